@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract import codec
 from sparkfleet.engines.vllm import schema_archive
 from sparkfleet.engines.vllm.check import check_flags
 from sparkfleet.engines.vllm.image_parser import read_answer
-from sparkfleet.engines.vllm.schema import from_dump, load
+from sparkfleet.engines.vllm.schema import SchemaDump, from_dump, load
 from tests.real_vllm.conftest import ASK, in_image
 from tests.unit.engines.vllm.generated_lines import generated, is_the_parsers
 
@@ -47,7 +48,7 @@ def program() -> str:
 
 
 def test_the_archived_schema_matches_the_parser_of_the_release(schema: dict[str, Any]) -> None:
-    reported, bundled = from_dump(schema), load("0.32.0")
+    reported, bundled = from_dump(codec.read(SchemaDump, schema, "the image")), load("0.32.0")
     assert reported.version == bundled.version
     differing = {name for name in reported.flags if reported.flags[name] != bundled.flags.get(name)}
     # The CPU build has no CUDA device for this flag; the archive has the value of other releases.
@@ -63,7 +64,7 @@ def test_the_archived_schema_matches_the_parser_of_the_release(schema: dict[str,
 def test_verdicts_on_generated_command_lines_match_the_real_parser(
     image: Any, schema: dict[str, Any], program: Any
 ) -> None:
-    known = from_dump(schema)
+    known = from_dump(codec.read(SchemaDump, schema, "the image"))
     lines = [line for line in generated(known, COUNT) if "--config" not in " ".join(line)]
     reported = in_image(image, program + PARSE_MANY.replace("LINES", repr(json.dumps(lines))))
     disagreements, refused = [], 0

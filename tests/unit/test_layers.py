@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,3 +40,29 @@ ON_A_SPARK = [
 def test_what_runs_on_a_spark_needs_no_other_distribution(path: Path) -> None:
     for name in imports(path):
         assert name.split(".")[0] in sys.stdlib_module_names | {"sparkfleet"}, name
+
+
+OTHER_READERS = {
+    "contract/codec.py": "the reader",
+    "contract/generation.py": "names of the project's own earlier versions, in the package",
+    "contract/registry_credentials.py": "Docker's file of credentials: its errors must not show a value",
+    "engines/vllm/arg_parser.py": "a flag's value, as vLLM reads it",
+    "engines/vllm/check.py": "a flag's value",
+    "engines/vllm/values.py": "a flag's value",
+    "engines/openai_api.py": "on a Spark: an engine's response, which the gate judges",
+    "resources/kinds/directory.py": "on a Spark: the output of a child process of its own",
+    "resources/kinds/login.py": "on a Spark: Docker's file of credentials",
+    "zipapp.py": "writes the patterns of failures into the programs",
+}
+"""Modules that read JSON without the codec, with the reason."""
+HOST_PROGRAMS = ("onhost/", "runtimes/docker/onhost/")
+"""Programs and drivers on a Spark: output of Docker, ip and iperf3, read where it is needed."""
+
+
+def test_the_operators_side_reads_json_by_the_codec_alone() -> None:
+    readers = {
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*.py")
+        if re.search(r"\bjson\.loads?\b", path.read_text(encoding="utf-8"))
+    }
+    assert {name for name in readers if not name.startswith(HOST_PROGRAMS)} == set(OTHER_READERS)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sparkfleet.cli import output
+from sparkfleet.errors import paragraph
 
 if TYPE_CHECKING:
     from sparkfleet.onhost.gate.diagnosis import LogReader, Sources
@@ -97,19 +98,45 @@ def _evidence(directory: Path, base: Sources) -> Sources:
     if not texts:
         text = f"{directory} is not an evidence directory: expected {', '.join(EVIDENCE)}"
         raise click.BadParameter(text, param_hint="LOG")
-    try:
-        container: dict[str, Any] = json.loads(texts.get("inspect.json", "{}"))
-    except ValueError:
-        container = {}
-    state = container.get("State") or {}
-    code = state.get("ExitCode")
+    container = _container(texts.get("inspect.json", "{}"), str(directory / "inspect.json"))
+    state = container.State or _ContainerState()
     return dataclasses.replace(
         base,
-        log="\n".join(filter(None, (texts.get("engine.log", ""), state.get("Error")))),
+        log="\n".join(filter(None, (texts.get("engine.log", ""), state.Error))),
         kernel_log=texts.get("kernel.log", ""),
-        exit_code=code if base.exit_code is None else base.exit_code,
-        argv=[*(container.get("Config") or {}).get("Cmd", ())] or None,
+        exit_code=state.ExitCode if base.exit_code is None else base.exit_code,
+        argv=[*((container.Config and container.Config.Cmd) or ())] or None,
     )
+
+
+@dataclass(frozen=True)
+class _ContainerState:
+    ExitCode: int | None = None
+    Error: str = ""
+
+
+@dataclass(frozen=True)
+class _ContainerConfig:
+    Cmd: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Container:
+    """What is read of ``docker inspect``."""
+
+    State: _ContainerState | None = None
+    Config: _ContainerConfig | None = None
+
+
+def _container(text: str, path: str) -> _Container:
+    """Return the container of an evidence directory. A file that cannot be read is named; the logs count."""
+    from sparkfleet.contract import codec  # noqa: PLC0415
+
+    try:
+        return codec.parse(_Container, text, path)
+    except codec.ContractError as error:
+        click.echo(paragraph(error.diagnostic), err=True)
+        return _Container()
 
 
 def _diagnose(sources: Sources, name: str | None) -> Failure | None:

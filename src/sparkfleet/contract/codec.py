@@ -115,10 +115,17 @@ def parse(kind: type[T], text: str | bytes, source: str) -> T:
 
 def _json(text: str | bytes, source: str, expected: str) -> Any:
     try:
-        return json.loads(text)
+        whole = text if isinstance(text, str) else text.decode()
+        data = json.loads(whole)
+        # Halves of characters, as of file names that are not UTF-8, could be neither written nor shown.
+        return json.loads(_printable(data)) if "\\ud" in whole.lower() else data
     except (ValueError, RecursionError) as error:
         found = f"is not JSON: {error}" if text.strip() else "is empty"
         raise ContractError(Diagnostic(source, found, expected, code=SHAPE)) from None
+
+
+def _printable(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False).encode(errors="replace").decode()
 
 
 class _WrongError(Exception):

@@ -106,8 +106,8 @@ class ArgCheck:
 
     ok: bool | None
     """None: the parser could not run; the args are neither accepted nor rejected."""
-    error: str
-    version: str
+    error: str = ""
+    version: str = ""
     """Engine version that the image reports."""
 
 

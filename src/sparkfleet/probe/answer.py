@@ -6,7 +6,6 @@ A part of another format is named and makes the host unknown. A state file that 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -58,19 +57,9 @@ def read_answer(host: str, text: str) -> Observed | Diagnostic:
 def decoded(host: str, text: str) -> dict[str, Any] | Diagnostic:
     """Return the JSON object of an answer of the probe."""
     try:
-        data = json.loads(_printable(text))
-    except (ValueError, RecursionError) as error:
-        return _wrong_answer(host, f"cannot be read: {error}")
-    if not isinstance(data, dict):
-        return _wrong_answer(host, "is not a JSON object")
-    return data
-
-
-def _printable(text: str) -> str:
-    """Return a JSON text without halves of characters, as of file names that are not UTF-8."""
-    if "\\ud" not in text.lower():
-        return text
-    return json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace").decode()
+        return codec.parse(dict[str, Any], text, "the probe's answer")
+    except ContractError as error:
+        return _wrong_answer(host, f"cannot be read: {error.diagnostic.message}", error.diagnostic.expected)
 
 
 def _wrong_answer(host: str, found: str, expected: str = "") -> Diagnostic:
@@ -258,14 +247,12 @@ class _StateFiles:
         path = state_path(name)
         try:
             if isinstance(content, str):
-                return codec.loads(kind, _printable(content), path)
+                return codec.loads(kind, content, path)
             if not _is_error(content):
                 return None if content is None else kind.from_json(content, path)
             wrong = Diagnostic(path, str(content["error"]), code=codec.SHAPE)
         except ContractError as error:
             wrong = error.diagnostic
-        except (ValueError, RecursionError) as error:
-            wrong = Diagnostic(path, f"is not JSON: {error}", code=codec.SHAPE)
         self._add(name, wrong)
         return None
 

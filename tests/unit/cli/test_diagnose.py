@@ -74,7 +74,11 @@ def test_an_evidence_directory_is_read_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "kernel.log").write_text(
         "NVRM: Xid (PCI:000f:01:00): 79, pid=1, GPU has fallen off the bus.\n"
     )
-    assert run(tmp_path).output.startswith("gpu-lost:")
+    result = run(tmp_path)
+    assert result.stdout.startswith("gpu-lost:")
+    assert f"{tmp_path / 'inspect.json'}: is not JSON" in result.stderr
+    (tmp_path / "inspect.json").write_text('{"State": {"ExitCode": "1"}}')
+    assert "inspect.json: State.ExitCode: found a string '1'" in run(tmp_path).stderr
 
 
 def test_a_directory_without_evidence_is_an_error_that_names_the_expected_files(tmp_path: Path) -> None:

@@ -63,6 +63,11 @@ WHOLE = Outer(
 )
 
 
+def test_halves_of_characters_are_replaced_because_no_file_can_have_them() -> None:
+    found = codec.parse(dict[str, str], json.dumps({"half": "\ud800x", "whole": "\U0001f600"}), "")
+    assert found == {"half": "?x", "whole": "\U0001f600"}
+
+
 def test_what_is_written_is_read_again() -> None:
     assert codec.loads(Outer, codec.dumps(WHOLE)) == WHOLE
     assert WHOLE.to_json()["version"] == 3

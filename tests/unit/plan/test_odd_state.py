@@ -23,7 +23,7 @@ from sparkfleet.plan.as_json import plan_data
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import ChangeSet, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.prune import PruneOptions, fleet_prune
-from sparkfleet.plan.report import host_lines
+from sparkfleet.plan.report import host_lines, plan_text
 from sparkfleet.plan.status import spark_status
 from sparkfleet.plan.verification import verify_plan
 from sparkfleet.probe.answer import read_answer
@@ -135,6 +135,35 @@ def places(data: Any) -> Iterator[tuple[Any, Any]]:
             yield data, key
             if not (key == "host" and "config" in data):  # Docker's HostConfig, which has its own types
                 yield from places(data[key])
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (RECORD, "[]"),
+        (RECORD, '{"schema": 99}'),
+        (RECORD, ""),
+        ("rates.json", "[1]"),
+        ("staged.json", "null"),
+        ("prepared.json", '"x"'),
+    ],
+)
+def test_a_state_file_of_another_shape_is_of_that_host_alone_and_the_fleet_is_planned(
+    file: str, text: str
+) -> None:
+    host = test_takeover.host(FIXTURE)
+    with state_directory() as folder:
+        other = replace(host_plan(replace(host, name="spark-02"), collected()), host="spark-02")
+        (folder / file).write_text(text)
+        odd = host_plan(host, collected())
+        status = spark_status(host.name, collected())
+    report = plan_text(Plan((odd, other)))
+    path = f"/var/lib/sparkfleet/{file}"
+    assert path in "\n".join(host_lines(odd))
+    assert any(path in one.message for one in status.warnings)
+    assert "\n".join(host_lines(other)) in report
+    assert path not in "\n".join(host_lines(other))
+    assert other.state is not HostState.UNKNOWN
 
 
 @settings(max_examples=40)

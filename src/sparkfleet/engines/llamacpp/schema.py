@@ -7,11 +7,12 @@ them as data. A release is loaded on first use.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from sparkfleet.contract import codec
 
 FILE = Path(__file__).parent / "data" / "releases.json"
 FORMAT = 1
@@ -106,9 +107,9 @@ def nearest(version: str) -> tuple[Schema, bool]:
 
 @functools.cache
 def _releases() -> dict[str, dict[str, Any]]:
-    data = json.loads(FILE.read_text(encoding="utf-8"))
-    if data["format"] != FORMAT:
-        raise ValueError(f"{FILE}: format {data['format']}, expected {FORMAT}; reinstall sparkfleet")
+    data = codec.parse(dict[str, Any], FILE.read_bytes(), str(FILE))
+    if data.get("format") != FORMAT:
+        raise ValueError(f"{FILE}: format {data.get('format')}, expected {FORMAT}; reinstall sparkfleet")
     releases: dict[str, dict[str, Any]] = data["releases"]
     return releases
 

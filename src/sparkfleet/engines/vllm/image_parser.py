@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+from sparkfleet.contract import codec
+from sparkfleet.contract.codec import ContractError
 from sparkfleet.engines.base import ArgCheck
-from sparkfleet.engines.vllm.schema import Schema, from_dump
+from sparkfleet.engines.vllm.schema import Schema, SchemaDump, from_dump
+
+T = TypeVar("T")
 
 SCRIPT = Path(__file__).parent / "data" / "ask_parser.py"
 """The program, for the image's Python on stdin."""
@@ -31,28 +35,26 @@ def schema_args() -> tuple[str, ...]:
 
 def read_answer(output: str) -> ArgCheck:
     """Return what the program answered to ``parse_words``."""
-    data = _last_document(output)
-    if data is None:
+    answer = _last_document(ArgCheck, output)
+    if answer is None:
         return ArgCheck(None, f"the image did not answer: {output.strip()[-400:] or 'no output'}", "")
-    return ArgCheck(data.get("ok"), str(data.get("error", "")), str(data.get("version", "")))
+    return answer
 
 
 def read_schema(output: str) -> Schema:
     """Return the schema in the program's output. ``ValueError`` if there is none."""
-    data = _last_document(output)
-    if data is None or "flags" not in data:
-        reason = data.get("error", "") if data else output.strip()[-400:]
-        raise ValueError(f"the image did not return its schema: {reason or 'no output'}")
-    return from_dump(data)
+    dump = _last_document(SchemaDump, output)
+    if dump is not None:
+        return from_dump(dump)
+    failed = _last_document(ArgCheck, output)
+    reason = failed.error if failed else output.strip()[-400:]
+    raise ValueError(f"the image did not return its schema: {reason or 'no output'}")
 
 
-def _last_document(output: str) -> dict[str, Any] | None:
-    """Return the last line that is a JSON object: earlier lines are log output."""
+def _last_document(kind: type[T], output: str) -> T | None:
+    """Return the last line that is such an object: other lines are log output."""
     for line in reversed(output.splitlines()):
         if line.startswith("{"):
-            try:
-                data = json.loads(line)
-            except ValueError:
-                continue
-            return data if isinstance(data, dict) else None
+            with contextlib.suppress(ContractError):
+                return codec.parse(kind, line, "the image's answer")
     return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+
+from sparkfleet.contract import codec
 
 FILE = Path(__file__).parent / "data" / "images.json"
 """``ngc``: release of ``nvcr.io/nvidia/vllm`` -> vLLM version, from NVIDIA's release notes and the engines'
@@ -25,8 +26,7 @@ _API_SERVER = "vllm.entrypoints.openai.api_server"
 @functools.cache
 def read() -> Mapping[str, Any]:
     """Return what is known of images: ``ngc`` and ``forks``."""
-    data: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
-    return data
+    return codec.parse(dict[str, Any], FILE.read_bytes(), str(FILE))
 
 
 def is_fork(repository: str) -> bool:

@@ -7,9 +7,10 @@ the releases before and after.
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
+
+from sparkfleet.contract import codec
 
 FILE = Path(__file__).parent / "data" / "replacements.json"
 
@@ -17,8 +18,7 @@ FILE = Path(__file__).parent / "data" / "replacements.json"
 @functools.cache
 def read() -> dict[str, dict[str, Any]]:
     """Return ``flags``, ``envs`` and ``keys`` (by config class): name -> what to do."""
-    data: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
-    return data
+    return codec.parse(dict[str, dict[str, Any]], FILE.read_bytes(), str(FILE))
 
 
 def of_flag(name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from packaging.version import InvalidVersion, Version
 
+from sparkfleet.contract import codec
 from sparkfleet.engines.vllm import schema_archive
 
 Kind = Literal["store", "switch", "bool", "append", "help", "other"]
@@ -134,7 +135,8 @@ def versions() -> tuple[str, ...]:
 @functools.cache
 def load(version: str) -> Schema:
     """Return the schema of exactly that bundled release. ``KeyError`` when it is not bundled."""
-    return from_dump(schema_archive.release(schema_archive.read(), version))
+    dump = schema_archive.release(schema_archive.read(), version)
+    return from_dump(codec.read(SchemaDump, dump, f"{schema_archive.FILE}: {version}"))
 
 
 @functools.cache
@@ -155,49 +157,76 @@ def nearest(version: str) -> tuple[Schema, bool]:
     return load(str(best)), str(best) == requested.public
 
 
-def from_dump(dump: Mapping[str, Any]) -> Schema:
-    """Return the schema of a dump: an image's own (``image_parser``), or one release's part of the bundle."""
+@dataclass(frozen=True)
+class FlagDump:
+    """A flag as the image's parser describes it (``data/ask_parser.py``)."""
+
+    kind: str
+    type: str | None = None
+    json_class: str = ""
+    nargs: Any = None
+    choices: tuple[Any, ...] | None = None
+    hint: tuple[Any, ...] | None = None
+    default: Any = None
+    aliases: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
+    deprecated: Any = None
+
+
+@dataclass(frozen=True)
+class SchemaDump:
+    """The schema as an image describes it, and as the bundle has it for each release."""
+
+    vllm_version: str
+    flags: Mapping[str, FlagDump]
+    json_classes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    registries: Mapping[str, Any] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+
+def from_dump(dump: SchemaDump) -> Schema:
+    """Return the schema of a dump."""
     classes = {
         name: JsonClass(
             name,
             {key: value for key, value in fields.items() if key != "__extra__"},
             fields.get("__extra__") == "forbid",
         )
-        for name, fields in dump.get("json_classes", {}).items()
+        for name, fields in dump.json_classes.items()
     }
     return Schema(
-        version=dump["vllm_version"],
-        flags={name: _flag(name, entry) for name, entry in dump["flags"].items()},
-        registries={name: tuple(names or ()) for name, names in dump.get("registries", {}).items()},
+        version=dump.vllm_version,
+        flags={name: _flag(name, entry) for name, entry in dump.flags.items()},
+        registries={name: tuple(names or ()) for name, names in dump.registries.items()},
         json_classes=classes,
-        packages=dict(dump.get("packages", {})),
+        packages=dump.packages,
     )
 
 
-def _flag(name: str, entry: Mapping[str, Any]) -> Flag:
-    kind, optional, json_class = entry.get("type") or "str", False, entry.get("json_class", "")
+def _flag(name: str, entry: FlagDump) -> Flag:
+    kind, optional, json_class = entry.type or "str", False, entry.json_class
     if kind.startswith("optional:"):
         kind, optional = kind.removeprefix("optional:"), True
     if kind.startswith("json:"):
         kind, json_class = "config", kind.removeprefix("json:")
     kind = kind.replace("human_readable_int", "human_int")
-    choices = entry.get("choices")
+    choices = entry.choices
     if kind.startswith("enum:"):
-        kind, choices = "str", kind.removeprefix("enum:").split(",")
+        kind, choices = "str", tuple(kind.removeprefix("enum:").split(","))
     if kind == "<lambda>" and choices:
         kind = "name"
-    default = entry.get("default")
+    default = entry.default
     return Flag(
         name=name,
-        kind=_KINDS.get(entry["kind"], "other"),
+        kind=_KINDS.get(entry.kind, "other"),
         type=kind if kind in _TYPES else "str",
         optional=optional,
-        nargs=entry.get("nargs"),
-        choices=tuple(choices) if choices is not None else None,
-        known=tuple(entry.get("hint", ())) if choices is None else (),
+        nargs=entry.nargs,
+        choices=choices,
+        known=entry.hint or () if choices is None else (),
         default={} if isinstance(default, dict) and "__dataclass__" in default else default,
-        aliases=tuple(entry.get("aliases", ())),
-        negatives=tuple(entry.get("negatives", ())),
-        deprecated=bool(entry.get("deprecated")),
+        aliases=entry.aliases,
+        negatives=entry.negatives,
+        deprecated=bool(entry.deprecated),
         json_class=json_class,
     )

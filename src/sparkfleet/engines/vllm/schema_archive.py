@@ -17,6 +17,8 @@ from typing import Any
 
 from packaging.version import Version
 
+from sparkfleet.contract import codec
+
 FILE = Path(__file__).parent / "data" / "releases.json.gz"
 FORMAT = 1
 
@@ -30,10 +32,10 @@ def read(path: Path = FILE) -> dict[str, Any]:
     """Return the bundle as it is stored: ``versions``, ``flags``, ``classes``, ``registries``,
     ``packages``.
     """
-    data: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
-    if data["format"] != FORMAT:
+    data = codec.parse(dict[str, Any], gzip.decompress(path.read_bytes()), str(path))
+    if data.get("format") != FORMAT:
         raise ValueError(
-            f"{path}: format {data['format']}, expected {FORMAT}; install the matching sparkfleet"
+            f"{path}: format {data.get('format')}, expected {FORMAT}; install the matching sparkfleet"
         )
     return data
 

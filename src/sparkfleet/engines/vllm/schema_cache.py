@@ -7,12 +7,13 @@ was read (``image_parser``), every later check of it is exact.
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import re
 import tempfile
+import zlib
 from pathlib import Path
 
+from sparkfleet.contract import codec
 from sparkfleet.engines.vllm import schema
 from sparkfleet.engines.vllm.image_parser import read_schema
 from sparkfleet.engines.vllm.schema import Schema
@@ -56,6 +57,7 @@ def lookup(digest: str) -> Schema | None:
     if path is None or not path.exists():
         return None
     try:
-        return schema.from_dump(json.loads(gzip.decompress(path.read_bytes())))
-    except (OSError, ValueError, KeyError, EOFError):
+        text = gzip.decompress(path.read_bytes())
+        return schema.from_dump(codec.parse(schema.SchemaDump, text, str(path)))
+    except (OSError, ValueError, EOFError, zlib.error):
         return None

@@ -5,7 +5,6 @@ pyinfra prepares every host separately; this module has the state of the whole f
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -132,7 +131,11 @@ def _changed_since_approval(plan: Plan) -> set[str]:
     """Return the hosts on which a run would change something else than what was approved."""
     if APPROVED not in os.environ:
         return set()
-    approved = json.loads(os.environ[APPROVED])
+    try:
+        approved = codec.parse(dict[str, str], os.environ[APPROVED], APPROVED)
+    except codec.ContractError as error:
+        click.echo(paragraph(error.diagnostic), err=True)
+        approved = {}
     changing = [host for host in plan.hosts if host.state is HostState.CHANGE]
     return {host.host for host in changing if approved.get(host.host) != host.fingerprint}
 

@@ -154,14 +154,16 @@ def test_a_registry_at_another_place_in_the_image_does_not_hide_the_rest(site: P
     assert "architectures" not in data["registries"]
 
 
-@pytest.mark.parametrize("output", ["", "docker: no such image", "{broken", "[1]"])
+@pytest.mark.parametrize(
+    "output", ["", "docker: no such image", "{broken", "[1]", '{"ok": "yes"}', '{"ok": true, "error": 1}']
+)
 def test_no_answer_is_neither_yes_nor_no(output: str) -> None:
     answer = read_answer(output)
     assert answer.ok is None
     assert "did not answer" in answer.error
 
 
-@pytest.mark.parametrize("output", ["", '{"ok": null, "error": "no vllm"}'])
+@pytest.mark.parametrize("output", ["", '{"ok": null, "error": "no vllm"}', '{"flags": []} no output'])
 def test_no_schema_is_an_error_with_the_images_own_output(output: str) -> None:
     with pytest.raises(ValueError, match=r"no output|no vllm"):
         read_schema(output)

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract import codec
 from sparkfleet.engines.vllm import history, schema_archive
-from sparkfleet.engines.vllm.schema import from_dump, load, nearest, versions
+from sparkfleet.engines.vllm.schema import SchemaDump, from_dump, load, nearest, versions
 from sparkfleet.engines.vllm.schema_archive import pack, read, release
 
 
@@ -78,7 +79,7 @@ def test_defaults_of_nested_configs_are_empty_objects() -> None:
 
 
 def test_an_enum_type_is_a_choice() -> None:
-    flag = from_dump(dump("1", x={"type": "enum:A,B"})).flags["--x"]
+    flag = from_dump(codec.read(SchemaDump, dump("1", x={"type": "enum:A,B"}), "dump")).flags["--x"]
     assert (flag.type, flag.choices) == ("str", ("A", "B"))
 
 

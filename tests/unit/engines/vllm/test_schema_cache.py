@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -46,6 +47,17 @@ def test_a_broken_file_is_as_none(content: bytes) -> None:
     path = schema_cache.path_of(DIGEST)
     assert path is not None
     path.write_bytes(content)
+    assert schema_cache.lookup(DIGEST) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"vllm_version": "1", "flags": []}', '{"vllm_version": 1, "flags": {"--x": 2}}']
+)
+def test_a_file_of_another_shape_is_as_none(text: str) -> None:
+    schema_cache.keep(DIGEST, OUTPUT)
+    path = schema_cache.path_of(DIGEST)
+    assert path is not None
+    path.write_bytes(gzip.compress(text.encode()))
     assert schema_cache.lookup(DIGEST) is None
 
 
