@@ -185,7 +185,8 @@ def test_a_job_that_cannot_be_continued_is_not_followed_for_ever() -> None:
             return super().run_shell_command(command, **options)
 
     seen, result = follow(Refusing([stalled, "systemd-run: no bus"]))
-    assert (seen, result.outcome, result.cause) == ([0], LOST, "systemd-run: no bus")
+    assert (seen, result.outcome) == ([0], LOST)
+    assert "systemd-run: no bus" in result.cause
 
 
 def test_a_command_whose_connection_broke_is_run_again() -> None:
