@@ -48,6 +48,7 @@ OTHER_READERS = {
     "contract/registry_credentials.py": "Docker's file of credentials: its errors must not show a value",
     "engines/vllm/arg_parser.py": "a flag's value, as vLLM reads it",
     "engines/vllm/check.py": "a flag's value",
+    "engines/vllm/rules/storage.py": "a flag's value",
     "engines/vllm/values.py": "a flag's value",
     "engines/openai_api.py": "on a Spark: an engine's response, which the gate judges",
     "resources/kinds/directory.py": "on a Spark: the output of a child process of its own",
