@@ -15,11 +15,11 @@ PROMPT = "What is 12*17? Answer with the number only."
 
 TRY_NEXT = """\
 Try next
-  $EDITOR inventories/lab/spark-01.yaml                   change a flag, a model, a port
-  .venv/bin/pyinfra inventories/lab.py deploys/serve.py --dry   preview the changes, field by field
-  .venv/bin/pyinfra inventories/lab.py deploys/serve.py         apply them
-  .venv/bin/sparkfleet lab exec spark-01 -- docker ps           list a Spark's containers
-  .venv/bin/sparkfleet lab break spark-02 docker-stopped       apply a fault, then plan again
+  $EDITOR inventories/lab/spark-01.yaml                       change a flag, a model, a port
+  .venv/bin/pyinfra inventories/lab.py deploys/serve.py --dry preview the changes, field by field
+  .venv/bin/pyinfra inventories/lab.py deploys/serve.py       apply them
+  .venv/bin/sparkfleet lab exec spark-01 -- docker ps         list a Spark's containers
+  .venv/bin/sparkfleet lab break spark-02 docker-stopped      apply a fault, then plan again
 Take it down
   make demo-down
 """

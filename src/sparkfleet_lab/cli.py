@@ -32,7 +32,7 @@ def up(sparks: int, warm: bool, ring: bool) -> None:
     current_lab = find_lab()
     state = lab_up(Docker(), current_lab, sparks, _report, warm=warm, ring=ring)
     click.echo(f"connect:     ssh -F {_short(current_lab)}/ssh_config {state.machines[0].name}")
-    click.echo(f"remove:       {_env(current_lab)}sparkfleet lab down")
+    click.echo(f"remove:      {_env(current_lab)}sparkfleet lab down")
 
 
 @lab.command()

@@ -170,8 +170,8 @@ class Rollout:
         before = snapshot.take(self.system, self.request)
         self.journal.keep_before(before)
         serving = [name for name, seen in before.services.items() if seen.running or seen.active]
-        stopped = f"stopping {', '.join(serving)}" if serving else "no engine to stop"
-        self.journal.step("stop", f"{stopped}; a failure from here on rolls back")
+        text = f"stopping {', '.join(serving)}; a failure from now on rolls back"
+        self.journal.step("stop", text if serving else "no engine to stop")
         try:
             changeover.switch_over(self.system, self.journal, generation, candidate_id)
             self.coordinator.stopped()

@@ -177,5 +177,5 @@ def test_a_recorded_start_has_its_phases_and_no_failure() -> None:
     log = (GOLDEN / "good_start.log").read_text()
     phases = [phase for line in log.splitlines() if (phase := reader("llamacpp").phase_of(line))]
     assert [name for name, _ in phases] == ["start", "load", "memory", "ready"]
-    assert phases[1][1] == "loads tiny-Q4_K_M.gguf"
+    assert phases[1][1] == "loading tiny-Q4_K_M.gguf"
     assert reader("llamacpp").diagnose(log, 0) is None

@@ -73,7 +73,7 @@ def test_downtime_counts_from_the_stop_to_the_first_right_answer(world: World) -
     assert stop + start <= result.downtime_s <= stop + start + 2 + world.engines["img:2"].completion_s
 
 
-@pytest.mark.parametrize(("serving", "text"), [(True, "stopping nano;"), (False, "no engine to stop;")])
+@pytest.mark.parametrize(("serving", "text"), [(True, "stopping nano;"), (False, "no engine to stop")])
 def test_the_stop_step_names_what_it_stops(world: World, serving: bool, text: str) -> None:
     if serving:
         world.serve(OLD)
