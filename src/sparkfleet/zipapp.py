@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-from sparkfleet import engines
+from sparkfleet import engines, runtimes
 from sparkfleet.onhost.collectors import RESOURCE_PARTS
 from sparkfleet.resources import kinds, registry
 
@@ -32,7 +32,6 @@ ON_SPARK = (
     "sparkfleet.contract",
     "sparkfleet.onhost",
     "sparkfleet.resources",
-    "sparkfleet.runtimes.docker.onhost",
 )
 """Packages whose modules run on a Spark."""
 ENGINE_MODULES = ("__init__.py", "host.py", "openai_api.py")
@@ -44,7 +43,6 @@ SINGLE = (
     "sparkfleet/runtimes/base.py",
     "sparkfleet/runtimes/errors.py",
     "sparkfleet/runtimes/onhost.py",
-    "sparkfleet/runtimes/docker/__init__.py",
 )
 """Modules of other packages that run on a Spark."""
 COLLECTORS = frozenset({"__init__", "basics", "commands", "state", *RESOURCE_PARTS})
@@ -58,6 +56,7 @@ def build() -> bytes:
     for package in ON_SPARK:
         members |= dict(_texts(resources.files(package), package.replace(".", "/")))
     members |= dict(_engines())
+    members |= dict(_runtimes())
     for path in SINGLE:
         members[path] = (
             resources.files("sparkfleet").joinpath(path.partition("/")[2]).read_text(encoding="utf-8")
@@ -88,6 +87,15 @@ def _engines() -> Iterator[tuple[str, str]]:
         for source in map(folder.joinpath, ENGINE_FILES):
             if source.is_file():
                 yield f"sparkfleet/engines/{folder.name}/{source.name}", source.read_text(encoding="utf-8")
+
+
+def _runtimes() -> Iterator[tuple[str, str]]:
+    """Yield path and text of the driver of every runtime."""
+    for name in runtimes.names():
+        folder, where = resources.files(runtimes).joinpath(name), f"sparkfleet/runtimes/{name}"
+        if folder.joinpath("onhost").is_dir():
+            yield f"{where}/__init__.py", folder.joinpath("__init__.py").read_text(encoding="utf-8")
+            yield from _texts(folder.joinpath("onhost"), f"{where}/onhost")
 
 
 def _without_samples(patterns: str) -> str:

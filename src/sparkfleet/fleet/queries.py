@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from pyinfra.api.host import Host as PyinfraHost
 
+from sparkfleet import runtimes
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Host
 from sparkfleet.errors import SparkfleetError
@@ -80,12 +81,16 @@ def _of_each(
 
 def _gpu_in_container(host: PyinfraHost, spec: Host, seen: PreflightSeen) -> Check:
     images = seen.observed.images if isinstance(seen.observed, Observed) else {}
-    present = [image.id for service in spec.services if (image := images.get(service.image.pull_ref))]
+    present = [
+        runtimes.get(service.runtime).gpu_command(image.id)
+        for service in spec.services
+        if (image := images.get(service.image.pull_ref))
+    ]
     if not present:
         hint = "pyinfra INVENTORY deploys/stage.py fetches them"
         return incomplete(containers.RUN, "none of the declared images is on the Spark", hint)
     try:
-        answer = remote.run_once(host, containers.run_command(present[0]), timeout=RUN_S)
+        answer = remote.run_once(host, present[0], timeout=RUN_S)
     except (remote.ConnectionLostError, SparkfleetError) as error:
         return incomplete(containers.RUN, str(error))
     return containers.run_result(answer.out if answer.ok else f"{answer.err}\n{answer.out}", ok=answer.ok)

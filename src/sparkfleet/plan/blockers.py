@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sparkfleet import runtimes
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.desired_state import Host, Service
 from sparkfleet.onhost.state import units
 from sparkfleet.probe.observation import Observed, PathSeen
-from sparkfleet.runtimes.observation import ContainerSeen
+from sparkfleet.runtimes.observation import InstanceSeen
+from sparkfleet.runtimes.operator import OperatorRuntime
 
 ROLLOUT_SUFFIXES = (".next", ".old")
 """Of the names of a service's containers during a rollout: the candidate, and the replaced one."""
@@ -83,7 +85,7 @@ def not_managed_unit(host: Host, service: str, observed: Observed) -> Diagnostic
 
 
 def _taken(host: Host, name: str, service: str, observed: Observed) -> Diagnostic | None:
-    container = observed.container(name)
+    container = observed.instance(name)
     if container is None or container.service == service:
         return None
     owner = (
@@ -124,37 +126,39 @@ def devices(service: Service) -> tuple[str, ...]:
 def port_owner(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
     """Return what occupies a service's port; None if it is free or the service's own."""
     where, remedy = f"{host.name}: port {service.port}", "or choose another `port:` in the host file"
-    for container in observed.containers:
+    for container in observed.instances:
         if not container.service and container.running and service.port in container.ports:
             return Diagnostic(
                 where,
-                f"held by the container {container.name}, which is not managed by sparkfleet",
+                f"held by {_named(container)}, which is not managed by sparkfleet",
                 "a free port",
-                f"on {host.name}: docker stop {container.name}; {remedy}",
+                f"on {host.name}: {_runtime(container).stop_command(container.name)}; {remedy}",
                 code="port-in-use",
             )
     owner = observed.listeners.get(service.port)
     for container in _renamed(observed):
         if service.port in container.ports or (owner is not None and container.id in owner.cgroup):
+            runtime = _runtime(container)
+            rename = runtime.rename_command(container.name, container.service)
             return Diagnostic(
                 where,
-                f"held by the container {container.name}, which is {container.service} under another name",
-                f"the container name {container.service}",
-                f"on {host.name}: docker rename {container.name} {container.service}; or docker stop it",
+                f"held by {_named(container)}, which is {container.service} under another name",
+                f"the {runtime.noun} name {container.service}",
+                f"on {host.name}: {rename}; or {runtime.stop_command(container.name)}",
                 code="container-renamed",
             )
-    ours = [container.id for container in observed.containers if container.service]
+    ours = [container.id for container in observed.instances if container.service]
     if owner is None or any(identity in owner.cgroup for identity in ours):
         return None
-    if any(c.service and service.port in c.ports for c in observed.containers):
+    if any(c.service and service.port in c.ports for c in observed.instances):
         return None
-    foreign = next((c.name for c in observed.containers if not c.service and c.id in owner.cgroup), "")
-    who = (
-        f"the container {foreign}, which is not managed by sparkfleet"
-        if foreign
-        else f"{owner.command or 'a process'}"
-    )
-    stop = f"docker stop {foreign}" if foreign else f"sudo kill {owner.pid}" if owner.pid else "sudo ss -ltnp"
+    foreign = next((c for c in observed.instances if not c.service and c.id in owner.cgroup), None)
+    if foreign:
+        who = f"{_named(foreign)}, which is not managed by sparkfleet"
+        stop = _runtime(foreign).stop_command(foreign.name)
+    else:
+        who = owner.command or "a process"
+        stop = f"sudo kill {owner.pid}" if owner.pid else "sudo ss -ltnp"
     return Diagnostic(
         where,
         f"held by {who} (pid {owner.pid})",
@@ -164,10 +168,18 @@ def port_owner(host: Host, service: Service, observed: Observed) -> Diagnostic |
     )
 
 
-def _renamed(observed: Observed) -> list[ContainerSeen]:
+def _runtime(instance: InstanceSeen) -> OperatorRuntime:
+    return runtimes.get(instance.runtime)
+
+
+def _named(instance: InstanceSeen) -> str:
+    return f"the {_runtime(instance).noun} {instance.name}"
+
+
+def _renamed(observed: Observed) -> list[InstanceSeen]:
     """Return running containers of sparkfleet that do not have the name of their service.
 
     A rollout in progress has some; then the host is not planned.
     """
-    ours = (container for container in observed.containers if container.service and container.running)
+    ours = (container for container in observed.instances if container.service and container.running)
     return [container for container in ours if container.name != container.service]

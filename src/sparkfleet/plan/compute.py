@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from sparkfleet import engines
+from sparkfleet import engines, runtimes
 from sparkfleet.contract.diagnostic import Diagnostic, Severity, combine
 from sparkfleet.contract.generation import CurrentGeneration, GateResult, Generation
 from sparkfleet.desired_state import Host, Service
@@ -36,8 +36,8 @@ from sparkfleet.plan.operations import (
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.plan.units import MIB_IN_GIB
 from sparkfleet.probe.command import ProbeRequest
-from sparkfleet.probe.observation import Observed, ObservedResources, WithoutDocker
-from sparkfleet.runtimes.observation import ContainerSeen
+from sparkfleet.probe.observation import Observed, ObservedResources, WithoutRuntime
+from sparkfleet.runtimes.observation import InstanceSeen
 
 
 def probe_request(host: Host) -> ProbeRequest:
@@ -54,13 +54,14 @@ def probe_request(host: Host) -> ProbeRequest:
         resources=resource_changes.to_observe(host),
         fabric=fabric_changes.desired_addresses(host),
         install=docker_install.may_install(host),
+        runtimes=tuple(sorted({service.runtime for service in host.services})) or (runtimes.DEFAULT,),
     )
 
 
 def host_plan(host: Host, observed: Observed | Diagnostic) -> HostPlan:
     """Return the plan of one host: unknown when it could not be read, else a change set for each subject."""
-    if isinstance(observed, WithoutDocker):
-        return _without_docker(host, observed)
+    if isinstance(observed, WithoutRuntime):
+        return _without_runtime(host, observed)
     if isinstance(observed, Diagnostic):
         return HostPlan(host.name, unknown=observed)
     if observed.rollout:
@@ -87,11 +88,12 @@ def host_plan(host: Host, observed: Observed | Diagnostic) -> HostPlan:
     )
 
 
-def _without_docker(host: Host, seen: WithoutDocker) -> HostPlan:
-    """Return the plan of a host where Docker does not answer: unknown, unless it is to be installed."""
+def _without_runtime(host: Host, seen: WithoutRuntime) -> HostPlan:
+    """Return the plan of a host where a runtime does not answer: unknown, unless it is to be installed."""
     rest = seen.rest
     assert rest is not None  # noqa: S101  (the probe's answer always has it)
-    docker = docker_install.change_set(host, rest, engine_there=False) if seen.state == "missing" else None
+    installable = (seen.runtime, seen.state) == (docker_install.ENGINE, "missing")
+    docker = docker_install.change_set(host, rest, engine_there=False) if installable else None
     if docker and not rest.rollout:
         return HostPlan(host.name, (*_docker(host, rest, docker), *_without_resources(host, rest)))
     toolkits = (blockers.no_toolkit(host, service, rest) for service in host.services)
@@ -165,18 +167,22 @@ def _removal(host: Host, name: str, observed: Observed) -> ChangeSet:
 
 
 def _removed_fields(name: str, observed: Observed) -> tuple[FieldChange, ...]:
-    container = observed.container(name)
+    instance = observed.instance(name)
     changes = []
-    if container is not None:
-        image = service_changes.image_name(str(container.config.get("Image") or ""))
-        changes.append(FieldChange(Action.REMOVE, "container", old=name, note=image))
+    if instance is not None:
+        image = service_changes.image_name(instance.image)
+        changes.append(FieldChange(Action.REMOVE, _noun(instance), old=name, note=image))
     if f"sparkfleet-{name}.service" in observed.units:
         changes.append(FieldChange(Action.REMOVE, "unit", old=f"sparkfleet-{name}.service"))
     return tuple(changes)
 
 
+def _noun(instance: InstanceSeen) -> str:
+    return runtimes.get(instance.runtime).noun
+
+
 def _expected(names: tuple[str, ...], observed: Observed) -> tuple[tuple[str, str], ...]:
-    seen = {name: observed.container(name) for name in names}
+    seen = {name: observed.instance(name) for name in names}
     return tuple((name, container.id if container else "") for name, container in seen.items())
 
 
@@ -185,10 +191,10 @@ def _entrypoint(service: Service, observed: Observed) -> tuple[str, ...]:
     return present.entrypoint if present else service.image.entrypoint
 
 
-def _baseline(container: ContainerSeen | None, observed: Observed) -> Baseline | None:
+def _baseline(container: InstanceSeen | None, observed: Observed) -> Baseline | None:
     if container is None:
         return None
-    image = observed.images.get(container.image_id)
+    image = observed.images.get(container.artifact)
     return Baseline(container, image, observed.generations.get(container.service))
 
 
@@ -328,16 +334,16 @@ def _rollout(
 def _leftovers(services: Iterable[str], observed: Observed) -> list[FieldChange]:
     """Return the containers under the names of a rollout that this rollout removes."""
     names = ((service, f"{service}{suffix}") for service in services for suffix in blockers.ROLLOUT_SUFFIXES)
-    seen = ((service, observed.container(name)) for service, name in names)
+    seen = ((service, observed.instance(name)) for service, name in names)
     return [
-        FieldChange(Action.REMOVE, "container", old=one.name, note=f"{one.state}, left by an earlier rollout")
+        FieldChange(Action.REMOVE, _noun(one), old=one.name, note=f"{one.state}, left by an earlier rollout")
         for service, one in seen
         if one is not None and one.service == service
     ]
 
 
-def _predecessor(service: Service, orphans: tuple[str, ...], observed: Observed) -> ContainerSeen | None:
+def _predecessor(service: Service, orphans: tuple[str, ...], observed: Observed) -> InstanceSeen | None:
     """Return the undeclared service that this one replaces: the one on its port, else the first."""
-    containers = [container for name in orphans if (container := observed.container(name))]
+    containers = [container for name in orphans if (container := observed.instance(name))]
     on_port = [c for c in containers if observed.port_of(c.service) == service.port]
     return next(iter((*on_port, *containers)), None)

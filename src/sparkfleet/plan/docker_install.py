@@ -86,7 +86,7 @@ def _unavailable(host: Host, packages: Packages) -> Diagnostic | None:
 
 
 def _in_use(host: Host, seen: Observed) -> Diagnostic | None:
-    running = [container.name for container in seen.containers if container.running]
+    running = [container.name for container in seen.instances if container.running]
     if not running:
         return None
     return Diagnostic(

@@ -5,7 +5,6 @@ An upper bound: only this host's needs are known here, and another host may need
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from sparkfleet.desired_state import Host
@@ -14,16 +13,16 @@ from sparkfleet.probe.observation import Observed
 
 
 def reclaimable(host: Host, observed: Observed) -> dict[str, int]:
-    """Return bytes by file system (``models``, ``docker``) that sparkfleet fetched and nothing here needs."""
+    """Return bytes by file system (``models``, ``images``) that sparkfleet fetched and nothing here needs."""
     if observed.unknown_needs:
-        return {"models": 0, "docker": 0}
+        return {"models": 0, "images": 0}
     needed = " ".join(_needed(host, observed))
     digests = digests_of([needed])
     revisions = observed.fetched.get("revisions", {})
     images = observed.fetched.get("images", {})
     return {
         "models": sum(count for path, count in revisions.items() if path.rpartition("/")[2] not in needed),
-        "docker": sum(count for name, count in images.items() if not digests_of([name]) & digests),
+        "images": sum(count for name, count in images.items() if not digests_of([name]) & digests),
     }
 
 
@@ -35,5 +34,5 @@ def _needed(host: Host, observed: Observed) -> Iterator[str]:
     for record in observed.generations.values():
         for generation in (record, *record.replaced):
             yield from (generation.image, generation.revision, *generation.argv)
-    for container in observed.containers:
-        yield json.dumps(container.config)
+    for instance in observed.instances:
+        yield from (instance.image, instance.artifact, *instance.command, *instance.env)

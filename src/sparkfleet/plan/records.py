@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sparkfleet.contract.generation import LABEL_GENERATION, STATE_DIR, CurrentGeneration, Generation, convert
+from sparkfleet.contract.generation import STATE_DIR, CurrentGeneration, Generation, convert
 from sparkfleet.plan.model import Action, FieldChange
-from sparkfleet.runtimes.observation import ContainerSeen
+from sparkfleet.runtimes.observation import InstanceSeen
 
 
 def path_of(service: str) -> str:
@@ -22,9 +22,7 @@ def missing_record(desired: Generation, record: CurrentGeneration | None) -> lis
     return [FieldChange(Action.ADD, "record", path_of(desired.service), note=note)]
 
 
-def unpromoted(
-    own: ContainerSeen, desired: Generation, record: CurrentGeneration | None
-) -> list[FieldChange]:
+def unpromoted(own: InstanceSeen, desired: Generation, record: CurrentGeneration | None) -> list[FieldChange]:
     """Return a change if the container is not the promoted one, which its supervisor would not start after a
     reboot.
 
@@ -34,8 +32,7 @@ def unpromoted(
     if promoted and promoted != own.id:
         new = f"{promoted[:12]} as promoted"
         return [FieldChange(Action.CHANGE, "container", "id", f"{own.id[:12]} made by hand", new)]
-    label = (own.config.get("Labels") or {}).get(LABEL_GENERATION, "")
-    return missing_record(desired, record) if record is None and label != desired.id else []
+    return missing_record(desired, record) if record is None and own.generation != desired.id else []
 
 
 def live_generation(desired: Generation, record: CurrentGeneration | None) -> Generation:

@@ -17,16 +17,16 @@ from sparkfleet.plan import render_service
 from sparkfleet.plan.model import Action, FieldChange
 from sparkfleet.plan.staging import present_image
 from sparkfleet.probe.observation import Observed, UnitSeen
-from sparkfleet.runtimes.observation import ContainerSeen, ImageSeen
+from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a service is compared with: a container of ours and its image, as seen on the Spark."""
+    """What a service is compared with: an instance of ours and its image, as seen on the Spark."""
 
-    container: ContainerSeen
+    instance: InstanceSeen
     image: ImageSeen | None
     record: CurrentGeneration | None
     """The service's record on the Spark."""
@@ -79,11 +79,11 @@ def _image_changes(image: ImageRef, observed: Observed, base: Baseline | None) -
     if base is None:
         return [_change("image", "", None, image.display, new)]
     present = present_image(image, observed)
-    used = str(base.container.config.get("Image") or "")
-    same = present.id == base.container.image_id if present else image.mark in used
+    used = base.instance.image
+    same = present.id == base.instance.artifact if present else image.mark in used
     if same:
         return []
-    note = f"{short_digest(used) or short_digest(base.container.image_id)} → {new}"
+    note = f"{short_digest(used) or short_digest(base.instance.artifact)} → {new}"
     return [_change("image", "", image_name(used), image.display, note)]
 
 
@@ -96,8 +96,7 @@ def _argument_changes(
         changes = [_change("model", "", None, service.weights.repo, service.weights.revision[:7])]
         old_args: Sequence[str] = ()
     else:
-        config = base.container.config
-        old_args = engine.args_of((*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())))
+        old_args = engine.args_of(base.instance.command)
         old = engine.parse_args(old_args, version)
         changes = _model_changes(old.model, old.revision, service)
     own = []
@@ -128,7 +127,7 @@ def shown(name: str, value: str | None) -> str | None:
 
 def _environment_changes(expected: Mapping[str, str], base: Baseline | None) -> list[FieldChange]:
     own_entries = base.image.env if base and base.image else ()
-    entries = (base.container.config.get("Env") or ()) if base else ()
+    entries = base.instance.env if base else ()
     have = dict(entry.partition("=")[::2] for entry in entries if entry not in own_entries)
     own = dict(entry.partition("=")[::2] for entry in own_entries)
     changes = []
@@ -145,8 +144,12 @@ def _setting_changes(
 ) -> list[FieldChange]:
     image = observed.images.get(service.image.pull_ref) or (base.image if base else None)
     workload = render_service.workload(host, service, observed.user)
-    changes = runtimes.get(service.runtime).setting_changes(workload, base.container if base else None, image)
-    return [_change(one.field, one.key, one.old, one.new) for one in changes]
+    seen = base.instance if base else None
+    before = seen.runtime if seen else service.runtime
+    comparable = seen if before == service.runtime else None
+    changes = runtimes.get(service.runtime).setting_changes(workload, comparable, image)
+    moved = [] if before == service.runtime else [_change("runtime", "", before, service.runtime)]
+    return moved + [_change(one.field, one.key, one.old, one.new) for one in changes]
 
 
 def unit_changes(expected: Generation, seen: UnitSeen | None, running: bool) -> list[FieldChange]:

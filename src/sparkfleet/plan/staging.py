@@ -36,7 +36,7 @@ def artifacts(service: Service, observed: Observed) -> list[Artifact]:
 def image_artifact(image: ImageRef, observed: Observed) -> Artifact:
     """Return the image's state: identified by its digest, a derived one by name and label."""
     present = present_image(image, observed)
-    free, rates = observed.disks["docker"].free, _rates(observed, PULL)
+    free, rates = observed.disks["images"].free, _rates(observed, PULL)
     if image.derived_packages is None:
         have, missing = (present.size, 0) if present else (0, image.size)
         return Artifact(ArtifactType.IMAGE, image.pull_ref, present is not None, have, missing, free, *rates)
@@ -156,7 +156,7 @@ def weights_operation(weights: Weights, observed: Observed) -> FetchWeights | No
 
 _DISKS = {
     "models": ("weights", "or put models_dir on another disk"),
-    "docker": ("image and container", "docker image prune"),
+    "images": ("image and container", "docker image prune"),
     "state": ("the journal of a rollout", "free some space"),
 }
 """File system -> what sparkfleet stores on it, and how to free space there."""
@@ -179,7 +179,7 @@ def disk_diagnostic(
     needed = {"models": sum(file.size for files in missing for file, _ in files.values())}
     missing_image = image_artifact(service.image, observed).missing
     if rollout or present_image(service.image, observed) is None:
-        needed["docker"] = missing_image * UNPACK_FACTOR + rollout * (RUNTIME_MIB << 20)
+        needed["images"] = missing_image * UNPACK_FACTOR + rollout * (RUNTIME_MIB << 20)
     needed["state"] = 0
     need: dict[tuple[int, int], list[str]] = {}
     for name in needed:

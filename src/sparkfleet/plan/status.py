@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import LABEL_GENERATION, GateResult
+from sparkfleet.contract.generation import GateResult
 from sparkfleet.onhost.state.units import unit_name
 from sparkfleet.plan.units import MIB_IN_GIB
-from sparkfleet.probe.observation import Observed, WithoutDocker
-from sparkfleet.runtimes.observation import ContainerSeen
+from sparkfleet.probe.observation import Observed, WithoutRuntime
+from sparkfleet.runtimes.observation import InstanceSeen
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ServiceStatus:
     served_name: str
     port: int
     state: str
-    """Docker's state: running, exited ...; absent without a container."""
+    """The runtime's state: running, exited ...; absent without an instance."""
     since: str
     """When the container was started, as docker writes it."""
     generation: str
@@ -56,7 +56,7 @@ class SparkStatus:
 
 def spark_status(host: str, seen: Observed | Diagnostic) -> SparkStatus:
     """Return the status of one Spark."""
-    if isinstance(seen, WithoutDocker):
+    if isinstance(seen, WithoutRuntime):
         return SparkStatus(host, unknown=seen.plain)
     if isinstance(seen, Diagnostic):
         return SparkStatus(host, unknown=seen)
@@ -99,10 +99,9 @@ def _lost(service: ServiceStatus, found: Mapping[str, SparkStatus]) -> str:
     return ", ".join(lost)
 
 
-def _service(name: str, container: ContainerSeen | None, seen: Observed) -> ServiceStatus:
+def _service(name: str, container: InstanceSeen | None, seen: Observed) -> ServiceStatus:
     record = seen.generations.get(name)
     unit = seen.units.get(unit_name(name))
-    labels = (container.config.get("Labels") or {}) if container else {}
     rank = record.rank if record else None
     return ServiceStatus(
         name=name,
@@ -111,7 +110,7 @@ def _service(name: str, container: ContainerSeen | None, seen: Observed) -> Serv
         port=record.port if record else 0,
         state=container.state if container else "absent",
         since=container.started_at if container and container.running else "",
-        generation=str(labels.get(LABEL_GENERATION, "")),
+        generation=container.generation if container else "",
         unit=" ".join(word for word in (unit.active, unit.sub) if word) if unit else "absent",
         gate=record.gate_result if record and record.gate_result.is_measured else None,
         cluster=rank.cluster if rank else "",

@@ -6,14 +6,15 @@ A part of another format is named and makes the host unknown. A state file that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from sparkfleet import runtimes
 from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic, combine
-from sparkfleet.contract.generation import LABEL_SERVICE, CurrentGeneration
+from sparkfleet.contract.generation import CurrentGeneration
 from sparkfleet.contract.resources import AppliedResources, RecordedIds
 from sparkfleet.contract.state import Rates, Staged, Verified
 from sparkfleet.probe.links import FabricSeen
@@ -26,26 +27,19 @@ from sparkfleet.probe.observation import (
     PathSeen,
     UnitSeen,
     User,
-    WithoutDocker,
+    WithoutRuntime,
     record_name,
     state_path,
 )
 from sparkfleet.probe.packages import Packages
 from sparkfleet.probe.stored import Stored
-from sparkfleet.runtimes.observation import ContainerSeen, ImageSeen
+from sparkfleet.runtimes import errors
+from sparkfleet.runtimes.operator import RuntimeSeen
 
 T = TypeVar("T")
 D = TypeVar("D")
 F = TypeVar("F", bound=codec.Document)
 RESOURCES, RATES, STAGED, VERIFIED = "prepared.json", "rates.json", "staged.json", "verified.json"
-
-DOCKER_REMEDIES = {
-    "missing": "install Docker (sudo apt-get install docker-ce, or docker.io), or declare "
-    "`prepare: {docker: install}`; then run again",
-    "down": "sudo systemctl start docker; if it fails: journalctl -u docker",
-    "hangs": "journalctl -u docker; df -h /var/lib/docker (a restart of docker stops all engines)",
-    "denied": "let the login user use sudo, or add it to the group docker",
-}
 
 
 def read_answer(host: str, text: str) -> Observed | Diagnostic:
@@ -86,7 +80,7 @@ def sudo_diagnostic(host: str, message: str, source: str = "") -> Diagnostic:
     )
 
 
-DISKS = ("models", "cache", "docker", "state", "units", "programs")
+DISKS = ("models", "cache", "images", "state", "units", "programs")
 """Names of the file systems that every answer has."""
 
 
@@ -105,48 +99,6 @@ class _HostPart:
 class _MemoryPart:
     total_mib: int
     available_mib: int
-
-
-@dataclass(frozen=True)
-class _ConfigPart:
-    """What a plan reads of ``Config`` in Docker's inspect data."""
-
-    Image: str | None = None
-    Cmd: tuple[str, ...] | None = None
-    Entrypoint: tuple[str, ...] | None = None
-    Env: tuple[str, ...] | None = None
-    User: str | None = None
-    WorkingDir: str | None = None
-    Labels: Mapping[str, str] | None = None
-    StopTimeout: int | None = None
-    StopSignal: str | None = None
-
-
-@dataclass(frozen=True)
-class _ContainerPart:
-    id: str
-    name: str
-    image_id: str
-    state: str
-    started_at: str
-    config: Mapping[str, Any]
-    host: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for inspect data of another format."""
-        codec.read(_ConfigPart, self.config, "Config")
-
-    def seen(self) -> ContainerSeen:
-        """Return the container, with the service that its label names."""
-        service = (self.config.get("Labels") or {}).get(LABEL_SERVICE, "")
-        own = (self.id, self.name, self.image_id, self.state, self.started_at, service)
-        return ContainerSeen(*own, self.config, self.host)
-
-
-@dataclass(frozen=True)
-class _DockerPart:
-    containers: tuple[_ContainerPart, ...] = ()
-    images: Mapping[str, ImageSeen | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -210,6 +162,14 @@ class _Parts:
         entries = self.read(name, dict[str, Any], {})
         found = {key: self.check(f"{name}: {key}", kind, entry, None) for key, entry in entries.items()}
         return {key: one for key, one in found.items() if one is not None}
+
+    def runtime(self, name: str) -> RuntimeSeen:
+        """Return a runtime's part."""
+        try:
+            return runtimes.get(name).read_answer(self.data["runtimes"][name])
+        except ContractError as error:
+            self.diagnostics.append(self.wrong(error))
+            return RuntimeSeen()
 
     def check(self, name: str, kind: type[T], value: Any, default: D) -> T | D:
         """Return a value as its type, or the default with a diagnostic."""
@@ -276,46 +236,36 @@ def understood(host: str, data: Mapping[str, Any]) -> Observed | Diagnostic:
     """Return the decoded answer of the probe, typed, or everything that makes this Spark unknown."""
     parts = _Parts(host, data)
     try:
-        names = ("sudo", "systemd", "docker")
-        sudo, systemd, docker = (codec.read(_PartState, data.get(name), name) for name in names)
+        sudo, systemd = (codec.read(_PartState, data.get(name), name) for name in ("sudo", "systemd"))
+        states = codec.read(dict[str, _PartState], data.get("runtimes"), "runtimes")
     except ContractError as error:
         return parts.wrong(error)
+    unknown = [name for name in states if name not in runtimes.names()]
+    if unknown or not states:
+        message = f"has an unexpected format: runtimes: found {', '.join(unknown)[:60] or 'none'}"
+        return _wrong_answer(host, message, f"one or more of {', '.join(runtimes.names())}")
     root = sudo.state == "ok"
     found = [] if root else [sudo_diagnostic(host, sudo.error)]
     if systemd.state != "ok" and (root or not systemd.error):
         message = f"systemd {systemd.state}: {systemd.error or 'it is not the init system'}"
         found.append(Diagnostic(host, message, "systemd as init, as on DGX OS", code="systemd-unavailable"))
-    observed = _observed(parts, docker)
+    observed = _observed(parts, [name for name, one in states.items() if one.state == "ok"])
     found += parts.diagnostics if root else []
-    if docker.state == "ok" or (not root and docker.state in {"denied", "error"}):
-        return combine(*found) or observed
-    without = Diagnostic(
-        host,
-        f"Docker {docker.state}: {docker.error}",
-        "a Docker daemon that responds",
-        DOCKER_REMEDIES.get(docker.state, "docker info on the Spark shows more"),
-        code="docker-unavailable",
-    )
-    if found:
-        whole = combine(*found, without)
-        assert whole is not None  # noqa: S101  (it has one at least)
-        return whole
-    return WithoutDocker(
-        without.location,
-        without.message,
-        without.expected,
-        without.hint,
-        (),
-        docker.state,
-        observed,
-        code=without.code,
-    )
+    for name, one in states.items():
+        if one.state == "ok" or (not root and one.state in {errors.DENIED, "error"}):
+            continue
+        without = runtimes.get(name).unavailable(host, one.state, one.error)
+        if not found and len(states) == 1:
+            place = (without.location, without.message, without.expected, without.hint)
+            return WithoutRuntime(*place, (), name, one.state, observed, code=without.code)
+        found.append(without)
+    return combine(*found) or observed
 
 
-def _observed(parts: _Parts, docker: _PartState) -> Observed:
+def _observed(parts: _Parts, available: Sequence[str]) -> Observed:
     """Return what could be read; ``parts`` has the diagnostics of the rest."""
     memory = parts.read("memory", _MemoryPart, _MemoryPart(0, 0))
-    engine = parts.read("docker", _DockerPart, _DockerPart()) if docker.state == "ok" else _DockerPart()
+    by_runtime = [parts.runtime(name) for name in available]
     systemd = parts.read("systemd", _SystemdPart, _SystemdPart())
     weights = parts.read("weights", _WeightsPart, _WeightsPart({}))
     toolkit = parts.read("toolkit", Toolkit, Toolkit((), ()))
@@ -332,8 +282,8 @@ def _observed(parts: _Parts, docker: _PartState) -> Observed:
         memory_total_mib=memory.total_mib,
         memory_available_mib=memory.available_mib,
         disks=_disks(parts),
-        containers=tuple(container.seen() for container in engine.containers),
-        images=engine.images,
+        instances=tuple(instance for one in by_runtime for instance in one.instances),
+        images={reference: image for one in by_runtime for reference, image in one.images.items()},
         units=systemd.units,
         generations=files.records(state.files),
         rollout=state.rollout,

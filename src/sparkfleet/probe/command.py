@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from sparkfleet import runtimes
 from sparkfleet.onhost import collectors
 from sparkfleet.probe import frame
 from sparkfleet.resources import observers
@@ -48,6 +49,8 @@ class ProbeRequest:
     """Kinds of resources that runs applied and that are no longer declared."""
     fabric: tuple[str, ...] = ()
     """Addresses that this Spark may get on its fabric links; (): it is in no cluster."""
+    runtimes: tuple[str, ...] = (runtimes.DEFAULT,)
+    """Runtimes whose instances and images are read; one at least."""
     install: tuple[str, ...] = ()
     """Of ``docker`` and ``toolkit``, what may be installed: apt is simulated if it is missing."""
 
@@ -59,7 +62,11 @@ class ProbeRequest:
     @property
     def more_parts(self) -> tuple[str, ...]:
         """Return the modules that this probe needs besides those of every probe."""
+        own = [runtimes.get(name).collectors for name in self.runtimes]
         optional = (
+            (True, tuple(name for one in own for name in one.probe)),
+            (self.preflight, tuple(name for one in own for name in one.preflight)),
+            (self.stored, tuple(name for one in own for name in one.storage)),
             (self.preflight, collectors.PREFLIGHT_PARTS),
             (self.stored, collectors.STORAGE_PARTS),
             (self.resources is not None, collectors.RESOURCE_PARTS),
@@ -78,6 +85,7 @@ class ProbeRequest:
                 **({"stored": True} if self.stored else {}),
                 **({} if self.resources is None else {"resources": self.resources}),
                 **({"install": self.install} if self.install else {}),
+                "runtimes": self.runtimes,
                 "services": self.services,
                 "images": self.images,
                 "weights": self.weights,
@@ -115,19 +123,18 @@ def sources(more: Sequence[str] = (), kinds: Sequence[str] = ()) -> list[tuple[s
     """Return the modules that run on the Spark, those of every probe and ``more``: name and text, in loading
     order. ``kinds``: of the resources that are observed.
     """
-    folder = resources.files(collectors)
     parts = (*collectors.PARTS[:-1], *dict.fromkeys(more), collectors.PARTS[-1])
+    names = [part if "." in part else f"{collectors.__name__}.{part}" for part in parts]
     packages = [(name, "") for name in ("sparkfleet", "sparkfleet.onhost", collectors.__name__)]
-    whole = resources.files("sparkfleet")
-    shared = [
-        (name, whole.joinpath(*name.split(".")[1:-1], f"{name.rpartition('.')[2]}.py"))
-        for name in collectors.SHARED
-    ]
-    texts = [(name, path.read_text()) for name, path in shared]
-    texts += [(f"{collectors.__name__}.{part}", folder.joinpath(f"{part}.py").read_text()) for part in parts]
+    texts = [(name, _source(name)) for name in names]
     if kinds:
         texts[-1:-1] = observers.modules(kinds)
     return packages + [(name, minified(text)) for name, text in texts]
+
+
+def _source(module: str) -> str:
+    package, _, name = module.rpartition(".")
+    return resources.files(package).joinpath(f"{name}.py").read_text()
 
 
 def minified(text: str) -> str:

@@ -12,7 +12,7 @@ from sparkfleet.contract.resources import Applied
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.packages import Packages
 from sparkfleet.probe.stored import Stored
-from sparkfleet.runtimes.observation import ContainerSeen, ImageSeen
+from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Observed:
     memory_total_mib: int
     memory_available_mib: int
     disks: Mapping[str, Disk]
-    containers: tuple[ContainerSeen, ...]
+    instances: tuple[InstanceSeen, ...]
     images: Mapping[str, ImageSeen | None]
     units: Mapping[str, UnitSeen]
     generations: Mapping[str, CurrentGeneration]
@@ -145,28 +145,29 @@ class Observed:
         files = (name for name in self.unreadable if name.startswith("services/") or name == "staged.json")
         return tuple(self.unreadable[name] for name in files)
 
-    def container(self, name: str) -> ContainerSeen | None:
-        """Return the container of that name."""
-        return next((container for container in self.containers if container.name == name), None)
+    def instance(self, name: str) -> InstanceSeen | None:
+        """Return the instance of that name."""
+        return next((instance for instance in self.instances if instance.name == name), None)
 
     def port_of(self, service: str) -> int | None:
         """Return the port in the record of a service; None without a record."""
         record = self.generations.get(service)
         return record.port if record else None
 
-    def owned(self) -> dict[str, ContainerSeen]:
-        """Return our containers by service, without those that a rollout renamed (``.old``, ``.next``)."""
-        return {c.name: c for c in self.containers if c.service and c.service == c.name}
+    def owned(self) -> dict[str, InstanceSeen]:
+        """Return our instances by service, without those that a rollout renamed (``.old``, ``.next``)."""
+        return {c.name: c for c in self.instances if c.service and c.service == c.name}
 
 
 @dataclass(frozen=True)
-class WithoutDocker(Diagnostic):
-    """Docker alone did not respond: why the Spark is unknown, and everything else about it."""
+class WithoutRuntime(Diagnostic):
+    """A runtime alone did not respond: why the Spark is unknown, and everything else about it."""
 
+    runtime: str = ""
     state: str = ""
     """missing, down, hangs ..."""
     rest: Observed | None = field(default=None, compare=False, repr=False)
-    """Everything else; its containers and images are unknown, not absent."""
+    """Everything else; its instances and images are unknown, not absent."""
 
     @property
     def plain(self) -> Diagnostic:

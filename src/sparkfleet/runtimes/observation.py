@@ -1,10 +1,12 @@
-"""Containers and images as a probe sees them on a Spark. For the operator's side."""
+"""Instances and images as a probe sees them on a Spark. For the operator's side."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from sparkfleet import runtimes
 
 
 @dataclass(frozen=True)
@@ -22,27 +24,32 @@ class ImageSeen:
 
 
 @dataclass(frozen=True)
-class ContainerSeen:
-    """A container; ``config`` and ``host`` are Docker's inspect data, of unmanaged containers a part."""
+class InstanceSeen:
+    """An instance of a runtime: a container. Of an unmanaged one: its name, image, state and ports."""
 
     id: str
     name: str
-    image_id: str
+    artifact: str
+    """Content id of what it runs from. docker: id of the image."""
     state: str
+    """running, exited ..., as the runtime calls it."""
     started_at: str
-    service: str
-    """Value of sparkfleet's label, "" for an unmanaged container."""
-    config: Mapping[str, Any]
-    host: Mapping[str, Any]
+    service: str = ""
+    """The service that it belongs to, "" for an unmanaged one."""
+    generation: str = ""
+    """Id of the generation that it was created for."""
+    image: str = ""
+    """Reference of the image that it was created from."""
+    command: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    """``NAME=value``, the image's own included."""
+    ports: frozenset[int] = frozenset()
+    """The Spark's ports that the runtime publishes for it (none with host networking)."""
+    runtime: str = runtimes.DEFAULT
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """The runtime's own description, which it compares with the declared settings."""
 
     @property
     def running(self) -> bool:
-        """Tell whether the container runs."""
+        """Tell whether it runs."""
         return self.state == "running"
-
-    @property
-    def ports(self) -> frozenset[int]:
-        """Return the Spark's ports that Docker publishes for this container (none with host networking)."""
-        bindings = self.host.get("PortBindings") or {}
-        found = (entry.get("HostPort") for entries in bindings.values() for entry in entries or ())
-        return frozenset(int(port) for port in found if port)

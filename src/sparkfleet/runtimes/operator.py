@@ -5,12 +5,13 @@ and how it is written for other tools. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation
 from sparkfleet.desired_state import Container, Mount
-from sparkfleet.runtimes.observation import ContainerSeen, ImageSeen
+from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,30 @@ class SettingChange:
     new: str | None
 
 
+@dataclass(frozen=True)
+class RuntimeSeen:
+    """A runtime's part of the probe's answer."""
+
+    instances: tuple[InstanceSeen, ...] = ()
+    images: Mapping[str, ImageSeen | None] = field(default_factory=dict)
+    """By the requested reference and by id; None: not on the Spark."""
+
+
+@dataclass(frozen=True)
+class Collectors:
+    """Modules that a probe sends, by their full names and in loading order.
+
+    The last one of each is ``sparkfleet.runtimes.NAME.collectors.probe``, ``.preflight`` and ``.storage``. It
+    has the functions that docker's has.
+    """
+
+    probe: tuple[str, ...]
+    """In every probe."""
+    preflight: tuple[str, ...]
+    storage: tuple[str, ...]
+    """For a prune."""
+
+
 class OperatorRuntime(Protocol):
     """The operator's side of a runtime."""
 
@@ -50,6 +75,7 @@ class OperatorRuntime(Protocol):
     """systemd units that a service's unit is ordered after, and wants."""
     formats: tuple[str, ...]
     """Formats of ``sparkfleet render``, the default first."""
+    collectors: Collectors
 
     def definition(self, workload: DeclaredWorkload, argv: tuple[str, ...]) -> tuple[str, ...]:
         """Return what an instance is created from: ``Generation.definition``, which the driver reads.
@@ -58,13 +84,28 @@ class OperatorRuntime(Protocol):
         """
 
     def setting_changes(
-        self, workload: DeclaredWorkload, seen: ContainerSeen | None, image: ImageSeen | None
+        self, workload: DeclaredWorkload, seen: InstanceSeen | None, image: ImageSeen | None
     ) -> Sequence[SettingChange]:
         """Return the settings that need another instance, in the order of the plan.
 
         Image, arguments and environment are compared elsewhere. Without an instance (``seen`` None): those
         that people want to see of a new one. ``image`` adds what it sets by itself; None = not known.
         """
+
+    def read_answer(self, part: object) -> RuntimeSeen:
+        """Return the runtime's part of the probe's answer. Raise ContractError for one of another format."""
+
+    def unavailable(self, host: str, state: str, error: str) -> Diagnostic:
+        """Return why the runtime did not respond; ``state`` is one of ``runtimes.errors``."""
+
+    def gpu_command(self, image: str) -> tuple[str, ...]:
+        """Return the command that lists the GPUs from within an instance of an image on the Spark."""
+
+    def stop_command(self, instance: str) -> str:
+        """Return the command by which people stop an instance."""
+
+    def rename_command(self, instance: str, name: str) -> str:
+        """Return the command by which people give an instance another name."""
 
     def render(self, form: str, services: Sequence[tuple[DeclaredWorkload, Generation]]) -> str:
         """Return services of one Spark in one of ``formats``."""

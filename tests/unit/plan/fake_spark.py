@@ -5,7 +5,7 @@ Written from docker's documentation of its options, not from our comparison, so 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,8 @@ from sparkfleet.onhost.machine import programs
 from sparkfleet.plan import host_changes, render_service
 from sparkfleet.plan.compute import desired_generation
 from sparkfleet.probe.observation import Disk, Listener, Observed, PathSeen, UnitSeen, User
-from sparkfleet.runtimes.observation import ContainerSeen, ImageSeen
+from sparkfleet.runtimes.docker.answer import ContainerPart
+from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
 from tests.unit.plan.fabric.fabric_fixtures import seen as cabled
 
 USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia", ("nvidia", "sudo"))
@@ -128,20 +129,21 @@ def image_seen(image: ImageRef) -> ImageSeen:
     )
 
 
-def container_seen(generation: Generation, image: ImageSeen) -> ContainerSeen:
+def container_seen(generation: Generation, image: ImageSeen) -> InstanceSeen:
     """Return the running container of a generation."""
     label = ("--label", f"{LABEL_GENERATION}={generation.id}")
     inspected = inspect(generation.service, (*label, *generation.definition), image)
-    return ContainerSeen(
-        id=(generation.id * 6)[:64],
-        name=generation.service,
-        image_id=image.id,
-        state="running",
-        started_at="2026-11-21T08:00:00Z",
-        service=generation.service,
-        config=inspected["config"],
-        host=inspected["host"],
-    )
+    identity, started = (generation.id * 6)[:64], "2026-11-21T08:00:00Z"
+    return ContainerPart(identity, generation.service, image.id, "running", started, **inspected).seen()
+
+
+def with_details(
+    seen: InstanceSeen, *, config: Mapping[str, Any] | None = None, host: Mapping[str, Any] | None = None
+) -> InstanceSeen:
+    """Return a container with other inspect data."""
+    old_config, old_host = seen.details["Config"], seen.details["HostConfig"]
+    own = (seen.id, seen.name, seen.artifact, seen.state, seen.started_at)
+    return ContainerPart(*own, {**old_config, **(config or {})}, {**old_host, **(host or {})}).seen()
 
 
 def fresh(host: Host) -> Observed:
@@ -152,8 +154,8 @@ def fresh(host: Host) -> Observed:
         user=USER,
         memory_total_mib=122573,
         memory_available_mib=118000,
-        disks={"models": disk, "cache": disk, "docker": disk, "state": disk},
-        containers=(),
+        disks={"models": disk, "cache": disk, "images": disk, "state": disk},
+        instances=(),
         images={name: None for service in host.services for name in service.image.names},
         units={},
         generations={},
@@ -171,8 +173,10 @@ def generation_of(host: Host, service: Service) -> Generation:
     return desired_generation(host, service, replace(fresh(host), fabric=links))[1]
 
 
-def converged(host: Host) -> Observed:
-    """Return the Spark after a run of this very declaration."""
+def converged(
+    host: Host, instance: Callable[[Generation, ImageSeen], InstanceSeen] = container_seen
+) -> Observed:
+    """Return the Spark after a run of this very declaration; ``instance``: what a runtime shows of it."""
     seen = fresh(host)
     images: dict[str, ImageSeen | None] = dict(seen.images)
     containers, units, generations, listeners, weights = [], {}, {}, dict(seen.listeners), {}
@@ -181,7 +185,7 @@ def converged(host: Host) -> Observed:
         image = image_seen(service.image)
         images |= {service.image.pull_ref: image, image.id: image}
         generation = generation_of(host, service)
-        container = container_seen(generation, image)
+        container = instance(generation, image)
         containers.append(container)
         units[generation.unit_name] = UnitSeen(
             generation.unit, enabled="enabled", active="active", sub="running", status=GUARDED
@@ -202,7 +206,7 @@ def converged(host: Host) -> Observed:
     }
     return replace(
         seen,
-        containers=tuple(containers),
+        instances=tuple(containers),
         images=images,
         units=units,
         generations=generations,

@@ -149,7 +149,7 @@ def test_where_nobody_may_build_it_the_plan_is_blocked_with_the_way_out() -> Non
 def test_a_disk_needs_room_for_base_and_packages_or_packages_alone() -> None:
     disk = Disk("/var/lib/docker", 4000 * GIB, 20 * GIB)
     for seen, fits in ((fresh(DERIVED), False), (with_base(DERIVED), True)):
-        tight = replace(seen, disks={**seen.disks, "docker": disk})
+        tight = replace(seen, disks={**seen.disks, "images": disk})
         assert (only(host_plan(DERIVED, tight)).blocked is None) is fits
 
 
@@ -158,8 +158,8 @@ def test_members_with_two_builds_of_one_image_do_not_start_as_one_cluster() -> N
     declared = [cluster_fixtures.host(rank, image=IMAGE) for rank in (0, 1)]
     seen = [cluster_fixtures.converged(host) for host in declared]
     other = replace(image_seen(IMAGE), id="sha256:" + "9" * 64)
-    stopped = tuple(replace(one, state="exited") for one in seen[1].containers)
-    seen[1] = replace(seen[1], images={**seen[1].images, KEY: other}, containers=stopped)
+    stopped = tuple(replace(one, state="exited") for one in seen[1].instances)
+    seen[1] = replace(seen[1], images={**seen[1].images, KEY: other}, instances=stopped)
     members = {host.name: host.member for host in declared if host.member}
     plans = [cluster_fixtures.plan(host, one) for host, one in zip(declared, seen, strict=True)]
     for plan in join_members(plans, members).values():
@@ -167,7 +167,7 @@ def test_members_with_two_builds_of_one_image_do_not_start_as_one_cluster() -> N
         assert diagnostic is not None
         assert any("has another build of" in one.message for one in diagnostic.each)
     same = replace(seen[1], images={**seen[1].images, KEY: image_seen(IMAGE)})
-    plans[1] = cluster_fixtures.plan(declared[1], replace(same, containers=stopped))
+    plans[1] = cluster_fixtures.plan(declared[1], replace(same, instances=stopped))
     assert all(cluster_fixtures.entry(plan).blocked is None for plan in join_members(plans, members).values())
 
 
@@ -204,7 +204,7 @@ def test_a_derived_image_that_nothing_needs_is_ours_to_remove() -> None:
 
 def test_room_that_a_prune_could_make_counts_an_old_derived_image_and_not_the_declared_one() -> None:
     fetched = {"images": {KEY: 10, KEY[:-16] + "f" * 16: 7}}
-    assert reclaimable(DERIVED, replace(fresh(DERIVED), fetched=fetched))["docker"] == 7
+    assert reclaimable(DERIVED, replace(fresh(DERIVED), fetched=fetched))["images"] == 7
 
 
 def test_what_tells_images_apart_is_found_in_every_form_of_their_names() -> None:

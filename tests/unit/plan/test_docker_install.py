@@ -14,7 +14,7 @@ from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import EVERY_STEP, Action, HostState, Plan, Step
 from sparkfleet.plan.operations import InstallPackages
 from sparkfleet.plan.status import spark_status
-from sparkfleet.probe.observation import Disk, Observed, WithoutDocker
+from sparkfleet.probe.observation import Disk, Observed, WithoutRuntime
 from sparkfleet.probe.packages import Packages
 from sparkfleet.resources.base import Resource
 from tests.unit.plan import fake_spark
@@ -28,9 +28,9 @@ APT = Packages(
 BARE = replace(fake_spark.fresh(HOST), toolkit=(), packages=APT)
 
 
-def without(rest: Observed = BARE, state: str = "missing") -> WithoutDocker:
-    return WithoutDocker(
-        "spark-01", f"Docker {state}: x", "Docker", "install it", (), state, rest, code="test"
+def without(rest: Observed = BARE, state: str = "missing") -> WithoutRuntime:
+    return WithoutRuntime(
+        "spark-01", f"Docker {state}: x", "Docker", "install it", (), "docker", state, rest, code="test"
     )
 
 

@@ -24,21 +24,21 @@ from tests.unit.plan.nano import (
 
 
 def change_container(seen: Observed, **changes: Any) -> Observed:
-    return replace(seen, containers=tuple(replace(c, **changes) for c in seen.containers))
+    return replace(seen, instances=tuple(replace(c, **changes) for c in seen.instances))
 
 
 def change_host_config(seen: Observed, **changes: object) -> Observed:
-    (container,) = seen.containers
-    return change_container(seen, host={**container.host, **changes})
+    (container,) = seen.instances
+    return replace(seen, instances=(fake_spark.with_details(container, host=changes),))
 
 
 def change_config(seen: Observed, **changes: object) -> Observed:
-    (container,) = seen.containers
-    return change_container(seen, config={**container.config, **changes})
+    (container,) = seen.instances
+    return replace(seen, instances=(fake_spark.with_details(container, config=changes),))
 
 
-ENV = list(CONVERGED.containers[0].config["Env"])
-CMD = list(CONVERGED.containers[0].config["Cmd"])
+ENV = list(CONVERGED.instances[0].details["Config"]["Env"])
+CMD = list(CONVERGED.instances[0].details["Config"]["Cmd"])
 UNIT = CONVERGED.units["sparkfleet-nano.service"]
 
 DRIFT = {

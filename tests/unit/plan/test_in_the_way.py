@@ -25,11 +25,11 @@ from tests.unit.plan.nano import (
 
 BLOCKERS = {
     "a foreign container publishes our port": (
-        {"containers": (foreign(host={"PortBindings": {"80/tcp": [{"HostPort": "8000"}]}}),)},
+        {"instances": (foreign(ports=frozenset({8000})),)},
         "held by the container open-webui",
     ),
     "a foreign container listens with host networking": (
-        {"containers": (foreign(),), "listeners": {8000: Listener(7, "python", "0::/docker/" + "e" * 64)}},
+        {"instances": (foreign(),), "listeners": {8000: Listener(7, "python", "0::/docker/" + "e" * 64)}},
         "held by the container open-webui",
     ),
     "a process listens on our port": (
@@ -37,12 +37,12 @@ BLOCKERS = {
         "python3 -m http.server 8000",
     ),
     "a foreign container has our name": (
-        {"containers": (foreign(name="nano"),)},
+        {"instances": (foreign(name="nano"),)},
         "a container of this name that is not managed by sparkfleet",
     ),
     "our own container has another name": (
         {
-            "containers": (foreign(name="mine", service="nano"),),
+            "instances": (foreign(name="mine", service="nano"),),
             "listeners": {8000: Listener(7, "vllm", "0::/docker/" + "e" * 64)},
         },
         "held by the container mine, which is nano under another name",
@@ -116,5 +116,5 @@ def test_a_flag_that_this_vllm_does_not_have_is_refused_before_anything_is_touch
 def test_what_ran_before_is_brought_back_without_questions() -> None:
     odd = with_service(flags=(*NANO.flags, ("no-such-flag", 4)))
     seen = fake_spark.converged(odd)
-    stopped = replace(seen, containers=tuple(replace(c, state="exited") for c in seen.containers))
+    stopped = replace(seen, instances=tuple(replace(c, state="exited") for c in seen.instances))
     assert only_entry(odd, stopped).blocked is None

@@ -14,7 +14,7 @@ from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import HostPlan, HostState
 from sparkfleet.probe.observation import Disk, Listener, Observed, PathSeen, UnitSeen
 from sparkfleet.runtimes.docker.onhost.driver import SUFFIXES
-from sparkfleet.runtimes.observation import ContainerSeen
+from sparkfleet.runtimes.observation import InstanceSeen
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import CONVERGED, HOST, NANO, foreign, only_entry, rows, with_service
 
@@ -25,8 +25,8 @@ GATE = with_service(gate=replace(NANO.gate, timeout_s=77))
 """A change that is made in place."""
 
 
-def beside(*containers: ContainerSeen) -> Observed:
-    return replace(CONVERGED, containers=(*CONVERGED.containers, *containers))
+def beside(*containers: InstanceSeen) -> Observed:
+    return replace(CONVERGED, instances=(*CONVERGED.instances, *containers))
 
 
 def with_unit(**changes: Any) -> Observed:
@@ -70,7 +70,7 @@ def test_such_a_container_that_runs_on_the_port_blocks_the_rollout(name: str) ->
     running = foreign(name=name, service="nano")
     seen = replace(
         fake_spark.fresh(HOST),
-        containers=(running,),
+        instances=(running,),
         listeners={8000: Listener(7, "vllm", f"0::/docker/{running.id}")},
     )
     (found,) = blocked(host_plan(HOST, seen))
@@ -111,7 +111,7 @@ def test_a_unit_of_such_a_name_beside_no_service_is_not_removed() -> None:
 
 
 def test_a_container_of_the_services_name_that_belongs_to_another_service_blocks_it() -> None:
-    seen = replace(fake_spark.fresh(HOST), containers=(foreign(name="nano", service="tiny", state="exited"),))
+    seen = replace(fake_spark.fresh(HOST), instances=(foreign(name="nano", service="tiny", state="exited"),))
     (found,) = blocked(host_plan(HOST, seen))
     assert found.message == "a container of this name that belongs to the service tiny"
 
@@ -131,7 +131,7 @@ def test_a_device_that_the_host_lacks_blocks_the_rollout() -> None:
 
 
 def test_a_rollout_needs_space_for_its_container_and_an_update_does_not() -> None:
-    disks = {**CONVERGED.disks, "docker": Disk("/var/lib/docker", 1 << 40, 300 << 20)}
+    disks = {**CONVERGED.disks, "images": Disk("/var/lib/docker", 1 << 40, 300 << 20)}
     seen = replace(CONVERGED, disks=disks)
     (found,) = blocked(host_plan(CHANGED, seen))
     assert (found.code, "576 MiB needed" in found.message) == ("disk-full", True)

@@ -125,7 +125,7 @@ def test_a_state_file_with_any_content_makes_its_own_part_unknown(file: str, val
         assume(not valid(seen, file))  # an object with fields of other names may be a record without entries
         assert_unknown(plan, file)
         assert set(seen.unreadable) - {file} == set()
-        assert (seen.containers, seen.units, seen.paths) == (before.containers, before.units, before.paths)
+        assert (seen.instances, seen.units, seen.paths) == (before.instances, before.units, before.paths)
 
 
 def places(data: Any) -> Iterator[tuple[Any, Any]]:
@@ -197,7 +197,7 @@ def test_any_value_in_any_part_of_an_answer_makes_at_most_that_host_unknown(
         assert plan.state is HostState.UNKNOWN
 
 
-@pytest.mark.parametrize("disks", [{}, {"docker": {"path": "/", "total": 9, "free": 9}}])
+@pytest.mark.parametrize("disks", [{}, {"images": {"path": "/", "total": 9, "free": 9}}])
 def test_an_answer_without_a_disk_that_the_plan_needs_makes_that_host_unknown(
     disks: dict[str, object],
 ) -> None:

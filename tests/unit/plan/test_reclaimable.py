@@ -51,8 +51,8 @@ def spark() -> Observed:
 
 
 def test_only_what_nothing_here_names_can_be_freed() -> None:
-    assert reclaimable(HOST, spark()) == {"models": 7 << 30, "docker": 10 << 30}
-    assert reclaimable(HOST, fresh(HOST)) == {"models": 0, "docker": 0}
+    assert reclaimable(HOST, spark()) == {"models": 7 << 30, "images": 10 << 30}
+    assert reclaimable(HOST, fresh(HOST)) == {"models": 0, "images": 0}
 
 
 @pytest.mark.provokes("disk-full")

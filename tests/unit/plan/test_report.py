@@ -40,7 +40,7 @@ def fleet() -> Plan:
         generations={"nano": replace(CONVERGED.generations["nano"], gate_result=GateResult(360.4, 12.0))},
     )
     changed = host_plan(replace(HOST, services=(qwen,)), present)
-    blocked = replace(fake_spark.fresh(HOST), containers=(foreign(name="nano"),))
+    blocked = replace(fake_spark.fresh(HOST), instances=(foreign(name="nano"),))
     return Plan(
         (
             changed,

@@ -23,7 +23,7 @@ def test_a_service_is_reported_with_its_container_its_unit_and_what_its_gate_mea
 
 
 def test_a_service_whose_container_or_unit_is_gone_is_reported_as_absent() -> None:
-    (nano,) = spark_status("spark-01", replace(CONVERGED, containers=(), units={})).services
+    (nano,) = spark_status("spark-01", replace(CONVERGED, instances=(), units={})).services
     assert (nano.state, nano.unit, nano.since, nano.gate) == ("absent", "absent", "", None)
 
 
@@ -42,7 +42,7 @@ def test_an_idle_spark_has_memory_and_a_broken_one_its_reason() -> None:
 def test_a_cluster_without_one_of_its_members_is_degraded_on_all() -> None:
     head = spark_status("spark-01", cluster_fixtures.converged(cluster_fixtures.host(0)))
     second = cluster_fixtures.converged(cluster_fixtures.host(1))
-    stopped = replace(second, containers=tuple(replace(one, state="exited") for one in second.containers))
+    stopped = replace(second, instances=tuple(replace(one, state="exited") for one in second.instances))
     diagnostic = Diagnostic("spark-02", "SSH connection refused", code="test")
 
     def lines(other: Observed | Diagnostic) -> list[str]:
@@ -53,5 +53,5 @@ def test_a_cluster_without_one_of_its_members_is_degraded_on_all() -> None:
     assert lines(second) == ["", ""]
     assert lines(stopped) == ["spark-02 exited", "spark-02 exited"]
     assert lines(diagnostic) == ["spark-02 is unknown"]
-    assert lines(replace(second, containers=(), generations={})) == ["spark-02 absent"]
+    assert lines(replace(second, instances=(), generations={})) == ["spark-02 absent"]
     assert [s.degraded for one in join_members([head]) for s in one.services] == [""]

@@ -15,11 +15,12 @@ import pytest
 
 from sparkfleet.contract.generation import CurrentGeneration, PromotedGeneration
 from sparkfleet.inventory import load_fleet
-from sparkfleet.onhost.collectors import basics, docker, state
+from sparkfleet.onhost.collectors import basics, state
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import ChangeKind, HostState
 from sparkfleet.probe.answer import read_answer
 from sparkfleet.probe.observation import Observed
+from sparkfleet.runtimes.docker.collectors.probe import container_facts
 
 STATES = Path(__file__).parents[2] / "fixtures" / "host_state"
 COMMITS = sorted(path.name for path in STATES.iterdir())
@@ -45,9 +46,9 @@ def answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "user": {"name": "nvidia", "home": "/home/nvidia", "uid": 1000, "gid": 1000, "group": "nvidia",
                  "groups": ["nvidia"]},
         "memory": {"total_mib": 24000, "available_mib": 23000},
-        "disks": dict.fromkeys(("models", "cache", "docker", "state", "units", "programs"), disk),
-        "docker": {"state": "ok", "version": "20.10.24", "images": {name: seen, image["Id"]: seen},
-                   "containers": [docker.container_facts(container, compared=True)]},
+        "disks": dict.fromkeys(("models", "cache", "images", "state", "units", "programs"), disk),
+        "runtimes": {"docker": {"state": "ok", "images": {name: seen, image["Id"]: seen},
+                   "containers": [container_facts(container, compared=True)]}},
         "systemd": {"state": "ok", "units": units(folder)},
         "state": state.collect_state(),
         "paths": paths(folder),

@@ -218,7 +218,7 @@ def test_rdma_that_programs_cannot_use_is_reported(spark: Spark) -> None:
 def test_a_fabric_that_cannot_be_read_makes_the_spark_unknown() -> None:
     data: dict[str, Any] = {
         "sudo": {"state": "ok"},
-        "docker": {"state": "ok"},
+        "runtimes": {"docker": {"state": "ok"}},
         "systemd": {"state": "ok"},
         "state": {"generations": {}},
         "disks": {name: {"path": "/", "total": 1, "free": 1, "read_only": False} for name in DISKS},

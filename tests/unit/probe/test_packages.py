@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.collectors import commands, docker, main, packages, toolkit
+from sparkfleet.onhost.collectors import commands, main, packages, toolkit
 from sparkfleet.probe.answer import read_answer
 from sparkfleet.probe.command import ProbeRequest, sources
-from sparkfleet.probe.observation import WithoutDocker
+from sparkfleet.probe.observation import WithoutRuntime
 from sparkfleet.probe.packages import Packages
+from sparkfleet.runtimes.docker.collectors import probe as docker_probe
 from tests.unit.probe.test_probe import answer
 
 POLICY = """\
@@ -97,7 +98,7 @@ def test_apts_own_word_is_kept_where_it_cannot(monkeypatch: pytest.MonkeyPatch) 
 def test_apt_is_asked_only_for_what_is_not_there(
     monkeypatch: pytest.MonkeyPatch, docker_state: str, programs: list[str], expected: tuple[bool, ...] | None
 ) -> None:
-    monkeypatch.setattr(docker, "collect_docker", lambda _: {"state": docker_state, "containers": []})
+    monkeypatch.setattr(docker_probe, "collect", lambda _: {"state": docker_state, "containers": []})
     monkeypatch.setattr(toolkit, "collect_toolkit", lambda: {"programs": programs, "cdi": []})
     monkeypatch.setattr(packages, "collect_packages", lambda *requested: {"requested": requested})
     request = json.loads(ProbeRequest().to_json())
@@ -122,9 +123,9 @@ def test_a_spark_without_docker_alone_is_a_diagnostic_with_all_else_beside_it() 
     missing = {"state": "missing", "error": "Docker is not installed"}
     found = {"requested": ["docker.io"], "install": [["docker.io", "", "28"]], "remove": []}
     seen = read_answer("spark-01", answer(docker=missing, packages=found))
-    assert isinstance(seen, WithoutDocker)
+    assert isinstance(seen, WithoutRuntime)
     assert seen.state == "missing"
     assert seen.rest is not None
     assert seen.rest.packages == Packages(("docker.io",), install=(("docker.io", "", "28"),))
     both = read_answer("spark-01", answer(docker=missing, systemd={"state": "missing"}))
-    assert not isinstance(both, WithoutDocker)
+    assert not isinstance(both, WithoutRuntime)

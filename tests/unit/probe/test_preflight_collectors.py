@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.onhost.collectors import basics, commands, engine, footprints, gpu, reach, system, toolkit
-from sparkfleet.onhost.collectors import docker as docker_look
+from sparkfleet.onhost.collectors import basics, commands, footprints, gpu, reach, system, toolkit
 from sparkfleet.onhost.collectors import preflight as preflight_look
 from sparkfleet.probe import frame
 from sparkfleet.probe.command import ProbeRequest, probe_command, sources
 from sparkfleet.probe.preflight import PreflightSeen, read_preflight
+from sparkfleet.runtimes.docker.collectors import preflight as docker_preflight
+from sparkfleet.runtimes.docker.collectors.probe import LABEL_SERVICE
 from tests.unit.frames import text_of
 
 
@@ -149,13 +150,13 @@ def test_the_engine_tells_its_storage_and_everybodys_containers(monkeypatch: pyt
                 "Names": ["/nano"],
                 "Image": "vllm",
                 "State": "running",
-                "Labels": {docker_look.LABEL_SERVICE: "nano"},
+                "Labels": {LABEL_SERVICE: "nano"},
             },
             {"Names": None, "Image": "x", "State": "exited", "Labels": None},
         ],
     }  # fmt: skip
-    monkeypatch.setattr(docker_look, "docker_get", answers.get)
-    found = engine.collect_engine()
+    monkeypatch.setattr(docker_preflight, "get", answers.get)
+    found = docker_preflight.collect()
     assert (found["driver"], found["runtimes"]) == ("overlay2", ["runc"])
     assert [(one["name"], one["ours"]) for one in found["containers"]] == [("nano", True), ("", False)]
 
@@ -211,4 +212,7 @@ def test_every_part_of_the_preflight_fails_by_itself() -> None:
         return {"error": "broken"}
 
     request: dict[str, Any] = {"urls": [], "programs": [], "directories": []}
-    assert all(part == {"error": "broken"} for part in preflight_look.collect(request, broken).values())
+    assert all(
+        part == {"error": "broken"}
+        for part in preflight_look.collect(request, broken, docker_preflight).values()
+    )

@@ -27,7 +27,6 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.onhost import collectors
 from sparkfleet.onhost.artifacts.fetch import hash_record
 from sparkfleet.onhost.collectors import basics, main, ports, state, weights
-from sparkfleet.onhost.collectors import docker as docker_look
 from sparkfleet.probe import frame
 from sparkfleet.probe.answer import DISKS, read_answer
 from sparkfleet.probe.command import (
@@ -40,8 +39,8 @@ from sparkfleet.probe.command import (
 )
 from sparkfleet.probe.observation import Observed
 from sparkfleet.runtimes import errors
+from sparkfleet.runtimes.docker.collectors import probe as docker_look
 from sparkfleet.runtimes.docker.onhost import api
-from sparkfleet.runtimes.errors import RuntimeUnavailableError
 from tests.unit.frames import text_of
 
 ME = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
@@ -91,7 +90,12 @@ def for_people(node: ast.stmt) -> bool:
 
 @pytest.mark.parametrize(
     "path",
-    [*sorted(Path(collectors.__file__).parent.glob("*.py")), Path(api.__file__), Path(errors.__file__)],
+    [
+        *sorted(Path(collectors.__file__).parent.glob("*.py")),
+        *sorted(Path(docker_look.__file__).parent.glob("*.py")),
+        Path(api.__file__),
+        Path(errors.__file__),
+    ],
     ids=lambda path: path.stem,
 )
 def test_what_is_sent_is_the_program_without_what_only_people_need(path: Path) -> None:
@@ -136,9 +140,8 @@ def inspect(name: str, labels: dict[str, str]) -> dict[str, Any]:
 @pytest.fixture
 def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     path = tmp_path / "docker.sock"
-    monkeypatch.setattr(docker_look, "DOCKER_SOCKET", str(path))
+    monkeypatch.setattr(docker_look, "SOCKET", str(path))
     FakeDocker.answers = {
-        "/version": {"Version": "28.3.3", "Arch": "arm64"},
         "/containers/json?all=1": [
             {
                 "Id": "ours",
@@ -161,7 +164,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
 
 
 def test_our_containers_are_seen_whole_and_foreign_ones_only_by_who_they_are(docker: dict[str, Any]) -> None:
-    seen = docker_look.collect_docker({"images": ["repo@sha256:2", "repo@sha256:9"]})
+    seen = docker_look.collect({"images": ["repo@sha256:2", "repo@sha256:9"]})
     ours, foreign = seen["containers"]
     assert ours["config"]["Env"] == ["SECRET=canary"]
     assert "Env" not in foreign["config"]
@@ -176,7 +179,7 @@ def test_a_foreign_container_is_seen_while_it_is_stopped_if_a_rollout_could_need
 ) -> None:
     docker["/containers/json?all=1"] = [{"Id": "x", "Names": [f"/{name}"], "Labels": {}, "State": "created"}]
     docker["/containers/x/json"] = inspect(name, {})
-    (seen,) = docker_look.collect_docker({"services": ["nano"]})["containers"]
+    (seen,) = docker_look.collect({"services": ["nano"]})["containers"]
     assert (seen["name"], "Env" in seen["config"]) == (name, False)
 
 
@@ -187,46 +190,45 @@ def test_an_image_is_seen_by_its_digest_under_whatever_name_it_came(docker: dict
         {"Id": "sha256:7", "RepoDigests": [f"127.0.0.1:7355/sparkfleet/repo@{digest}"]},
     ]
     docker["/images/sha256:7/json"] = {"Id": "sha256:7", "Config": {}}
-    images = docker_look.collect_docker({"images": [f"repo@{digest}", "repo@sha256:" + "e" * 64]})["images"]
+    images = docker_look.collect({"images": [f"repo@{digest}", "repo@sha256:" + "e" * 64]})["images"]
     assert images[f"repo@{digest}"]["id"] == "sha256:7"
     assert images["repo@sha256:" + "e" * 64] is None
 
 
 def test_a_daemon_that_answers_with_an_error_is_an_error_and_no_empty_list(docker: dict[str, Any]) -> None:
-    del docker["/version"]
-    docker["/version"] = None
-    with pytest.raises((RuntimeUnavailableError, AttributeError)):
-        docker_look.collect_docker({})
+    docker["/containers/json?all=1"] = None
+    with pytest.raises(TypeError):
+        docker_look.collect({})
 
 
 def test_no_docker_and_a_daemon_that_is_down_are_distinguished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docker_look, "DOCKER_SOCKET", str(tmp_path / "none"))
+    monkeypatch.setattr(docker_look, "SOCKET", str(tmp_path / "none"))
     monkeypatch.setattr(basics, "which", lambda _: False)
-    assert main.part(docker_look.collect_docker, {})["state"] == "missing"
+    assert main.part(docker_look.collect, {})["state"] == "missing"
     monkeypatch.setattr(basics, "which", lambda _: True)
-    assert main.part(docker_look.collect_docker, {})["state"] == "down"
+    assert main.part(docker_look.collect, {})["state"] == "down"
     stale = tmp_path / "stale.sock"
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(stale))
-    monkeypatch.setattr(docker_look, "DOCKER_SOCKET", str(stale))
-    assert main.part(docker_look.collect_docker, {})["state"] == "down"
+    monkeypatch.setattr(docker_look, "SOCKET", str(stale))
+    assert main.part(docker_look.collect, {})["state"] == "down"
 
 
 def test_a_daemon_that_hangs_or_hangs_up_is_distinguished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docker_look, "DOCKER_SOCKET", str(tmp_path / "docker.sock"))
-    monkeypatch.setattr(docker_look, "DOCKER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(docker_look, "SOCKET", str(tmp_path / "docker.sock"))
+    monkeypatch.setattr(docker_look, "TIMEOUT_S", 0.1)
     with socket.socket(socket.AF_UNIX) as silent:
-        silent.bind(docker_look.DOCKER_SOCKET)
+        silent.bind(docker_look.SOCKET)
         silent.listen()
-        assert main.part(docker_look.collect_docker, {})["state"] == "hangs"
+        assert main.part(docker_look.collect, {})["state"] == "hangs"
     (tmp_path / "docker.sock").unlink()
-    with UnixServer(docker_look.DOCKER_SOCKET, socketserver.BaseRequestHandler) as server:
+    with UnixServer(docker_look.SOCKET, socketserver.BaseRequestHandler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        assert main.part(docker_look.collect_docker, {})["state"] == "down"
+        assert main.part(docker_look.collect, {})["state"] == "down"
         server.shutdown()
 
 
@@ -236,7 +238,7 @@ def test_permission_denied_is_distinguished(monkeypatch: pytest.MonkeyPatch) -> 
             raise PermissionError
 
     monkeypatch.setattr(socket, "socket", Denied)
-    assert main.part(docker_look.collect_docker, {})["state"] == "denied"
+    assert main.part(docker_look.collect, {})["state"] == "denied"
 
 
 def test_weights_are_seen_with_size_blob_and_broken_links(tmp_path: Path) -> None:
@@ -423,10 +425,10 @@ def test_an_answer_that_is_cut_off_is_no_answer(tmp_path: Path, monkeypatch: pyt
             self.request.recv(1000)
             self.request.sendall(b'HTTP/1.0 200 OK\r\nContent-Length: 30\r\n\r\n{"Version": "28"')
 
-    monkeypatch.setattr(docker_look, "DOCKER_SOCKET", str(tmp_path / "docker.sock"))
-    with UnixServer(docker_look.DOCKER_SOCKET, Cut) as server:
+    monkeypatch.setattr(docker_look, "SOCKET", str(tmp_path / "docker.sock"))
+    with UnixServer(docker_look.SOCKET, Cut) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        seen = main.part(docker_look.collect_docker, {})
+        seen = main.part(docker_look.collect, {})
         server.shutdown()
     assert seen["state"] == "down"
     assert seen["error"].endswith("the daemon hung up in the middle of a response")
@@ -455,12 +457,8 @@ def answer(**changes: Any) -> str:
         "user": {"name": "n", "home": "/home/n", "uid": 1, "gid": 1, "group": "n", "groups": ["n"]},
         "memory": {"total_mib": 1, "available_mib": 1, "swap_total_mib": 0},
         "disks": {name: {"path": "/", "total": 1, "free": 1, "read_only": False} for name in DISKS},
-        "docker": {
-            "state": "ok",
-            "version": "28",
-            "arch": "arm64",
-            "containers": [],
-            "images": {"r@d": None},
+        "runtimes": {
+            "docker": changes.pop("docker", {"state": "ok", "containers": [], "images": {"r@d": None}})
         },
         "systemd": {"state": "ok", "units": {}},
         "state": {"files": {}, "rollout": ""},
@@ -495,7 +493,11 @@ def test_an_answer_of_any_shape_is_observed_or_a_diagnostic_of_that_host(data: s
     assert isinstance(found, Observed) or found.location == "spark-01"
 
 
-@pytest.mark.parametrize("text", ["[]", "7", "{}", "[" * 100_000])
+NO_RUNTIME = json.dumps({**json.loads(answer()), "runtimes": {}})
+NEW_RUNTIME = json.dumps({**json.loads(answer()), "runtimes": {"new": {"state": "ok"}}})
+
+
+@pytest.mark.parametrize("text", ["[]", "7", "{}", "[" * 100_000, NO_RUNTIME, NEW_RUNTIME])
 def test_an_answer_that_is_no_answer_is_a_diagnostic(text: str) -> None:
     found = read_answer("spark-01", text)
     assert isinstance(found, Diagnostic)

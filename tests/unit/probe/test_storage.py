@@ -12,11 +12,12 @@ from sparkfleet.contract import codec
 from sparkfleet.contract.generation import CurrentGeneration, PromotedGeneration
 from sparkfleet.contract.resources import RENAMED_KINDS
 from sparkfleet.contract.state import Staged, StagedItem
-from sparkfleet.onhost.collectors import basics, docker, main, resources, storage
+from sparkfleet.onhost.collectors import basics, main, resources, storage
 from sparkfleet.probe.answer import read_answer
 from sparkfleet.probe.command import ProbeRequest, sources
 from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.stored import Stored, StoredBlob, StoredImage
+from sparkfleet.runtimes.docker.collectors import storage as docker_storage
 
 A, B = "a" * 40, "b" * 40
 DIGEST = "registry.example/vllm@sha256:" + "4" * 64
@@ -44,7 +45,7 @@ class Disk:
         link.symlink_to(f"../../blobs/{blob}")
 
     def look(self) -> dict[str, Any]:
-        return storage.collect_stored(str(self.models), str(self.caches))
+        return storage.collect_stored(str(self.models), str(self.caches), [docker_storage])
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
             "Mounts": [{"Source": str(made.caches / "444444444444")}],
         },
     }  # fmt: skip
-    monkeypatch.setattr(docker, "docker_get", answers.get)
+    monkeypatch.setattr(docker_storage, "get", answers.get)
     return made
 
 
@@ -166,7 +167,7 @@ def test_the_collector_of_disks_is_sent_only_with_a_request_for_it() -> None:
 def test_disks_that_cannot_be_read_make_the_spark_unknown(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: str) -> dict[str, Any]:
+    def broken(*_: object) -> dict[str, Any]:
         raise PermissionError("no")
 
     request = json.loads(ProbeRequest(stored=True).to_json())
@@ -175,7 +176,7 @@ def test_disks_that_cannot_be_read_make_the_spark_unknown(
     monkeypatch.setattr(storage, "collect_stored", broken)
     data = {
         **main.collect(request, "root"), "sudo": {"state": "ok"}, "systemd": {"state": "ok"},
-        "docker": {"state": "ok", "version": "1", "containers": [], "images": {}},
+        "runtimes": {"docker": {"state": "ok", "containers": [], "images": {}}},
     }  # fmt: skip
     answer_text = str(read_answer("spark-01", json.dumps(data)))
     assert "stored could not be read: PermissionError" in answer_text
@@ -194,7 +195,7 @@ def test_a_record_that_cannot_be_read_fails_the_whole_part_and_is_named(
     path = disk.state / "services" / "nano" / name
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    found = main.part(storage.collect_stored, str(disk.models), str(disk.caches))
+    found = main.part(storage.collect_stored, str(disk.models), str(disk.caches), [docker_storage])
     assert found["error"].startswith(f"ValueError: {path}: ")
 
 

@@ -4,13 +4,10 @@ It is sent with the command over SSH, so nothing is left on the Spark. Imports a
 that not every probe needs is imported where it is needed.
 """
 
-SHARED = ("sparkfleet.runtimes.errors", "sparkfleet.runtimes.docker.onhost.api")
-"""Modules of other packages that the probe needs, in loading order; they are loaded before PARTS."""
-
 PARTS = (
+    "sparkfleet.runtimes.errors",
     "basics",
     "commands",
-    "docker",
     "memory",
     "paths",
     "ports",
@@ -21,10 +18,10 @@ PARTS = (
     "weights",
     "main",
 )
-"""The modules of every probe, in loading order: each after those that it imports."""
+"""The modules of every probe, in loading order: each after those that it imports. Those of the runtimes come
+before the last one (``OperatorRuntime.collectors``)."""
 
 PREFLIGHT_PARTS = (
-    "engine",
     "footprints",
     "gpu",
     "reach",

@@ -11,7 +11,6 @@ import sys
 
 from sparkfleet.onhost.collectors import (
     basics,
-    docker,
     memory,
     paths,
     ports,
@@ -41,6 +40,11 @@ def part(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, 
         return {"error": "%s: %s" % (type(error).__name__, error)}
 
 
+def collector(runtime: str, kind: str = "probe") -> Any:
+    """Return a module of a runtime that was sent with the probe."""
+    return __import__("sparkfleet.runtimes.%s.collectors.%s" % (runtime, kind), fromlist=("collect",))
+
+
 def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
     """Return everything that a plan needs to know about this Spark."""
     login = part(user.login_user, user_name)
@@ -51,9 +55,10 @@ def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
 
     models = expand(request["models_dir"])
     cache = expand(request["cache_dir"])
-    engines = part(docker.collect_docker, request)
+    names = request["runtimes"]
+    found_runtimes = {name: part(collector(name).collect, request) for name in names}
     for_gpu = part(toolkit.collect_toolkit)
-    likely = [seen["pid"] for seen in engines.get("containers", ())]
+    likely = [pid for one in found_runtimes.values() for pid in one.get("pids", ())]
     found = {
         "schema": 1,
         "host": {
@@ -68,12 +73,12 @@ def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
         "disks": {
             "models": part(paths.disk, models),
             "cache": part(paths.disk, cache),
-            "docker": part(paths.disk, "/var/lib/docker"),
+            "images": part(paths.disk, collector(names[0]).DATA),
             "state": part(paths.disk, basics.STATE_DIR),
             "units": part(paths.disk, basics.UNIT_DIR),
             "programs": part(paths.disk, "/usr/local/lib"),
         },
-        "docker": engines,
+        "runtimes": found_runtimes,
         "toolkit": for_gpu,
         "systemd": part(units.collect_units),
         "state": part(state.collect_state),
@@ -86,7 +91,8 @@ def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
         from sparkfleet.onhost.collectors import fabric  # noqa: PLC0415  (sent only with a request for it)
 
         found["fabric"] = part(fabric.collect_fabric, request["fabric"])
-    installed = {"docker": engines.get("state") != "missing", "toolkit": any(for_gpu.values())}
+    engine = found_runtimes.get("docker", {})
+    installed = {"docker": engine.get("state") != "missing", "toolkit": any(for_gpu.values())}
     if request.get("install") and not all(installed[name] for name in request["install"]):
         from sparkfleet.onhost.collectors import packages  # noqa: PLC0415  (sent only with a request for it)
 
@@ -95,11 +101,13 @@ def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
     if request.get("preflight"):
         from sparkfleet.onhost.collectors import preflight  # noqa: PLC0415  (sent only with a request for it)
 
-        found["preflight"] = preflight.collect(request["preflight"], part)
+        found["preflight"] = preflight.collect(request["preflight"], part, collector(names[0], "preflight"))
     if request.get("stored"):
         from sparkfleet.onhost.collectors import storage  # noqa: PLC0415  (sent only with a request for it)
 
-        found["stored"] = part(storage.collect_stored, models, cache)
+        found["stored"] = part(
+            storage.collect_stored, models, cache, [collector(name, "storage") for name in names]
+        )
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sparkfleet.onhost.collectors import engine, footprints, gpu, reach, system
+from sparkfleet.onhost.collectors import footprints, gpu, reach, system
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def collect(request: dict[str, Any], part: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    """Return every part of the preflight; ``part`` turns an exception into that part's error."""
+def collect(request: dict[str, Any], part: Callable[..., dict[str, Any]], runtime: Any) -> dict[str, Any]:
+    """Return every part of the preflight; ``part`` turns an exception into that part's error.
+
+    ``runtime`` is a runtime's collector for a preflight.
+    """
     begin = time.monotonic()
     found = {
         "system": part(system.collect_system),
         "gpu": part(gpu.collect_gpu),
-        "engine": part(engine.collect_engine),
+        "engine": part(runtime.collect),
         "reach": part(reach.collect_reach, request["urls"]),
         "footprints": part(footprints.collect_footprints, request["programs"], request["directories"]),
     }

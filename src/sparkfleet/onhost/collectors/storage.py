@@ -11,10 +11,11 @@ import json
 import os
 import re
 
-from sparkfleet.onhost.collectors import basics, docker, state
+from sparkfleet.onhost.collectors import basics, state
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 
@@ -24,15 +25,21 @@ REPOSITORY = re.compile(r"(?<![\w./-])[\w.-]+/[\w.-]+(?![\w./-])")
 """A part of an argument that can be a model's repository on the hub."""
 
 
-def collect_stored(models: str, caches: str) -> dict[str, Any]:
-    """Return images, model revisions, compile caches, generations and evidence, with bytes and users."""
+def collect_stored(models: str, caches: str, runtimes: Sequence[Any]) -> dict[str, Any]:
+    """Return images, model revisions, compile caches, generations and evidence, with bytes and users.
+
+    ``runtimes``: their collectors for a prune.
+    """
     staged = _staged()
     repositories = _repositories(os.path.join(models, "hub"), staged)
-    found = {"images": _images(), "repositories": repositories, "caches": _caches(caches)}
+    images = [image for one in runtimes for image in one.images()]
+    found = {"images": images, "repositories": repositories, "caches": _caches(caches)}
     return {
         **found,
         **{"staged_" + kind: items for kind, items in staged.items()},
-        "containers": [_container(row["Id"], found) for row in docker.docker_get("/containers/json?all=1")],
+        "containers": [
+            {**own, **_mentioned(text, found)} for one in runtimes for own, text in one.instances()
+        ],
         "services": _services(found),
         "evidence": _evidence(),
     }
@@ -45,21 +52,6 @@ def _staged() -> dict[str, Any]:
     if not all(isinstance(one, dict) for one in found.values()):
         raise ValueError("%s: found images or revisions that are no object" % path)
     return found
-
-
-def _images() -> list[dict[str, Any]]:
-    return [
-        {
-            "id": row["Id"],
-            "refs": [
-                name
-                for name in (row.get("RepoTags") or []) + (row.get("RepoDigests") or [])
-                if "<none>" not in name
-            ],
-            "bytes": row.get("Size", 0),
-        }
-        for row in docker.docker_get("/images/json") or ()
-    ]
 
 
 def _repositories(hub: str, staged: dict[str, Any]) -> list[dict[str, Any]]:
@@ -121,20 +113,6 @@ def _caches(folder: str) -> list[dict[str, Any]]:
                 size, changed = size + info.st_blocks * 512, max(changed, info.st_mtime)
         found.append({"name": name, "path": path, "bytes": size, "changed": changed})
     return found
-
-
-def _container(identity: str, found: dict[str, Any]) -> dict[str, Any]:
-    data = docker.docker_get("/containers/%s/json" % identity)
-    if data is None:
-        return {"id": identity, "name": "", "image_id": "", "uses": [], "caches": []}
-    mounts = [mount.get("Source", "") for mount in data.get("Mounts") or ()]
-    text = json.dumps([data["Config"], mounts])
-    return {
-        "id": data["Id"],
-        "name": data["Name"].lstrip("/"),
-        "image_id": data["Image"],
-        **_mentioned(text, found),
-    }
 
 
 def _services(found: dict[str, Any]) -> dict[str, Any]:

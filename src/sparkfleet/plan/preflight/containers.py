@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from sparkfleet import runtimes
 from sparkfleet.contract.diagnostic import Severity
 from sparkfleet.desired_state import Host
 from sparkfleet.plan import blockers, staging
@@ -12,7 +13,6 @@ from sparkfleet.plan.model import FieldChange
 from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import INCOMPLETE, Check, failed, incomplete, of, warned
 from sparkfleet.plan.units import size
-from sparkfleet.probe.answer import DOCKER_REMEDIES
 from sparkfleet.probe.observation import Disk, Observed
 from sparkfleet.probe.preflight import Engine, PreflightSeen, Unread
 
@@ -21,22 +21,22 @@ RUN = "GPU in a container"
 OLDEST_DOCKER = (20, 10)
 GOOD_DRIVERS = ("overlay2", "overlayfs")
 """The second is what the containerd image store calls itself."""
-_DISKS = {"models": "disk of the models", "docker": "disk of the images", "state": "disk of the state"}
+_DISKS = {"models": "disk of the models", "images": "disk of the images", "state": "disk of the state"}
 
 
 def rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
     """Yield the rows."""
-    yield from _engine(seen.engine)
+    yield from _engine(host.name, seen.engine)
     yield _toolkit(host, seen)
     yield from _writable(host, seen)
     yield from _disks(host, seen)
 
 
-def _engine(seen: Engine | Unread) -> Iterator[Check]:
+def _engine(host: str, seen: Engine | Unread) -> Iterator[Check]:
     if isinstance(seen, Unread):
         code = "docker-unavailable" if seen.state in {"missing", "down", "hangs"} else INCOMPLETE
-        hint = DOCKER_REMEDIES.get(seen.state, "sudo docker info")
-        yield failed("Docker", seen.error, "a Docker daemon that responds", hint, code=code)
+        why = runtimes.get(runtimes.DEFAULT).unavailable(host, seen.state, seen.error)
+        yield failed("Docker", seen.error, why.expected, why.hint, code=code)
         return
     if cuda.version(seen.version) < OLDEST_DOCKER:
         expected = f"{'.'.join(map(str, OLDEST_DOCKER))} or later"
@@ -102,13 +102,6 @@ def _room(host: Host, observed: Observed, name: str) -> Check:
 
 def _text(change: FieldChange) -> str:
     return " ".join(word for word in (change.name, change.key, change.new, change.note) if word)
-
-
-def run_command(image: str) -> tuple[str, ...]:
-    """Return the command that lists the GPUs from within a container of an image on the Spark."""
-    script = "if command -v nvidia-smi >/dev/null; then nvidia-smi -L; else echo no nvidia-smi inside; fi"
-    options = ("--rm", "--gpus", "all", "--network", "none", "--entrypoint", "sh")
-    return ("docker", "run", *options, image, "-c", script)
 
 
 def run_result(output: str, *, ok: bool) -> Check:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sparkfleet.runtimes.docker import settings
-from sparkfleet.runtimes.observation import ContainerSeen, ImageSeen
+from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
 from sparkfleet.runtimes.operator import DeclaredWorkload, SettingChange
 
 _SET_BY_DOCKER = frozenset(
@@ -43,7 +43,7 @@ class Field(NamedTuple):
 
 
 def changes(
-    workload: DeclaredWorkload, container: ContainerSeen | None, image: ImageSeen | None
+    workload: DeclaredWorkload, container: InstanceSeen | None, image: ImageSeen | None
 ) -> list[SettingChange]:
     """Return the settings that need another container; of a new one its mounts.
 
@@ -81,20 +81,19 @@ def declared(source: DeclaredWorkload, image: ImageSeen | None) -> dict[Field, s
     return found
 
 
-def observed(container: ContainerSeen, image: ImageSeen | None) -> dict[Field, str]:
+def observed(container: InstanceSeen, image: ImageSeen | None) -> dict[Field, str]:
     """Return the settings that a container has, comparable with ``declared``.
 
     HostConfig keys without a row appear by their own names when somebody set them (``docker update``, a
     container created by hand).
     """
-    data = {"Config": container.config, "HostConfig": container.host}
     found = {}
     for setting in settings.SETTINGS:
         for path in setting.inspect:
             part, _, name = path.partition(".")
-            for key, text in setting.parse(data[part].get(name), image).items():
+            for key, text in setting.parse(container.details[part].get(name), image).items():
                 found[_field(setting, key)] = text
-    return found | _without_row(container.host)
+    return found | _without_row(container.details["HostConfig"])
 
 
 def _field(setting: settings.Setting, key: str) -> Field:

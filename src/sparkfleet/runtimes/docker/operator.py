@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sparkfleet.contract import codec
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation
 from sparkfleet.runtimes.docker import compare, render
+from sparkfleet.runtimes.docker.answer import DockerPart
 from sparkfleet.runtimes.docker.onhost import daemon
-from sparkfleet.runtimes.observation import ContainerSeen, ImageSeen
-from sparkfleet.runtimes.operator import DeclaredWorkload, OperatorRuntime, SettingChange
+from sparkfleet.runtimes.errors import DENIED, DOWN, HANGS, MISSING
+from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
+from sparkfleet.runtimes.operator import (
+    Collectors,
+    DeclaredWorkload,
+    OperatorRuntime,
+    RuntimeSeen,
+    SettingChange,
+)
+
+COLLECTORS = "sparkfleet.runtimes.docker.collectors"
+REMEDIES = {
+    MISSING: "install Docker (sudo apt-get install docker-ce, or docker.io), or declare "
+    "`prepare: {docker: install}`; then run again",
+    DOWN: "sudo systemctl start docker; if it fails: journalctl -u docker",
+    HANGS: "journalctl -u docker; df -h /var/lib/docker (a restart of docker stops all engines)",
+    DENIED: "let the login user use sudo, or add it to the group docker",
+}
 
 
 class Docker:
@@ -18,16 +37,50 @@ class Docker:
     noun = "container"
     daemon_units: tuple[str, ...] = (daemon.UNIT,)
     formats: tuple[str, ...] = ("docker", "compose")
+    collectors = Collectors(
+        probe=("sparkfleet.runtimes.docker.onhost.api", f"{COLLECTORS}.probe"),
+        preflight=(f"{COLLECTORS}.preflight",),
+        storage=(f"{COLLECTORS}.storage",),
+    )
 
     def definition(self, workload: DeclaredWorkload, argv: tuple[str, ...]) -> tuple[str, ...]:
         """Return the arguments of ``docker create`` after its name."""
         return (*render.create_options(workload), workload.image, *argv)
 
     def setting_changes(
-        self, workload: DeclaredWorkload, seen: ContainerSeen | None, image: ImageSeen | None
+        self, workload: DeclaredWorkload, seen: InstanceSeen | None, image: ImageSeen | None
     ) -> Sequence[SettingChange]:
         """Return the rows of the settings table that differ; of a new container its mounts."""
         return compare.changes(workload, seen, image)
+
+    def read_answer(self, part: object) -> RuntimeSeen:
+        """Return containers and images."""
+        found = codec.read(DockerPart, part, self.name)
+        return RuntimeSeen(tuple(one.seen() for one in found.containers), found.images)
+
+    def unavailable(self, host: str, state: str, error: str) -> Diagnostic:
+        """Return why dockerd did not respond."""
+        return Diagnostic(
+            host,
+            f"Docker {state}: {error}",
+            "a Docker daemon that responds",
+            REMEDIES.get(state, "docker info on the Spark shows more"),
+            code="docker-unavailable",
+        )
+
+    def gpu_command(self, image: str) -> tuple[str, ...]:
+        """Return a ``docker run`` of nvidia-smi; the image need not have a shell command for it."""
+        script = "if command -v nvidia-smi >/dev/null; then nvidia-smi -L; else echo no nvidia-smi inside; fi"
+        options = ("--rm", "--gpus", "all", "--network", "none", "--entrypoint", "sh")
+        return ("docker", "run", *options, image, "-c", script)
+
+    def stop_command(self, instance: str) -> str:
+        """Return ``docker stop``."""
+        return f"docker stop {instance}"
+
+    def rename_command(self, instance: str, name: str) -> str:
+        """Return ``docker rename``."""
+        return f"docker rename {instance} {name}"
 
     def render(self, form: str, services: Sequence[tuple[DeclaredWorkload, Generation]]) -> str:
         """Return shell commands or a compose file."""

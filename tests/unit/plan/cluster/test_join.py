@@ -25,7 +25,7 @@ def both(*plans: HostPlan) -> Mapping[str, HostPlan]:
 def stopped(declared: Host) -> Observed:
     """Return a member whose container does not run."""
     seen = converged(declared)
-    return replace(seen, containers=tuple(replace(one, state="exited") for one in seen.containers))
+    return replace(seen, instances=tuple(replace(one, state="exited") for one in seen.instances))
 
 
 def unknown(name: str) -> HostPlan:

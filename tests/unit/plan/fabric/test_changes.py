@@ -17,7 +17,7 @@ from sparkfleet.plan.model import ChangeSet, HostState, Note, Step
 from sparkfleet.plan.report import SIGNS
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observation import Observed, PathSeen
-from sparkfleet.runtimes.observation import ContainerSeen
+from sparkfleet.runtimes.observation import InstanceSeen
 from tests.unit.plan import fake_spark
 from tests.unit.plan.fabric.fabric_fixtures import cage, member, requested, seen
 
@@ -155,8 +155,8 @@ def test_the_file_has_fixed_addresses_and_no_way_out() -> None:
 def test_an_engine_that_serves_over_the_links_is_named_where_they_change() -> None:
     serving = replace(host().member or member(), service="wide")
     declared = Host("spark-01", member=serving)
-    engine = ContainerSeen("1" * 64, "wide", "sha256:1", "running", "", "wide", {}, {})
-    with_engine = replace(observed(seen()), containers=(engine,))
+    engine = InstanceSeen("1" * 64, "wide", "sha256:1", "running", "", "wide")
+    with_engine = replace(observed(seen()), instances=(engine,))
     found = fabric_change_set(declared, with_engine)
     assert found is not None
     (note,) = found.notes

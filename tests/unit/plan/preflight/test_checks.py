@@ -90,7 +90,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, State, str]] = {
         "room for nano", State.FAIL, "df -h",
     ),
     "an unreadable disk": (
-        {"disks": {**data()["disks"], "docker": {"error": "EIO"}}}, "disk of the images", State.UNKNOWN, "",
+        {"disks": {**data()["disks"], "images": {"error": "EIO"}}}, "disk of the images", State.UNKNOWN, "",
     ),
     "a registry without a name": (
         part("reach", **{"https://nvcr.io/v2/": {"ok": False, "step": "dns", "detail": "no such name"}}),
@@ -237,8 +237,8 @@ def test_the_image_on_the_spark_tells_its_cuda_better_than_the_lock() -> None:
         "id": "sha256:1", "digests": [], "entrypoint": [], "env": ["CUDA_VERSION=14.0.1"], "labels": {},
         "user": "", "working_dir": "", "size": 1,
     }  # fmt: skip
-    docker = {**data()["docker"], "images": {CUDA13.image.pull_ref: image}}
-    assert rows(docker=docker)["driver for nvcr.io/nvidia/vllm:26.04-py3"].state is State.WARN
+    docker = {**data()["runtimes"]["docker"], "images": {CUDA13.image.pull_ref: image}}
+    assert rows(runtimes={"docker": docker})["driver for nvcr.io/nvidia/vllm:26.04-py3"].state is State.WARN
 
 
 def test_a_spark_that_gave_no_answer_has_every_reason_as_a_row() -> None:

@@ -68,8 +68,8 @@ def test_a_container_created_from_the_table_shows_no_difference(container: Conta
 def test_a_setting_that_docker_update_changed_and_that_has_no_row_is_shown_by_its_own_name() -> None:
     host = with_service()
     seen = fake_spark.converged(host)
-    (box,) = seen.containers
-    changed = replace(seen, containers=(replace(box, host={**box.host, "CpuShares": 512}),))
+    (box,) = seen.instances
+    changed = replace(seen, instances=(fake_spark.with_details(box, host={"CpuShares": 512}),))
     (entry,) = host_plan(host, changed).change_sets
     assert ("container", "CpuShares", "512", "") in rows(entry)
 
@@ -92,8 +92,8 @@ def test_a_new_row_is_created_compared_and_in_compose(monkeypatch: pytest.Monkey
     seen = fake_spark.converged(with_service())
     (entry,) = host_plan(host, seen).change_sets
     assert ("container", "pids limit", "", "4096") in rows(entry)
-    (box,) = seen.containers
-    present = replace(seen, containers=(replace(box, host={**box.host, "PidsLimit": 4096}),))
+    (box,) = seen.instances
+    present = replace(seen, instances=(fake_spark.with_details(box, host={"PidsLimit": 4096}),))
     assert not any(key == "pids limit" for _, key, _, _ in rows_of(host, present))
 
 
@@ -123,12 +123,11 @@ def test_a_port_that_is_also_the_services_own_is_published_once() -> None:
 def test_a_security_option_that_docker_adds_by_itself_is_no_difference() -> None:
     host = with_service()
     seen = fake_spark.converged(host)
-    (box,) = seen.containers
-    assert box.host["SecurityOpt"] == ["label=disable"]
+    (box,) = seen.instances
+    assert box.details["HostConfig"]["SecurityOpt"] == ["label=disable"]
     assert not host_plan(host, seen).change_sets
-    added = replace(
-        seen, containers=(replace(box, host={**box.host, "SecurityOpt": ["seccomp=unconfined"]}),)
-    )
+    other = fake_spark.with_details(box, host={"SecurityOpt": ["seccomp=unconfined"]})
+    added = replace(seen, instances=(other,))
     (entry,) = host_plan(host, added).change_sets
     assert ("security option", "seccomp=unconfined", "yes", "") in rows(entry)
 

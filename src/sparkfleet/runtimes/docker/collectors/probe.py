@@ -11,20 +11,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-DOCKER_SOCKET = "/var/run/docker.sock"
-DOCKER_TIMEOUT_S = 20
+SOCKET = "/var/run/docker.sock"
+DATA = "/var/lib/docker"
+"""Where images are stored, as a rule."""
+TIMEOUT_S = 20
 LABEL_SERVICE = "io.sparkfleet.service"
 
 
-def docker_get(path: str) -> Any:
+def get(path: str) -> Any:
     """Return the decoded response of the Engine API, or None for 404."""
     try:
-        return EngineApi(DOCKER_SOCKET, quick_s=DOCKER_TIMEOUT_S, versioned=False).get(path)
+        return EngineApi(SOCKET, quick_s=TIMEOUT_S, versioned=False).get(path)
     except RuntimeUnavailableError as error:
         if error.state != MISSING:
             raise
         if basics.which("docker") or basics.which("dockerd"):
-            detail = "no socket at %s: the daemon is not running" % DOCKER_SOCKET
+            detail = "no socket at %s: the daemon is not running" % SOCKET
             raise RuntimeUnavailableError(detail, DOWN) from None
         raise RuntimeUnavailableError("Docker is not installed", MISSING) from None
 
@@ -41,8 +43,6 @@ def container_facts(data: dict[str, Any], *, compared: bool) -> dict[str, Any]:
         "image_id": data["Image"],
         "state": data["State"]["Status"],
         "started_at": data["State"].get("StartedAt", ""),
-        "exit_code": data["State"].get("ExitCode", 0),
-        "pid": data["State"].get("Pid", 0),
         "config": {key: config.get(key) for key in (keys if compared else ("Image", "Labels"))},
         "host": host if compared else {key: host.get(key) for key in ("NetworkMode", "PortBindings")},
     }
@@ -50,12 +50,12 @@ def container_facts(data: dict[str, Any], *, compared: bool) -> dict[str, Any]:
 
 def image(reference: str) -> dict[str, Any] | None:
     """Return ``docker inspect`` of an image by its name, or by its digest under any name."""
-    found: dict[str, Any] | None = docker_get("/images/%s/json" % reference)
+    found: dict[str, Any] | None = get("/images/%s/json" % reference)
     _, at, digest = reference.partition("@")
     if found is None and at:
-        for row in docker_get("/images/json") or ():
+        for row in get("/images/json") or ():
             if any(name.endswith("@" + digest) for name in row.get("RepoDigests") or ()):
-                found = docker_get("/images/%s/json" % row["Id"])
+                found = get("/images/%s/json" % row["Id"])
     return found
 
 
@@ -64,22 +64,19 @@ def in_the_way(name: str, services: Iterable[str]) -> bool:
     return name in services or name.endswith((".next", ".old"))
 
 
-def collect_docker(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the daemon's state, our containers, every container that could conflict, and the requested
-    images.
-    """
-    version = docker_get("/version")
-    info = {"state": "ok", "version": version.get("Version", ""), "arch": version.get("Arch", "")}
-    containers = []
+def collect(request: dict[str, Any]) -> dict[str, Any]:
+    """Return our containers, every one that could conflict, the pids of both, and the requested images."""
+    containers, pids = [], []
     services = request.get("services", ())
-    for row in docker_get("/containers/json?all=1") or ():
+    for row in get("/containers/json?all=1"):
         names = [name.lstrip("/") for name in row.get("Names", ())]
         labels = row.get("Labels") or {}
         ours = LABEL_SERVICE in labels
         if ours or row.get("State") == "running" or any(in_the_way(name, services) for name in names):
-            data = docker_get("/containers/%s/json" % row["Id"])
+            data = get("/containers/%s/json" % row["Id"])
             if data is not None:
                 containers.append(container_facts(data, compared=ours))
+                pids.append(data["State"].get("Pid", 0))
     images = {}
     ids = {container["image_id"] for container in containers if "Cmd" in container["config"]}
     for reference in sorted(set(request.get("images", ())) | ids):
@@ -100,4 +97,4 @@ def collect_docker(request: dict[str, Any]) -> dict[str, Any]:
                 "size": data.get("Size", 0),
             }
         )
-    return {**info, "containers": containers, "images": images}
+    return {"state": "ok", "containers": containers, "images": images, "pids": pids}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from sparkfleet.onhost.collectors import docker
+from sparkfleet.runtimes.docker.collectors.probe import LABEL_SERVICE, get
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
     from typing import Any
 
 
-def collect_engine() -> dict[str, Any]:
+def collect() -> dict[str, Any]:
     """Return storage driver, root directory, runtimes and all containers."""
-    info = docker.docker_get("/info")
+    info = get("/info")
     return {
         "state": "ok",
         "version": info.get("ServerVersion", ""),
@@ -24,8 +24,8 @@ def collect_engine() -> dict[str, Any]:
                 "image": row.get("Image", ""),
                 "command": row.get("Command", "")[:200],
                 "state": row.get("State", ""),
-                "ours": docker.LABEL_SERVICE in (row.get("Labels") or {}),
+                "ours": LABEL_SERVICE in (row.get("Labels") or {}),
             }
-            for row in docker.docker_get("/containers/json?all=1") or ()
+            for row in get("/containers/json?all=1") or ()
         ],
     }
