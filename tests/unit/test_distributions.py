@@ -28,7 +28,7 @@ def test_the_wheel_of_sparkfleet_has_no_lab(tmp_path: Path, monkeypatch: pytest.
     assert [name for name in names if "lab/" in name or "rootfs" in name or "standin" in name] == []
 
 
-def test_the_wheel_of_the_lab_has_its_machines_and_stand_ins_and_nothing_of_sparkfleet(
+def test_the_wheel_of_the_lab_has_its_machines_and_stand_ins_but_not_sparkfleet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = built(ROOT / "lab", tmp_path, monkeypatch).namelist()

@@ -113,7 +113,7 @@ def test_all_mistakes_of_all_recipes_come_at_once(fleet: Callable[..., FleetFile
 
 
 @pytest.mark.provokes("yaml-missing-key")
-def test_a_broken_recipe_is_reported_though_nobody_uses_it(fleet: Callable[..., FleetFiles]) -> None:
+def test_a_broken_recipe_is_reported_even_if_it_is_unused(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n", "recipes/own.yaml": "recipe: own\n"})
     assert files.diagnostics()[0].location == "inventories/lab/recipes/own.yaml:1"
 

@@ -60,7 +60,7 @@ def test_a_member_survives_the_way_through_json(fleet: Callable[..., FleetFiles]
     assert host_from_json(codec.plain(first)) == first
 
 
-def test_the_model_is_split_over_all_sparks_where_nobody_says_how(fleet: Callable[..., FleetFiles]) -> None:
+def test_the_model_is_split_over_all_sparks_by_default(fleet: Callable[..., FleetFiles]) -> None:
     first, _ = fleet(cluster(f"{PAIR}serve: {SMALL}\n")).load().hosts
     assert dict(first.services[0].flags)["tensor-parallel-size"] == 2
     assert dict(first.services[0].origin)["flags.tensor-parallel-size"].endswith("clusters/pair.yaml:1")
@@ -425,7 +425,7 @@ def test_check_counts_the_service_of_a_cluster_once(
     assert "2 Sparks, 1 cluster, 1 service:" in capsys.readouterr().out
 
 
-def test_no_rule_of_a_single_spark_speaks_of_a_cluster(fleet: Callable[..., FleetFiles]) -> None:
+def test_no_rule_of_a_single_spark_applies_to_a_cluster(fleet: Callable[..., FleetFiles]) -> None:
     first, _ = fleet(cluster(f"{PAIR}serve: {SMALL}\n")).load().hosts
     service = first.services[0]
     assert "BK-04" in {found.code for found in rules.check(service, replace(first, member=None))}

@@ -28,7 +28,7 @@ def test_the_gate_has_a_request_and_a_counter_for_the_tasks_of_an_engine_and_for
     assert on_host.metrics.prompts or Task.EMBEDDING not in supported
 
 
-def test_an_engine_that_serves_on_clusters_knows_how_ranks_start_by_each_executor() -> None:
+def test_an_engine_for_clusters_starts_ranks_by_each_executor() -> None:
     executors = {name: set(engines.on_host(name).cluster_starts) for name in engines.names()}
     with_clusters = {
         name: set(get_args(engines.Executor)) for name in engines.names() if engines.get(name).cluster

@@ -12,7 +12,7 @@ from sparkfleet_lab.settings import settings
 from sparkfleet_lab.state import State, read_state, require_state, write_state
 
 
-def test_state_comes_back_as_it_was_written_and_is_private(lab: Lab, state: State) -> None:
+def test_state_is_read_as_it_was_written_and_is_private(lab: Lab, state: State) -> None:
     write_state(lab, state)
     assert read_state(lab) == state
     assert (lab.directory / "state.json").stat().st_mode & 0o077 == 0

@@ -128,7 +128,7 @@ def test_files_have_size_and_the_names_that_a_cache_gives_them(served: standin.H
     assert parser.blob == hashlib.sha1(b"blob 4\0pass").hexdigest()
 
 
-def test_the_figures_of_the_config_are_kept_without_what_nobody_reads(served: standin.Hub) -> None:
+def test_the_values_of_the_config_are_kept_without_unused_ones(served: standin.Hub) -> None:
     assert dict(resolve(served).weights.config) == {
         "architectures": ["X"],
         "num_hidden_layers": 5,

@@ -29,7 +29,7 @@ def test_what_a_service_uses_and_the_other_release_lacks_comes_first(
     assert found.lines()[0].startswith("! nano: --reasoning-parser: vLLM 0.12.0 has no 'nemotron_v3'")
 
 
-def test_a_changed_default_is_reported_to_whoever_relies_on_it(fleet: Callable[..., FleetFiles]) -> None:
+def test_a_changed_default_is_reported_for_services_that_rely_on_it(fleet: Callable[..., FleetFiles]) -> None:
     text = f"""
 serve:
   - {{recipe: {SMALL}, name: relies, flags: {{gpu-memory-utilization: null}}}}

@@ -49,7 +49,7 @@ def test_a_wheel_is_downloaded_once(index: Callable[[int, bytes], list[str]], tm
     assert [path.name for path in (tmp_path / "wheels").iterdir()] == [SCIPY.name]
 
 
-def test_a_wheel_that_somebody_changed_is_downloaded_again(
+def test_a_changed_wheel_is_downloaded_again(
     index: Callable[[int, bytes], list[str]], tmp_path: Path
 ) -> None:
     index(200, BODY)

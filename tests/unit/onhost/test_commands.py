@@ -193,7 +193,7 @@ def test_repair_puts_the_unit_right_and_leaves_the_engine_alone(world: World) ->
     assert box.starts == 1
 
 
-def test_repair_takes_away_what_changes_the_unit_from_beside_it_wherever_that_lies(world: World) -> None:
+def test_repair_removes_drop_ins_of_the_unit_from_every_directory(world: World) -> None:
     world.serve(OLD)
     for root in (world.paths.units, *world.paths.units_beside):
         files.write_atomic(root / "sparkfleet-nano.service.d" / "by-hand.conf", "[Service]\nRestart=no\n")
@@ -253,7 +253,7 @@ def test_repair_of_nothing_refuses(world: World) -> None:
         services.repair(world, OLD)
 
 
-def test_repair_waits_for_nobody(world: World) -> None:
+def test_repair_does_not_wait(world: World) -> None:
     world.serve(OLD)
     with store.lock(world.paths.state), pytest.raises(store.BusyError):
         services.repair(world, OLD)
@@ -282,7 +282,7 @@ def test_a_container_that_is_not_ours_is_never_stopped(world: World) -> None:
     assert box.running
 
 
-def test_a_rollback_names_the_generation_before_and_expects_what_serves_now(world: World) -> None:
+def test_a_rollback_names_the_previous_generation_and_expects_the_current_container(world: World) -> None:
     world.serve(OLD)
     world.ask(request())
     rollback = services.rollback(world, "nano", "back-1")
@@ -320,7 +320,7 @@ def test_a_rollback_over_a_change_of_service_brings_the_other_service_back(world
 
 
 @pytest.mark.provokes("rollback-unavailable")
-def test_a_first_generation_has_nothing_to_go_back_to(world: World) -> None:
+def test_a_first_generation_has_no_rollback_target(world: World) -> None:
     world.ask(RolloutRequest("s1", NEW, ()))
     with pytest.raises(DiagnosticError, match="first generation"):
         services.rollback(world, "nano", "back-1")

@@ -136,7 +136,7 @@ def test_a_spark_that_reaches_nothing_builds_it_from_a_mirror() -> None:
     )
 
 
-def test_where_nobody_may_build_it_the_plan_is_blocked_with_the_way_out() -> None:
+def test_without_a_spark_that_may_build_it_the_plan_is_blocked_with_a_remedy() -> None:
     host = named("a", prepare=Prepare(offline=True))
     plan = host_plan(host, fresh(host))
     blocked = apply_sources(plan, {("a", KEY): None})
@@ -189,7 +189,7 @@ def test_a_declared_derived_image_and_its_base_are_kept() -> None:
     assert images_to_go(DERIVED, stored()) == []
 
 
-def test_a_derived_image_that_a_rollback_goes_back_to_is_kept() -> None:
+def test_a_derived_image_that_a_rollback_needs_is_kept() -> None:
     nothing = replace(HOST, services=())
     last = StoredGeneration("a", KEY)
     after_rollout = stored(StoredService(current=StoredGeneration("b", NGC.full_ref), replaced=(last,)))

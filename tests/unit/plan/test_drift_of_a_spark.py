@@ -106,7 +106,7 @@ UNITS = {
 
 
 @pytest.mark.parametrize("unit, expected", UNITS.values(), ids=UNITS)
-def test_drift_of_the_unit_is_mended_while_the_engine_serves_on(
+def test_drift_of_the_unit_is_repaired_while_the_engine_keeps_serving(
     unit: UnitSeen, expected: tuple[str, str, str, str]
 ) -> None:
     entry = only_entry(HOST, replace(CONVERGED, units={**CONVERGED.units, "sparkfleet-nano.service": unit}))
@@ -136,7 +136,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("files, sign, old", FILES.values(), ids=FILES)
-def test_each_broken_weights_file_is_fetched_while_the_engine_serves_on(
+def test_each_broken_weights_file_is_fetched_while_the_engine_keeps_serving(
     files: dict[str, tuple[int, str] | None], sign: str, old: str
 ) -> None:
     key = "nvidia/Nano@" + "a" * 40

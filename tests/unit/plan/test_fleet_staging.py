@@ -250,7 +250,7 @@ def test_with_a_mirror_one_offline_spark_gets_the_image_from_it_and_the_others_f
     st.lists(st.tuples(st.integers(0, 18), st.sampled_from(["", "x", "y"]), st.booleans()), max_size=30),
     st.integers(1, 4),
 )
-def test_everything_arrives_once_from_outside_and_nobody_sends_to_too_many(
+def test_everything_is_downloaded_once_and_no_spark_sends_to_too_many(
     sparks: list[tuple[int, str, bool]], parallel: int
 ) -> None:
     plans = [plan(f"s{n}", have) for n, (have, _, _) in enumerate(sparks)]

@@ -94,7 +94,7 @@ def test_a_running_rollout_makes_the_host_unknown() -> None:
     assert "nano-1234" in plan.unknown.message
 
 
-def test_an_image_that_cannot_serve_makes_the_host_unknown_with_the_place_to_mend() -> None:
+def test_an_image_that_cannot_serve_makes_the_host_unknown_with_the_line_to_fix() -> None:
     broken = with_service(image=replace(NGC, entrypoint=("sleep", "infinity")))
     plan = host_plan(broken, fake_spark.fresh(broken))
     assert plan.unknown is not None
@@ -113,7 +113,7 @@ def test_a_flag_that_this_vllm_does_not_have_is_refused_before_anything_is_touch
     )
 
 
-def test_what_ran_before_is_brought_back_without_questions() -> None:
+def test_a_previous_service_is_restored_without_checks() -> None:
     odd = with_service(flags=(*NANO.flags, ("no-such-flag", 4)))
     seen = fake_spark.converged(odd)
     stopped = replace(seen, instances=tuple(replace(c, state="exited") for c in seen.instances))

@@ -132,7 +132,7 @@ def test_nothing_needed_is_ever_in_the_list(seen: Seen, options: PruneOptions) -
 
 @many
 @given(fleets(), wishes)
-def test_nothing_of_others_is_in_the_list_unless_it_is_named(seen: Seen, options: PruneOptions) -> None:
+def test_unmanaged_items_are_not_in_the_list_unless_named(seen: Seen, options: PruneOptions) -> None:
     for name, item in [
         *listed(fleet_prune(seen, options), Kind.MODEL),
         *listed(fleet_prune(seen, options), Kind.IMAGE),
@@ -321,7 +321,7 @@ def test_what_a_spark_serves_and_has_lost_stays_where_it_still_is() -> None:
     assert not list(listed(fleet_prune(seen, PruneOptions(NOW)), Kind.MODEL))
 
 
-def test_of_a_lost_drafter_every_commit_stays_since_nobody_knows_which_it_was() -> None:
+def test_every_commit_of_a_lost_drafter_is_kept_since_the_used_one_is_unknown() -> None:
     drafted = serving(NEW, names=(OLD.repo,))
     seen: Seen = [(HOST, replace(fresh(HOST), stored=disk())),
                   (Host("spark-02"), replace(fresh(HOST), stored=drafted))]  # fmt: skip
@@ -339,7 +339,7 @@ def test_what_was_used_lately_stays_when_only_older_is_asked_for() -> None:
     assert len(plan_of(disk(), older_than_s=900.0).hosts[0].items) == 4
 
 
-def test_what_nobody_knows_the_age_of_is_never_old() -> None:
+def test_items_of_unknown_age_never_count_as_old() -> None:
     stored = disk(images=(StoredImage("sha256:x", ("x:1",)),), staged_images={})
     assert plan_of(stored, include_unmanaged=("x:1",)).hosts[0].items[1].name == "x:1"
     assert "x:1" not in [
@@ -347,7 +347,7 @@ def test_what_nobody_knows_the_age_of_is_never_old() -> None:
     ]
 
 
-def test_an_image_that_somebody_gave_another_name_is_not_ours_alone() -> None:
+def test_an_image_with_a_name_of_another_owner_is_unmanaged() -> None:
     images = (StoredImage("sha256:id4", (image_ref(OLD.digest), "mine:latest"), 1),)
     assert Kind.IMAGE not in {item.kind for item in plan_of(disk(images=images)).hosts[0].items}
 

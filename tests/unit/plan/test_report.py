@@ -161,7 +161,7 @@ EXIT_CODES = {
 
 
 @pytest.mark.parametrize("hosts, code", EXIT_CODES.values(), ids=EXIT_CODES)
-def test_the_exit_code_tells_nothing_to_do_from_changes_and_from_trouble(
+def test_the_exit_code_distinguishes_no_changes_changes_and_errors(
     hosts: tuple[HostPlan, ...], code: int
 ) -> None:
     assert Plan(hosts).exit_code == code

@@ -77,7 +77,7 @@ def test_the_login_user_stands_in_for_its_sign() -> None:
     ]
 
 
-def test_a_look_is_not_asked_for_what_nobody_declared() -> None:
+def test_a_probe_does_not_request_undeclared_resources() -> None:
     assert probe_request(host()).resources is None
 
 
@@ -134,7 +134,7 @@ def test_a_link_is_left_to_whom_made_it() -> None:
     assert rows(host(HOME), seen({"directory /home/nvidia/vllm": {"is": "link", "owner": "root"}})) == []
 
 
-def test_what_is_no_longer_declared_goes_back_to_what_was_before() -> None:
+def test_a_resource_that_is_no_longer_declared_gets_its_previous_state() -> None:
     record = {SYSCTL.id: entry(SYSCTL, {"now": "60", "at boot": ""})}
     assert rows(host(), seen({SYSCTL.id: {"now": "10", "at boot": "10"}}, record)) == [
         ("-", "sysctl", "vm.swappiness", "10", "60", "now"),
@@ -142,7 +142,7 @@ def test_what_is_no_longer_declared_goes_back_to_what_was_before() -> None:
     ]
 
 
-def test_what_somebody_changed_since_stays_and_is_only_forgotten() -> None:
+def test_a_resource_that_was_changed_by_hand_is_kept_and_only_forgotten() -> None:
     record = {
         SYSCTL.id: entry(SYSCTL, {"now": "60", "at boot": ""}),
         FILE.id: entry(FILE, {"is": "absent"}),
@@ -168,7 +168,7 @@ def test_what_somebody_changed_since_stays_and_is_only_forgotten() -> None:
     ]
 
 
-def test_a_file_that_replaced_another_goes_back_as_a_whole() -> None:
+def test_a_file_that_replaced_another_is_reverted_as_a_whole() -> None:
     record = {FILE.id: entry(FILE, {"is": "file", "sha256": "b" * 64, "mode": "0600", "owner": "root"})}
     live = {FILE.id: {"is": "file", "sha256": "a" * 64, "mode": "0644", "owner": "root"}}
     assert rows(host(), seen(live, record)) == [

@@ -36,7 +36,7 @@ def test_one_command_brings_the_preflight_and_the_plans_look() -> None:
     assert json.loads(text)["preflight"]["reach"]["http://127.0.0.1:1/"]["step"] == "connect"
 
 
-def test_a_plans_look_carries_nothing_of_the_preflight() -> None:
+def test_the_probe_of_a_plan_does_not_contain_the_preflight() -> None:
     names = {name.rpartition(".")[2] for name, _ in sources()}
     assert not names & {"reach", "footprints", "gpu", "preflight"}
     assert {"reach", "footprints", "gpu", "preflight"} <= {

@@ -75,7 +75,7 @@ def test_the_password_is_in_no_environment_and_no_argv(tmp_path: Path) -> None:
     assert spark.password not in output.stdout
 
 
-def test_what_a_program_does_not_read_is_no_trouble(tmp_path: Path) -> None:
+def test_unread_input_of_a_program_is_no_error(tmp_path: Path) -> None:
     assert Spark(tmp_path, asks=True).sh(f"{WITH}; r true", f"right horse\n{DATA}").returncode == 0
 
 

@@ -136,7 +136,7 @@ def test_what_a_gated_repository_holds_is_public(hub: Hub) -> None:
     assert len(info.siblings or ()) > 3
 
 
-def test_a_token_that_nobody_has_is_refused_even_for_public_models(hub: Hub) -> None:
+def test_an_unknown_token_is_refused_even_for_public_models(hub: Hub) -> None:
     with pytest.raises(HfHubHTTPError) as refused:
         api(hub, "hf_wrong").model_info(NANO)
     assert refused.value.response.status_code == 401

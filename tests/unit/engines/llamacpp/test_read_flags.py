@@ -90,6 +90,6 @@ def test_no_option_belongs_to_two_flags() -> None:
 @pytest.mark.parametrize(
     "version, found", [("0.5.0", ("0.5.0", True)), ("0.9.1", ("0.5.0", False)), ("b9999", ("0.5.0", False))]
 )
-def test_the_nearest_release_says_whether_it_is_the_very_one(version: str, found: tuple[str, bool]) -> None:
+def test_the_nearest_release_says_whether_it_is_exact(version: str, found: tuple[str, bool]) -> None:
     nearest, exact = schema.nearest(version)
     assert (nearest.version, exact) == found

@@ -158,7 +158,7 @@ def test_a_derived_image_needs_its_base_and_its_wheels_in_the_mirror(mirror: Pat
     assert derived_lacks(mirror, Source(mirror=True)) == {DERIVED.pull_ref}
 
 
-def test_a_copy_of_a_derived_image_needs_nothing_of_a_mirror(tmp_path: Path) -> None:
+def test_a_copy_of_a_derived_image_needs_no_mirror(tmp_path: Path) -> None:
     assert derived_lacks(tmp_path / "nowhere", Source("spark-02")) == set()
 
 

@@ -109,7 +109,7 @@ ENDS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
 
 @pytest.mark.provokes("staging-failed")
 @pytest.mark.parametrize(("end", "raised"), ENDS.values(), ids=ENDS)
-def test_a_copy_that_failed_says_whose_trouble_it_was_and_its_sender_ends(
+def test_a_failed_copy_names_the_side_that_failed_and_its_sender_ends(
     sparks: Sparks, end: dict[str, Any], raised: type[Exception]
 ) -> None:
     sparks.results = [end]
@@ -126,7 +126,7 @@ def test_the_sender_of_a_copy_that_went_well_ends_with_it(sparks: Sparks) -> Non
     assert sparks.calls[-1] == ("spark-01", "copy-stop", served["id"])
 
 
-def test_a_sender_that_cannot_be_stopped_is_no_trouble_of_the_copy(sparks: Sparks) -> None:
+def test_a_sender_that_cannot_be_stopped_does_not_fail_the_copy(sparks: Sparks) -> None:
     sparks.replies["copy-stop"] = remote.ConnectionLostError("gone")
     copy(sparks)
 

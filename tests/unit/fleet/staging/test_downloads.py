@@ -258,7 +258,7 @@ def test_a_derived_image_that_cannot_be_copied_is_not_built_once_more(
     assert run.log == ["1 builds", "2 copies from 1"]
 
 
-def test_a_derived_image_that_nobody_has_since_its_builder_failed_is_built_by_the_next(
+def test_after_a_failed_build_the_next_spark_builds_the_derived_image(
     made: Callable[..., Run], images: Callable[[Run], Callable[[str], Exception | None]]
 ) -> None:
     run = made(

@@ -118,7 +118,7 @@ def test_what_calls_the_sparks_port_is_passed_on_to_ours_both_ways() -> None:
     assert transport.ended == [4711]
 
 
-def test_a_call_that_nobody_answers_is_ended() -> None:
+def test_a_call_without_an_answer_is_ended() -> None:
     with socket.create_server((tunnel.LOOPBACK, 0)) as server:
         port = server.getsockname()[1]
     channel, far = socket.socketpair()

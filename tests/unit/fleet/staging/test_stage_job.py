@@ -110,7 +110,7 @@ def test_a_lost_connection_is_none_of_the_jobs_ends(sparks: Sparks) -> None:
         download(sparks, MODEL)
 
 
-def test_a_failed_job_reports_its_cause_its_output_and_that_what_serves_was_not_touched(
+def test_a_failed_job_reports_its_cause_its_output_and_that_running_engines_were_not_touched(
     sparks: Sparks,
 ) -> None:
     sparks.results = [{"outcome": "failed", "cause": "no room", "line": "ENOSPC", "remedy": "df -h"}]
@@ -131,7 +131,7 @@ def test_what_the_hub_would_refuse_every_spark_is_distinguished(sparks: Sparks) 
         download(sparks, MODEL)
 
 
-def test_an_end_without_output_is_reported_all_the_same() -> None:
+def test_an_end_without_output_is_still_reported() -> None:
     (diagnostic,) = stage_job.failure("spark-01", StageResult("lost")).diagnostics
     assert "fetching failed" in diagnostic.message
     assert diagnostic.hint == "run again"

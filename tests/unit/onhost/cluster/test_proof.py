@@ -15,7 +15,7 @@ from tests.unit.onhost.sparks import Sparks
 STATE = PeerState("fingerprint", "e", "running", serves=True)
 
 
-def test_a_signed_answer_is_believed_by_who_shares_the_key_and_by_nobody_else() -> None:
+def test_a_signed_answer_is_accepted_only_with_the_shared_key() -> None:
     query = proof.new_query("state")
     answer = proof.signed(STATE, "t", query)
     assert proof.proven(PeerState, answer, "t", query) == STATE

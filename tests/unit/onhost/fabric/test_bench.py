@@ -183,7 +183,7 @@ def test_a_stream_tells_what_arrived() -> None:
     assert not listens.is_alive()
 
 
-def test_nobody_but_the_peer_is_taken() -> None:
+def test_only_the_peer_is_accepted() -> None:
     port = free_port()
     listens = threading.Thread(target=bench_stream.sink, args=("127.0.0.1", "127.0.0.2", port, 1))
     listens.start()

@@ -101,7 +101,7 @@ def test_rdma_is_looked_at_and_kept_as_evidence_and_what_the_kernel_does_not_tel
     }
 
 
-def test_an_rdma_device_that_is_down_is_named_and_everything_goes_back(net: Network) -> None:
+def test_an_rdma_device_that_is_down_is_named_and_everything_is_reverted(net: Network) -> None:
     before = everything(net)
     rdma(net, "rocep1s0f1", "1: DOWN")
     begin(net, replace(REQUEST, rdma=(("fab0", "rocep1s0f1"),)))
@@ -122,13 +122,13 @@ def returned(net: Network, before: object, cause: str) -> None:
     assert everything(net) == before
 
 
-def test_without_a_new_connection_everything_goes_back(net: Network) -> None:
+def test_without_a_new_connection_everything_is_reverted(net: Network) -> None:
     before = everything(net)
     begin(net)
     returned(net, before, "the operator did not open a new connection")
 
 
-def test_a_peer_that_does_not_answer_is_named_and_everything_goes_back(net: Network) -> None:
+def test_a_peer_that_does_not_answer_is_named_and_everything_is_reverted(net: Network) -> None:
     before = everything(net)
     begin(net)
     confirmed(net)
@@ -202,7 +202,7 @@ def lose(net: Network, *, address: bool) -> None:
 
 
 @pytest.mark.parametrize("address", [True, False], ids=["address", "default route"])
-def test_management_that_is_lost_comes_back_by_itself(net: Network, address: bool) -> None:
+def test_a_lost_management_network_is_restored_without_help(net: Network, address: bool) -> None:
     before = everything(net)
     begin(net)
     confirmed(net)
@@ -212,7 +212,7 @@ def test_management_that_is_lost_comes_back_by_itself(net: Network, address: boo
     assert net.clock - began < 5
 
 
-def test_management_that_is_lost_a_moment_after_everything_answered_comes_back(net: Network) -> None:
+def test_a_management_network_lost_after_all_peers_answered_is_restored(net: Network) -> None:
     before = everything(net)
     system = begin(net)
 
@@ -257,7 +257,7 @@ def test_a_failed_renderer_is_reported_and_everything_is_reverted(net: Network) 
     returned(net, before, "networkctl reconfigure fab0: Unknown object")
 
 
-def test_the_operator_can_let_it_go_back_at_once(net: Network) -> None:
+def test_the_operator_can_revert_it_at_once(net: Network) -> None:
     before = everything(net)
     system = begin(net)
     fabric.give_up(system, "fabric-1", "spark-02, at the other end, could not be linked")
@@ -353,7 +353,7 @@ def test_leaving_the_cluster_takes_the_file_and_its_addresses_back_and_nothing_e
     assert everything(net) == before
 
 
-def test_leaving_goes_back_when_management_is_lost_that_nobody_names_any_more(
+def test_a_removal_is_reverted_if_the_management_network_is_lost(
     net: Network,
 ) -> None:
     net.netdevs["wlP9s9"] = Netdev(["192.168.7.7/24"])  # how the operator comes in; no default route
@@ -413,7 +413,7 @@ def test_networkmanager_is_asked_for_our_links_alone(net: Network) -> None:
     assert not [argv for argv in net.ran if argv[0] == "networkctl"]
 
 
-def test_what_networkmanager_takes_away_a_moment_later_is_put_back_again(net: Network) -> None:
+def test_addresses_that_networkmanager_removes_later_are_restored(net: Network) -> None:
     before = everything(net)
     begin(net, replace(REQUEST, renderer="NetworkManager"))
     sleeps = iter(range(1000))
@@ -450,7 +450,7 @@ def test_asked_twice_a_job_is_started_once_and_one_at_a_time(net: Network) -> No
         fabric.begin(system, replace(REQUEST, id="fabric-2"))
 
 
-def test_a_job_that_was_stopped_by_hand_is_put_back_before_another_one_begins(net: Network) -> None:
+def test_a_job_that_was_stopped_by_hand_is_reverted_before_another_one_begins(net: Network) -> None:
     system = begin(net)
     began = len(net.ran)
     with pytest.raises(
@@ -540,7 +540,7 @@ def test_a_request_survives_json_and_anything_else_is_refused() -> None:
             FabricRequest.from_json(bad)
 
 
-def test_a_file_of_somebody_else_names_no_links_of_ours() -> None:
+def test_a_foreign_file_names_no_links_of_ours() -> None:
     assert links_of(TEXT) == ("fab0", "fab1")
     assert links_of(TEXT.replace(MARK, "# by hand")) == ()
 

@@ -63,7 +63,7 @@ def test_a_process_of_the_spark_itself_is_in_no_container() -> None:
     assert container_of("0::/system.slice/ssh.service\n") == ""
 
 
-def test_whoever_listens_on_a_port_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_listener_on_a_port_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     spark = Spark()
     monkeypatch.setattr(spark.runtime, "running", tuple)
     with socket.socket() as listener:
@@ -116,7 +116,7 @@ def test_the_memory_watchdog_goes_on_killing_and_keeps_the_first_reason(world: W
     assert watchdog.csv().count("\n") == 3
 
 
-def test_memory_above_the_floor_kills_nobody(world: World) -> None:
+def test_memory_above_the_minimum_kills_no_engine(world: World) -> None:
     watchdog = memory.MemoryWatchdog(world, 2048, lambda: pytest.fail("killed"))
     watchdog.sample()
     assert watchdog.diagnostic("nano") is None
@@ -139,7 +139,7 @@ def test_memory_that_never_comes_is_not_waited_for_for_ever(world: World) -> Non
     assert world.clock - before <= 90
 
 
-def test_without_a_need_the_wait_is_until_nothing_more_comes_back(world: World) -> None:
+def test_without_a_required_amount_the_wait_ends_when_no_more_memory_is_freed(world: World) -> None:
     before = world.clock
     memory.wait_back(world, 0)
     assert world.clock - before <= 2

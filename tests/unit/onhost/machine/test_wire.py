@@ -33,7 +33,7 @@ def test_a_question_is_answered(port: int) -> None:
     assert wire.ask(HOME, port, {"rank": 1}, 5) == {"heard": {"rank": 1}}
 
 
-def test_where_nobody_listens_there_is_no_answer() -> None:
+def test_without_a_listener_there_is_no_answer() -> None:
     assert wire.ask(HOME, free_port(), {}, 5) is None
 
 

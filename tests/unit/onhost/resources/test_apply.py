@@ -136,7 +136,7 @@ def test_one_that_fails_is_named_with_what_was_done_before_it(
     assert knobs.values == {"a": "1"}
 
 
-def test_what_somebody_changed_since_is_only_forgotten(world: World, knobs: Knobs) -> None:
+def test_a_resource_changed_by_hand_is_only_forgotten(world: World, knobs: Knobs) -> None:
     run(world, a="1")
     knobs.values["a"] = "by hand"
     run(world, "knob a", "knob never applied")

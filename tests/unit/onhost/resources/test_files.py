@@ -69,7 +69,7 @@ def test_directories_that_others_use_by_now_stay(world: World, tmp_path: Path) -
     assert [entry.name for entry in (tmp_path / "made").iterdir()] == ["theirs"]
 
 
-def test_a_file_that_was_there_comes_back_with_content_and_mode(world: World, tmp_path: Path) -> None:
+def test_a_previous_file_is_restored_with_content_and_mode(world: World, tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_text("by hand")
     path.chmod(0o640)
@@ -81,7 +81,7 @@ def test_a_file_that_was_there_comes_back_with_content_and_mode(world: World, tm
     assert not (world.paths.state / "before").exists()
 
 
-def test_what_is_kept_of_one_file_stays_while_the_other_goes_back(world: World, tmp_path: Path) -> None:
+def test_the_record_of_one_file_is_kept_while_another_is_reverted(world: World, tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_text("the same by hand")
     apply_all(world, file(tmp_path / "a", "ours"), file(tmp_path / "b", "ours"))

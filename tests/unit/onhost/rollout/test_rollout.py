@@ -209,7 +209,7 @@ def test_what_was_stopped_before_stays_stopped_after_a_failure(world: World) -> 
     assert old.name == "nano"
 
 
-def test_a_restart_policy_set_by_hand_is_taken_away_before_the_stop(world: World) -> None:
+def test_a_restart_policy_set_by_hand_is_removed_before_the_stop(world: World) -> None:
     old = world.serve(OLD)
     old.policy = "always"
     world.engines["img:2"] = Engine(end_s=3)
@@ -217,7 +217,7 @@ def test_a_restart_policy_set_by_hand_is_taken_away_before_the_stop(world: World
     assert old.policy == "no"
 
 
-def test_the_previous_container_is_recreated_when_somebody_removed_it_meanwhile(world: World) -> None:
+def test_the_previous_container_is_recreated_if_it_was_removed_during_the_rollout(world: World) -> None:
     old = world.serve(OLD)
     world.engines["img:2"] = Engine(end_s=10)
     world.on_tick.append(lambda: (world.boxes.pop(old.id, None) if old.name == "nano.old" else None, None)[1])
@@ -266,7 +266,7 @@ def test_units_that_used_up_their_starts_are_given_new_ones(world: World) -> Non
     assert world.ask(RolloutRequest("s2", NEW, ("nano",))).outcome == "promoted"
 
 
-def test_an_engine_that_survives_its_kill_is_given_up_all_the_same(
+def test_an_engine_that_survives_its_kill_is_given_up_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.serve(OLD)

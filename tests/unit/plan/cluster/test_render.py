@@ -203,7 +203,7 @@ def test_another_order_of_members_is_a_change_of_the_cluster() -> None:
     )
 
 
-def test_what_all_ranks_share_and_none_shows_is_a_change_all_the_same() -> None:
+def test_a_difference_that_all_ranks_share_is_a_change_even_if_no_field_shows_it() -> None:
     declared = host(0)
     seen = converged(declared)
     record = seen.generations["wide"]

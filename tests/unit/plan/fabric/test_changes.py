@@ -59,7 +59,7 @@ def rows(fabric: FabricSeen) -> list[tuple[str, str, str, str, str]]:
     return [(SIGNS[c.action], c.name, c.key, c.old, c.new) for c in entry(fabric).fields()]
 
 
-def test_a_spark_from_the_box_gets_addresses_mtu_and_a_file() -> None:
+def test_a_spark_as_delivered_gets_addresses_mtu_and_a_file() -> None:
     assert rows(seen()) == [
         ("+", "address", FIRST, "", "192.168.176.1/24"),
         ("~", "mtu", FIRST, "1500", "9000"),

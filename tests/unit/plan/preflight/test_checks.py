@@ -203,7 +203,7 @@ def test_an_unreadable_clock_or_system_is_unknown() -> None:
     assert found["clock"].state is found["system"].state is State.UNKNOWN
 
 
-def test_a_clock_that_nobody_vouches_for_is_not_called_synchronised() -> None:
+def test_a_clock_without_a_source_is_not_reported_as_synchronised() -> None:
     assert "synchronised" not in rows(**part("clock", synchronised=""))["clock"].found
 
 

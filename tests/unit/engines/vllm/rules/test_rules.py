@@ -270,7 +270,7 @@ def test_a_service_against_a_rule_is_reported(rule: str, level: str, made: Made)
 
 
 @pytest.mark.parametrize(("rule", "made"), FOR, ids=[row[0] for row in FOR])
-def test_a_service_that_keeps_a_rule_hears_nothing_of_it(rule: str, made: Made) -> None:
+def test_a_service_that_keeps_a_rule_has_no_finding_of_it(rule: str, made: Made) -> None:
     assert rule not in made.verdicts()
 
 

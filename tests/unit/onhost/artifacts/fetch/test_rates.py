@@ -18,7 +18,7 @@ def test_the_last_rate_of_each_kind_is_kept(tmp_path: Path) -> None:
     assert files.read_document(Rates, tmp_path / "rates.json") == Rates(copy=900 * MIB, download=10 * MIB)
 
 
-def test_a_few_bytes_say_nothing_of_a_rate(tmp_path: Path) -> None:
+def test_a_few_bytes_give_no_rate(tmp_path: Path) -> None:
     rates.note(tmp_path, rates.PULL, rates.LEAST_BYTES - 1, 1)
     rates.note(tmp_path, rates.PULL, rates.LEAST_BYTES, 0)
     assert not (tmp_path / "rates.json").exists()

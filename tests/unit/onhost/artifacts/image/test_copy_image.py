@@ -135,7 +135,7 @@ def test_a_derived_image_with_another_id_than_the_senders_is_discarded(
     assert fetch_record.read(tmp_path).images == {}
 
 
-def test_an_archive_that_nobody_received_is_removed_after_a_day(tmp_path: Path) -> None:
+def test_an_archive_without_a_receiver_is_removed_after_a_day(tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     for name, age in (("old.tar", copy_image.MAX_AGE_S + 9), ("new.tar", 9)):
