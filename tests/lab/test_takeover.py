@@ -141,7 +141,7 @@ class OlderVersion:
 
 
 @pytest.mark.parametrize("commit", COMMITS)
-def test_an_older_versions_host_is_taken_over_while_its_engine_serves_on(
+def test_an_older_versions_host_is_taken_over_while_its_engine_keeps_serving(
     commit: str, fleet: FleetDirectory, spark: Machine
 ) -> None:
     before = spark.sh(SYSCTL)

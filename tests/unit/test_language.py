@@ -240,6 +240,22 @@ PHRASES = (
 """Expressions that are no plain technical English, for messages, docstrings and comments."""
 PROSE_WORDS = sorted(BANNED & {"diary", "party", "said", "spoken", "told", "trial", "wanted"})
 """Words that docstrings and comments avoid, too."""
+TEST_NAME_PHRASES = (
+    "all the same",
+    "brought back",
+    "go(es)? back",
+    "nobody",
+    "puts? back",
+    "serves on",
+    "somebody",
+    "taken? back",
+    "takes back",
+    "trouble",
+    "what served",
+    "what serves",
+    "whoever",
+)
+"""Expressions that names of tests avoid, too."""
 COMMANDS_OF_OLDER_VERSIONS = frozenset({" guard "})
 """Literals that are no prose: part of a command line that older versions wrote."""
 QUOTED = (
@@ -329,6 +345,22 @@ def test_no_docstring_or_comment_has_a_phrase_that_is_ruled_out(directory: Path)
         f"{path.relative_to(ROOT)}:{one}"
         for path in modules(directory)
         for one in occurrences(prose(path.read_text(encoding="utf-8")), {*PROSE_WORDS, *PHRASES})
+    ]
+    assert not found, "\n".join(found)
+
+
+@EVERY_DIRECTORY
+def test_no_test_has_a_name_with_a_phrase_that_is_ruled_out(directory: Path) -> None:
+    names = (
+        name.removeprefix("test_").replace("_", " ")
+        for path in modules(directory)
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    found = [
+        f"{name}: {phrase}"
+        for name in names
+        for phrase in (*PROSE_WORDS, *PHRASES, *TEST_NAME_PHRASES)
+        if re.search(rf"\b{phrase}\b", name)
     ]
     assert not found, "\n".join(found)
 

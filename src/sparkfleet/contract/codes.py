@@ -375,7 +375,7 @@ RUN = {
     ),
     "job-lost": Code(
         "A program on the host ended without a result, for example because of a reboot.",
-        "Run again: it follows or continues what was begun.",
+        "Run again: the run follows or continues the operation that has begun.",
     ),
     "operation-failed": Code("An operation on a host failed.", "Follow the hint, then run again."),
     "rollback-unavailable": Code(

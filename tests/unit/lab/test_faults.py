@@ -27,7 +27,7 @@ def test_scripts_are_shell(fault: Fault) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_what_is_broken_is_remembered_and_mended_last_first(lab: Lab, state: State) -> None:
+def test_faults_are_recorded_and_repaired_last_first(lab: Lab, state: State) -> None:
     write_state(lab, state)
     docker = Recorder()
     for name in ("sudo-refused", "low-memory"):
@@ -45,7 +45,7 @@ def test_a_fault_that_is_over_by_itself_is_not_remembered(lab: Lab, state: State
     assert faults.active(lab, "spark-01") == ()
 
 
-def test_a_fault_that_could_not_be_mended_stays_on_the_list_of_what_is_left(lab: Lab, state: State) -> None:
+def test_a_fault_that_could_not_be_repaired_stays_active(lab: Lab, state: State) -> None:
     write_state(lab, state)
     faults.break_host(Recorder(), lab, state, "spark-01", "sudo-refused")
     with pytest.raises(SparkfleetError):

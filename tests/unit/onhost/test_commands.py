@@ -201,7 +201,7 @@ def test_repair_removes_drop_ins_of_the_unit_from_every_directory(world: World) 
     assert list(world.root.rglob("by-hand.conf")) == []
 
 
-def test_a_failed_rollout_puts_back_what_changed_the_unit_from_beside_it(world: World) -> None:
+def test_a_failed_rollout_restores_the_drop_ins_of_the_unit(world: World) -> None:
     world.serve(OLD)
     beside = world.paths.units_beside[0] / "sparkfleet-nano.service.d" / "by-hand.conf"
     files.write_atomic(beside, "[Service]\nNice=1\n")

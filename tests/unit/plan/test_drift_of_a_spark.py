@@ -76,7 +76,7 @@ DRIFT = {
 
 
 @pytest.mark.parametrize("seen, expected", DRIFT.values(), ids=DRIFT)
-def test_drift_of_the_container_is_seen_and_mended_by_a_new_one(
+def test_drift_of_the_container_is_listed_and_repaired_by_a_new_one(
     seen: Observed, expected: tuple[str, str, str, str]
 ) -> None:
     entry = only_entry(HOST, seen)

@@ -43,7 +43,7 @@ def test_ranks_start_in_order_whenever_their_sparks_boot(tmp_path: Path, executo
 
 @pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_rebooted_rank_brings_all_back_in_order(tmp_path: Path, executor: str, lost: int) -> None:
+def test_all_ranks_restart_in_order_after_one_reboots(tmp_path: Path, executor: str, lost: int) -> None:
     sparks = booted(tmp_path, executor)
     sparks.run(60)
     sparks.all[lost].power_off()
@@ -106,7 +106,7 @@ def test_an_engine_that_never_comes_to_serve_is_given_up_on_all_ranks(tmp_path: 
     assert sparks.images() == ["", ""]
 
 
-def test_an_engine_that_ends_again_and_again_is_given_up(tmp_path: Path) -> None:
+def test_an_engine_that_ends_repeatedly_is_given_up(tmp_path: Path) -> None:
     sparks = booted(tmp_path)
     sparks.starts.clear()
     sparks.all[0].engines["img:1"].end_s = 40

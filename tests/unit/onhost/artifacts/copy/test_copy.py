@@ -295,7 +295,7 @@ class Cutter:
             return
 
 
-def test_a_link_that_is_cut_again_and_again_costs_no_byte_twice(two: Two) -> None:
+def test_a_link_that_is_cut_repeatedly_costs_no_byte_twice(two: Two) -> None:
     cutter = Cutter(two.listeners[0].port, 700_000)
     receiver = two.receiver(listeners=[Listener(0, LOOPBACK, cutter.port)])
     receiver.run(lambda: None, every_s=0.01)
