@@ -71,7 +71,7 @@ def test_bad_input_is_reported_without_a_traceback(program: Path, stdin: str) ->
 def test_the_patterns_travel_with_it(program: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(program)!r}); from sparkfleet.onhost.gate import diagnosis;"
-        "print(diagnosis.reader('vllm').diagnose('x: error: unrecognized arguments: --y', 2).id)"
+        "print(diagnosis.reader('vllm').diagnose('x: error: unrecognized arguments: --y', 2).diagnostic.code)"
     )
     answer = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip()
