@@ -216,7 +216,7 @@ def test_packages_that_do_not_fit_are_refused_with_the_reason_and_leave_nothing(
     derived.fleet.lock()
     failed = derived.fleet.run(deploy="stage")
     assert failed.code != 0
-    assert "misfit cannot be installed into nvcr.io/nvidia/vllm; the build was discarded" in failed.text
+    assert "misfit: cannot be installed into nvcr.io/nvidia/vllm; the build was discarded" in failed.text
     assert "click" in failed.text
     assert "running engines were not touched" in failed.text
     assert derived.build_artifacts() == before
@@ -231,7 +231,7 @@ def test_a_wheel_that_differs_from_the_lock_file_is_refused(derived: DerivedFlee
     derived.index.corrupted.add(name)
     failed = derived.fleet.run(deploy="stage")
     assert failed.code != 0
-    assert f"{name} does not match the lock file" in failed.text
+    assert f"{name}: does not match the lock file" in failed.text
     assert [machine.sh(IMAGES) for machine in derived.machines] == [derived.killed_image] * 2
     derived.index.corrupted.clear()
     derived.fleet.run(deploy="stage").expect(0)

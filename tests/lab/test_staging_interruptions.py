@@ -290,7 +290,7 @@ def test_corrupt_data_of_a_sender_is_rejected_and_fetched_from_the_hub(cuttable:
     seed.sh(f"printf X | dd of={MODEL}/blobs/{shard} bs=1 seek=5000000 conv=notrunc")
     serving = start_callers(list(cuttable.machines))
     output = cuttable.end(cuttable.stage_until(COPY, 0))
-    assert f"model-90002-of-90003.safetensors of {seed.name} does not match the lock file" in output
+    assert f"model-90002-of-90003.safetensors: the copy of {seed.name} does not match the lock file" in output
     received = ModelFiles.on(receiver)
     assert received.wrong == ()
     assert set(received.links.values()) <= set(received.right)

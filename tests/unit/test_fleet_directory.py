@@ -148,7 +148,7 @@ def test_a_host_file_of_the_same_login_is_no_conflict(
 def test_the_next_step_after_a_failed_login_is_that_login(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused = Diagnostic("spark-02", "SSH refused the login", code="ssh-unreachable")
+    refused = Diagnostic("spark-02", "SSH refused the login", code="ssh-login-refused")
     monkeypatch.setattr(
         init, "_log_in", lambda _: [contact("spark-01", 119.7), contact("spark-02", diagnostic=refused)]
     )

@@ -217,6 +217,10 @@ LOCK = {
 """Pinning, and the offline mirror."""
 
 CONNECTION = {
+    "registry-credentials-unreadable": Code(
+        "Credentials for a registry exist, but their file or their helper cannot be read.",
+        "Correct the file, or run the helper by hand, as the message says.",
+    ),
     "confirmation-required": Code(
         "A run would change hosts, and there is no terminal to confirm it.",
         "Add `-y` to go ahead, or `--dry` to see the plan.",
@@ -242,9 +246,21 @@ CONNECTION = {
         "The Spark's SSH server does not allow port forwarding, which an offline mirror needs.",
         "Set `AllowTcpForwarding yes` in sshd_config.",
     ),
+    "ssh-host-key-changed": Code(
+        "The SSH host key differs from the one in known_hosts.",
+        "Compare it on the Spark's own console; if it is right, remove the old one as the message shows.",
+    ),
+    "ssh-host-key-unknown": Code(
+        "The SSH host key is not in known_hosts.", "Run the ssh command that the message shows, and compare."
+    ),
+    "ssh-login-refused": Code(
+        "The SSH server refused the login.", "Run `ssh-copy-id`, or correct `ssh:` in the host file."
+    ),
+    "ssh-name-unresolved": Code(
+        "The Spark's host name could not be resolved.", "Set `ssh: {hostname: ADDRESS}` in the host file."
+    ),
     "ssh-unreachable": Code(
-        "The SSH connection cannot be made: address, port, host key or login.",
-        "Run the ssh command that the message shows.",
+        "No SSH server answers at the Spark's address.", "Run the ssh command that the message shows."
     ),
     "sudo-denied": Code(
         "sudo asks for a password that is not given, or refuses it.",
@@ -340,7 +356,7 @@ PLAN = {
         "A fabric link has no RDMA device.", "Load the driver, or declare `fabric: {tcp: true}`."
     ),
     "resource-conflict": Code(
-        "The host has something else where a declared resource belongs.",
+        "The host does not accept a declared resource: something is in its place, or the value is refused.",
         "Move it away, or change the declaration.",
     ),
     "rollout-in-progress": Code(
@@ -372,6 +388,10 @@ RUN = {
     ),
     "host-change-failed": Code(
         "A change of the host's configuration failed.", "Follow the hint, then run again."
+    ),
+    "hub-refused": Code(
+        "The hub refuses a model to this token, limits its requests, or does not have the files.",
+        "Accept the model's licence, correct `hf_token` or `model:`, or wait, as the message says.",
     ),
     "job-lost": Code(
         "A program on the host ended without a result, for example because of a reboot.",

@@ -57,7 +57,8 @@ class Diagnostic:
     def line(self) -> str:
         """Return location, message, expected and hint in one line, for a log."""
         expected = f", expected {self.expected}" if self.expected else ""
-        return f"{self.location}: {self.message}{expected}" + (f"; {self.hint}" if self.hint else "")
+        found = f"{self.location}: {self.message}" if self.location else self.message
+        return f"{found}{expected}" + (f"; {self.hint}" if self.hint else "")
 
     def __str__(self) -> str:
         """Return a paragraph: location, severity unless error, message, expected, hint; then the related."""

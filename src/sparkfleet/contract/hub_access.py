@@ -12,6 +12,8 @@ import urllib.request
 from collections.abc import Mapping
 
 HUB = "https://huggingface.co"
+REFUSED = "hub-refused"
+"""Code: the hub would answer the same to every host."""
 TIMEOUT_S = 30.0
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+
 HUB = "docker.io"
 HUB_SERVER = "https://index.docker.io/v1/"
 """What the credentials of Docker Hub are stored under."""
@@ -53,13 +55,12 @@ class ConfigFile:
     gid: int | None = None
 
 
-class CredentialError(Exception):
-    """Credentials exist, but cannot be read. ``found`` and ``remedy`` are sentences without secrets."""
+class CredentialError(DiagnosticError):
+    """Credentials exist, but cannot be read. Its diagnostic has no secret."""
 
-    def __init__(self, found: str, remedy: str) -> None:
-        """Keep both sentences."""
-        super().__init__(found)
-        self.found, self.remedy = found, remedy
+    def __init__(self, location: str, found: str, hint: str) -> None:
+        """Build the diagnostic; ``location`` is a file or a command."""
+        super().__init__(Diagnostic(location, found, hint=hint, code="registry-credentials-unreadable"))
 
 
 def user_file(home: str, uid: int, gid: int) -> ConfigFile:
@@ -115,10 +116,10 @@ def _read(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        found = f"{path} cannot be read: {error.strerror or error}"
-        raise CredentialError(found, "correct its owner and mode") from None
+        found = f"cannot be read: {error.strerror or error}"
+        raise CredentialError(str(path), found, "correct its owner and mode") from None
     except ValueError as error:
-        raise CredentialError(f"{path} is not JSON: {error}", "correct it, or move it away") from None
+        raise CredentialError(str(path), f"is not JSON: {error}", "correct it, or move it away") from None
     return config if isinstance(config, dict) else {}
 
 
@@ -154,19 +155,20 @@ def _from_file(entry: Any, server: str, path: Path) -> Credential | None:
         text = ""
     user, _, password = text.partition(":")
     if not user or not password:
-        raise CredentialError(
-            f"{path}: auths.{server}.auth is not user:password in base64", f"docker login {_host(server)}"
-        )
+        found = f"auths.{server}.auth is not user:password in base64"
+        raise CredentialError(str(path), found, f"docker login {_host(server)}")
     return Credential(user, password.rstrip("\0"), server)
 
 
 def _from_helper(helper: str, server: str, file: ConfigFile) -> Credential | None:
     program = f"docker-credential-{helper}"
     if not HELPER.fullmatch(helper):
-        raise CredentialError(f"{file.path}: {helper!r} is not the name of a credential helper", "correct it")
+        found = f"{helper!r} is not the name of a credential helper"
+        raise CredentialError(str(file.path), found, "correct it")
     if shutil.which(program) is None:
         raise CredentialError(
-            f"{file.path} names the credential helper {helper}, but {program} is not on PATH",
+            str(file.path),
+            f"names the credential helper {helper}, but {program} is not on PATH",
             f"install {program}, or remove it from credsStore and credHelpers and run docker login",
         )
     output = run_helper(helper, "get", server, file)
@@ -176,9 +178,8 @@ def _from_helper(helper: str, server: str, file: ConfigFile) -> Credential | Non
         data = json.loads(output)
         credential = Credential(str(data["Username"]), str(data["Secret"]), server)
     except (ValueError, KeyError, TypeError):
-        raise CredentialError(
-            f"the output of {program} get for {server} is not a credential", f"run it: {program} list"
-        ) from None
+        command, found = f"{program} get", f"its output for {server} is not a credential"
+        raise CredentialError(command, found, f"run it: {program} list") from None
     return credential if credential.password else None
 
 
@@ -192,16 +193,19 @@ def run_helper(helper: str, verb: str, text: str, file: ConfigFile | None = None
         done = subprocess.run([program, verb], input=text, capture_output=True, text=True, timeout=TIMEOUT_S,
                               check=False, **_as_owner(file))  # fmt: skip
     except subprocess.TimeoutExpired:
-        found = f"{program} {verb} took more than {TIMEOUT_S} s"
-        raise CredentialError(found, "run it by hand: it may ask for input") from None
+        found = f"took more than {TIMEOUT_S} s"
+        raise CredentialError(f"{program} {verb}", found, "run it by hand: it may ask for input") from None
     except (OSError, subprocess.SubprocessError) as error:
-        raise CredentialError(f"{program} {verb} cannot be started: {error}", f"install {program}") from None
+        found = f"cannot be started: {error}"
+        raise CredentialError(f"{program} {verb}", found, f"install {program}") from None
     if not done.returncode:
         return str(done.stdout)
     if NOT_FOUND in done.stdout + done.stderr:
         return None
-    found = f"{program} {verb} failed with exit code {done.returncode}"
-    raise CredentialError(found, f"run it by hand as the user of the login: {program} list")
+    found = f"failed with exit code {done.returncode}"
+    raise CredentialError(
+        f"{program} {verb}", found, f"run it by hand as the user of the login: {program} list"
+    )
 
 
 def _as_owner(file: ConfigFile | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sparkfleet.contract.codec import Document, Json, Migration, secret
+from sparkfleet.contract.diagnostic import Diagnostic
 
 
 @dataclass
@@ -87,14 +88,18 @@ class ResourceRequest(Document):
     """Ids of all declared resources: what a reverted one shares with them stays."""
 
 
-@dataclass(frozen=True)
-class RefusedResource:
-    """A resource that could not be applied or reverted."""
-
-    id: str
-    found: str
-    expected: str = ""
-    hint: str = ""
+def _with_code(data: Json) -> Json:
+    data["refused"] = [
+        {
+            "location": one["id"],
+            "message": one["found"],
+            "expected": one.get("expected", ""),
+            "hint": one.get("hint", ""),
+            "code": "host-change-failed",
+        }
+        for one in data.get("refused", ())
+    ]
+    return data
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,9 @@ class ResourceResult(Document):
     """What was done, in order; and what was refused: if nothing was done, nothing has been changed."""
 
     NAME: ClassVar[str] = "resource result"
+    VERSION: ClassVar[int] = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _with_code}
 
     done: tuple[str, ...] = ()
-    refused: tuple[RefusedResource, ...] = ()
+    refused: tuple[Diagnostic, ...] = ()
+    """Their locations are ids of resources."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sparkfleet.contract.codec import Document, Json, Migration, secret
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.rollout import diagnostic_of
 
 STAGED, FAILED, LOST = "staged", "failed", "lost"
 """Outcomes of a job."""
@@ -270,24 +272,28 @@ def _plain_result(data: Json) -> Json:
     return data
 
 
+def _with_code(data: Json) -> Json:
+    """Migrate version 2: cause and remedy had no code, but whether the hub refused."""
+    code = "hub-refused" if data.pop("refused", False) else "staging-failed"
+    return diagnostic_of(data, "", "job-lost" if data.get("outcome") == LOST else code)
+
+
 @dataclass(frozen=True)
 class StageResult(Document):
     """How a job ended: ``jobs/<id>/result.json``."""
 
     NAME = "result of a stage job"
-    VERSION = 2
-    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _plain_result}
+    VERSION = 3
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _plain_result, 2: _with_code}
 
     outcome: str
     text: str = ""
-    cause: str = ""
-    remedy: str = ""
+    diagnostic: Diagnostic | None = None
+    """Why it failed; its location is an artifact, a file or a host."""
     line: str = ""
     """What the program that failed printed."""
     source_failed: bool = False
     """The source failed: another host, or the hub or registry, may have the same artifact."""
-    refused: bool = False
-    """By the hub, which would refuse it to every host."""
     exported: ExportedImage | None = None
     changed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """``repo@revision`` -> files whose content is not the locked one."""

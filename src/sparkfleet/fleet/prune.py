@@ -20,6 +20,7 @@ from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.probe import observe
 from sparkfleet.fleet.operations import host
 from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
+from sparkfleet.fleet.staging import stage_job
 from sparkfleet.inventory import Pins
 from sparkfleet.plan import host_changes
 from sparkfleet.plan.compute import probe_request
@@ -123,8 +124,7 @@ def _remove(fleet: Fleet, plan: HostPrune, report: Report) -> StageResult | Diag
 
     result = remote.follow(connection, job, StageResult, note, show)
     if result.outcome != STAGED:
-        found, hint = result.cause or "the removal failed", result.remedy or "prune again"
-        return Diagnostic(plan.host, found, hint=hint, code="operation-failed")
+        return stage_job.located(plan.host, result, "the removal failed", "prune again")
     return result
 
 

@@ -203,7 +203,8 @@ class Registry:
             found = f"{registry} denies access to {path} (HTTP {status}): it is private or does not exist"
             error = self._credential_errors.get(registry)
             if error:
-                raise RegistryError(f"{found}; credentials: {error.found}", error.remedy)
+                one = error.diagnostic
+                raise RegistryError(f"{found}; credentials: {one.location}: {one.message}", one.hint)
             raise RegistryError(found, f"check the name, then `docker login {registry}`{user}")
         if status == _NOT_FOUND:
             raise RegistryError(f"{registry} has no {path} {what.partition('/')[2]}", "check name and tag")

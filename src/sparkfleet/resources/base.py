@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.resources import Applied, ResourceToApply
 
 MARK = "# Written by sparkfleet."
@@ -208,18 +208,23 @@ class Host(ObservedHost, Protocol):
         """Run a command to its end."""
 
 
-class ResourceError(Exception):
-    """A resource cannot be applied or reverted: what was found, what was expected, what to do."""
+CONFLICT = "resource-conflict"
+"""Code: the Spark does not accept a resource as it is declared."""
 
-    def __init__(self, found: str, expected: str = "", hint: str = "", about: str = "") -> None:
-        """Keep the parts; ``about`` is the resource's id."""
-        super().__init__(found)
-        self.found, self.expected, self.hint, self.about = found, expected, hint, about
+
+class ResourceError(DiagnosticError):
+    """A resource cannot be applied or reverted. A kind leaves ``about``, the resource's id, to its caller."""
+
+    def __init__(
+        self, found: str, expected: str = "", hint: str = "", about: str = "", *, code: str = CONFLICT
+    ) -> None:
+        """Build the diagnostic; ``about`` is its location."""
+        super().__init__(Diagnostic(about, found, expected, hint, code=code))
 
 
 def conflict(resource: Resource, found: str, expected: str, hint: str) -> Diagnostic:
     """Return why a resource cannot be applied on a Spark."""
-    return Diagnostic(resource.where, found, expected, hint, code="resource-conflict")
+    return Diagnostic(resource.where, found, expected, hint, code=CONFLICT)
 
 
 def not_a_file(resource: Resource, live: Fields) -> Diagnostic | None:
@@ -235,7 +240,11 @@ def must(host: Host, argv: Sequence[str], timeout_s: float = 60) -> Completed:
     done = host.run(argv, timeout_s)
     if done.code:
         lines = [line for line in done.text.splitlines() if line.strip()]
-        raise ResourceError(f"{argv[0]}: {lines[-1].strip() if lines else f'exit code {done.code}'}")
+        raise ResourceError(
+            f"{argv[0]}: {lines[-1].strip() if lines else f'exit code {done.code}'}",
+            hint="run again",
+            code="host-change-failed",
+        )
     return done
 
 

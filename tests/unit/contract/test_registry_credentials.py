@@ -129,13 +129,15 @@ def test_a_helper_without_the_registry_means_no_credentials(lookup: Lookup, help
     assert lookup("nvcr.io", {"credsStore": "store", "auths": {"nvcr.io": {}}}) is None
 
 
+@pytest.mark.provokes("registry-credentials-unreadable")
 def test_a_helper_that_fails_is_named_without_its_output(lookup: Lookup, helper: Helper) -> None:
     helper("store", "echo canary; echo canary >&2; exit 3")
     with pytest.raises(CredentialError) as raised:
         lookup("nvcr.io", {"credsStore": "store"})
-    assert raised.value.found == "docker-credential-store get failed with exit code 3"
-    assert "docker-credential-store list" in raised.value.remedy
-    assert "canary" not in raised.value.found + raised.value.remedy
+    found = raised.value.diagnostic
+    assert (found.location, found.message) == ("docker-credential-store get", "failed with exit code 3")
+    assert "docker-credential-store list" in found.hint
+    assert "canary" not in str(raised.value)
 
 
 @pytest.mark.parametrize("commands", ["echo canary", "echo '[]'", "echo '{}'"])
@@ -144,7 +146,7 @@ def test_a_helper_without_a_credential_in_its_output_is_named(
 ) -> None:
     helper("store", commands)
     with pytest.raises(
-        CredentialError, match=r"the output of docker-credential-store get for nvcr\.io"
+        CredentialError, match=r"docker-credential-store get: its output for nvcr\.io"
     ) as raised:
         lookup("nvcr.io", {"credsStore": "store"})
     assert "canary" not in str(raised.value)
@@ -154,9 +156,10 @@ def test_a_helper_that_is_not_installed_is_named_with_its_file(lookup: Lookup, h
     helper("other", prints("me"))
     with pytest.raises(CredentialError) as raised:
         lookup("nvcr.io", {"credHelpers": {"nvcr.io": "missing"}})
-    assert "docker-credential-missing is not on PATH" in raised.value.found
-    assert "config.json" in raised.value.found
-    assert "install docker-credential-missing" in raised.value.remedy
+    found = raised.value.diagnostic
+    assert "docker-credential-missing is not on PATH" in found.message
+    assert "config.json" in found.location
+    assert "install docker-credential-missing" in found.hint
 
 
 def test_a_name_that_is_a_path_is_never_run(lookup: Lookup, helper: Helper) -> None:
@@ -201,7 +204,7 @@ def test_the_first_file_with_a_login_wins_and_an_unreadable_one_hinders_nothing(
     root.write_text(json.dumps({"auths": {"x.io": auth("root", "pass")}}))
     files = [ConfigFile(broken), ConfigFile(root)]
     assert find("x.io", files) == Credential("root", "pass")
-    with pytest.raises(CredentialError, match=r"user\.json is not JSON"):
+    with pytest.raises(CredentialError, match=r"user\.json: is not JSON"):
         find("y.io", files)
 
 

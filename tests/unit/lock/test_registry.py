@@ -256,13 +256,17 @@ def test_unreadable_credentials_are_named_when_the_registry_refuses_and_no_probl
     fake: FakeRegistry,
 ) -> None:
     def credential(_: str) -> None:
-        raise CredentialError("docker-credential-x is not on PATH", "install docker-credential-x")
+        raise CredentialError(
+            "config.json", "docker-credential-x is not on PATH", "install docker-credential-x"
+        )
 
     fake.image(NAME, "26.04-py3")
     connection = Registry({"nvcr.io": Mirror("nvcr.io", fake.url)}, credential)
     assert images.resolve(IMAGE, connection, engines.get("vllm")).image.digest
     fake.auth, fake.users = "basic", {"me": "pass"}
-    with pytest.raises(RegistryError, match="credentials: docker-credential-x is not on PATH") as raised:
+    with pytest.raises(
+        RegistryError, match=r"credentials: config\.json: docker-credential-x is not on PATH"
+    ) as raised:
         images.resolve(IMAGE, connection, engines.get("vllm"))
     connection.close()
     assert raised.value.remedy == "install docker-credential-x"

@@ -23,7 +23,7 @@ def check(tmp_path: Path, config: dict[str, Any], helper: str = "") -> None:
 def test_a_login_in_a_file_that_docker_ignores_is_refused_with_the_helper_to_declare(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="has credsStore pass, so Docker ignores logins") as raised:
         check(tmp_path, {"credsStore": "pass"})
-    assert "helper: pass" in raised.value.hint
+    assert "helper: pass" in raised.value.diagnostic.hint
     check(tmp_path, {"auths": {}})
 
 
@@ -40,7 +40,7 @@ def test_an_error_of_the_helper_does_not_show_its_output(
     helper.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(
-        ResourceError, match="docker-credential-broken store failed with exit code 3"
+        ResourceError, match="docker-credential-broken store: failed with exit code 3"
     ) as raised:
         login._run_helper("broken", "store", "{}")
-    assert "canary" not in raised.value.found + raised.value.hint
+    assert "canary" not in str(raised.value)

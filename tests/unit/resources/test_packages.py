@@ -50,8 +50,9 @@ def test_a_package_whose_installation_removes_another_is_refused() -> None:
 
 def test_one_that_is_in_no_source_is_refused_after_an_update_of_the_lists() -> None:
     apt = Apt(install_tool=Ran(100, "", "W: x\nE: Unable to locate package tool\n"))
-    with pytest.raises(ResourceError, match=r"^Unable to locate package tool$"):
+    with pytest.raises(ResourceError, match=r"^Unable to locate package tool,") as raised:
         package.KIND.check(apt, TOOL)
+    assert raised.value.diagnostic.code == "apt-package-unavailable"
     assert apt.done == ["apt-get update"]
 
 

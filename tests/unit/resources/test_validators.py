@@ -51,8 +51,8 @@ def test_what_visudo_refuses_is_refused_with_its_message_and_the_real_path(
     with pytest.raises(ResourceError) as error:
         validators.check(judge, etc / "sudoers.d" / "new", b"new ALL=(ALL")
     shown = etc / "sudoers.d" / "new" if fails == 1 else etc / "sudoers"
-    assert f"{shown}:1:5: syntax error" in error.value.found
-    assert ("all of sudoers with it" in error.value.found) == (fails == 2)
+    assert f"{shown}:1:5: syntax error" in error.value.diagnostic.message
+    assert ("all of sudoers with it" in error.value.diagnostic.message) == (fails == 2)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_a_value_that_the_kernel_refuses_is_refused_with_the_present_one(
     monkeypatch.setattr(Path, "write_text", refuse)
     with pytest.raises(ResourceError) as error:
         validators.check_sysctl(FakeHost(tmp_path), "vm.swappiness", "many")
-    assert "the kernel refuses vm.swappiness = many: Invalid argument" in error.value.found
-    assert error.value.expected == "a value as 60"
+    assert "the kernel refuses vm.swappiness = many: Invalid argument" in error.value.diagnostic.message
+    assert error.value.diagnostic.expected == "a value as 60"
 
 
 def test_other_files_are_not_checked(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,71 +81,61 @@ def _configured(host: str, config_file: str) -> Mapping[str, str]:
         return {}
 
 
-@dataclass(frozen=True)
-class _Cause:
-    pattern: str
-    """Regular expression for the messages of pyinfra and paramiko."""
-    found: str
-    remedy: str
-    expected: str = ""
+def _cause(found: str, hint: str, expected: str = "", *, code: str = "ssh-unreachable") -> Diagnostic:
+    return Diagnostic("", found, expected, hint, code=code)
 
 
-_CAUSES = (
-    _Cause(
-        r"does not match",
+_CAUSES: Mapping[str, Diagnostic] = {
+    r"does not match": _cause(
         "its SSH host key differs from the one in known_hosts",
         "compare with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the Spark's own console; "
         "if it is right: {forget}; {ssh} true",
         "the host key that was accepted before",
+        code="ssh-host-key-changed",
     ),
-    _Cause(
-        r"No host key for|not found in known_hosts",
+    r"No host key for|not found in known_hosts": _cause(
         "its SSH host key is not known",
         "{ssh} true, and compare the key that it asks about",
         "a host key in known_hosts",
+        code="ssh-host-key-unknown",
     ),
-    _Cause(
-        r"Authentication error|[Nn]o authentication methods|not a valid .*private key",
+    r"Authentication error|[Nn]o authentication methods|not a valid .*private key": _cause(
         "SSH refused the login",
         "{copy_id}; or set `ssh: {{user: ..., key: ...}}` in the host file",
         "a login by key",
+        code="ssh-login-refused",
     ),
-    _Cause(
-        r"resolve hostname",
+    r"resolve hostname": _cause(
         "the name {hostname} could not be resolved",
         "set `ssh: {{hostname: ADDRESS}}` in the host file",
         "an address",
+        code="ssh-name-unresolved",
     ),
-    _Cause(
-        r"protocol banner|EOF error|[Cc]onnection reset",
+    r"protocol banner|EOF error|[Cc]onnection reset": _cause(
         "the server closed the connection before an SSH banner",
         "on the Spark's own console: systemctl status ssh; then: {ssh} true",
         "an SSH server",
     ),
-    _Cause(
-        r"No existing session",
+    r"No existing session": _cause(
         "the server accepted the connection but sent no SSH banner in time",
         "on the Spark's own console: systemctl status ssh; uptime; then: {ssh} true",
         "an SSH server",
     ),
-    _Cause(
-        r"timed? ?out",
+    r"timed? ?out": _cause(
         "no answer: the connection timed out",
         "check that it is on and connected: ping {hostname}; then: {ssh} true",
     ),
-    _Cause(
-        r"No route|unreachable|Host is down",
+    r"No route|unreachable|Host is down": _cause(
         "no answer: no route to the host",
         "check that it is on and connected: ping {hostname}; then: {ssh} true",
     ),
-    _Cause(
-        r"refused|Unable to connect to port",
+    r"refused|Unable to connect to port": _cause(
         "SSH connection refused",
         "check that it is on, then on its own console: systemctl status ssh; then from here: {ssh} true",
         "an SSH server on port {port}",
     ),
-)
-"""The first match is used."""
+}
+"""Regular expression for the messages of pyinfra and paramiko -> template; the first match is used."""
 
 
 def _texts(error: Exception) -> Iterator[str]:
@@ -170,14 +160,13 @@ def connect_diagnostic(name: str, data: Mapping[str, Any], error: Exception) -> 
         "copy_id": address.ssh("ssh-copy-id"),
         "forget": f"{forget} {shlex.quote(address.known_name)}",
     }
-    for cause in _CAUSES:
-        if re.search(cause.pattern, text):
-            found = f"{cause.found.format(**parts)} ({address.text})"
-            return Diagnostic(
-                name,
-                found,
-                cause.expected.format(**parts),
-                cause.remedy.format(**parts),
-                code="ssh-unreachable",
+    for pattern, cause in _CAUSES.items():
+        if re.search(pattern, text):
+            return replace(
+                cause,
+                location=name,
+                message=f"{cause.message.format(**parts)} ({address.text})",
+                expected=cause.expected.format(**parts),
+                hint=cause.hint.format(**parts),
             )
     return Diagnostic(name, f"{text} ({address.text})", hint=f"{address.ssh()} true", code="ssh-unreachable")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.resources import ResourceRequest, ResourceResult, ResourceToApply
@@ -72,12 +73,11 @@ def _diagnostics(host: str, result: ResourceResult | None, errors: str) -> list[
         ]
     note = "" if result.done else "; nothing was changed"
     return [
-        Diagnostic(
-            f"{host}: {one.id}",
-            one.found + (note if number == 0 else ""),
-            one.expected,
-            one.hint or "then run again",
-            code="host-change-failed",
+        replace(
+            one,
+            location=f"{host}: {one.location}",
+            message=one.message + (note if number == 0 else ""),
+            hint=one.hint or "then run again",
         )
         for number, one in enumerate(result.refused)
     ]

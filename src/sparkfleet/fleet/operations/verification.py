@@ -55,6 +55,5 @@ def _hash(act: executor.RunContext, models: str, repositories: list[Weights]) ->
         )
     result = act.watch(request.id, "verify", StageResult)
     if result.outcome != STAGED:
-        found, hint = result.cause or "hashing failed", result.remedy or "run again"
-        raise executor.FailedError(Diagnostic(act.host.name, found, hint=hint, code="operation-failed"))
+        raise executor.FailedError(stage_job.located(act.host.name, result, "hashing failed", "run again"))
     return result

@@ -14,6 +14,7 @@ import gevent
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.context import ctx_host
 
+from sparkfleet.contract import hub_access
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Host
 from sparkfleet.desired_state.derived_packages import REPOSITORY
@@ -105,9 +106,10 @@ def _wait_for(act: executor.RunContext, sender: PyinfraHost, key: str, step: Ste
     if not fetch.over.is_set():
         act.progress("fetch", f"waiting until {sender.name} has {key.partition('@')[0]}")
     fetch.over.wait()
-    if isinstance(fetch.error, stage_job.RefusedOutsideError):
-        raise stage_job.RefusedOutsideError(*fetch.error.diagnostics)
-    return _transfer_diagnostic(sender.name, fetch.error)
+    found = _transfer_diagnostic(sender.name, fetch.error)
+    if found and found.code == hub_access.REFUSED:
+        raise executor.FailedError(found)  # no other host needs to try
+    return found
 
 
 def _transfer_diagnostic(name: str, error: Exception | None) -> Diagnostic | None:

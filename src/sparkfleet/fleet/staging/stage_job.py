@@ -27,10 +27,6 @@ from sparkfleet.plan.staging import weights_key
 from sparkfleet.probe.observation import User
 
 
-class RefusedOutsideError(executor.FailedError):
-    """The hub refused, and would refuse every host: no other one needs to try."""
-
-
 @dataclass(frozen=True)
 class Download:
     """What a job fetches: the image of a service, and these of its models."""
@@ -112,14 +108,18 @@ def login_user(user: User) -> LoginUser:
 
 def failure(where: str, result: StageResult) -> executor.FailedError:
     """Return the error of a job that did not fetch everything."""
-    found = result.cause or "fetching failed"
-    if result.line:
-        found += f"\n    log: {result.line}"
-    hint = result.remedy or "run again"
-    diagnostic = Diagnostic(
-        where, f"{found}; running engines were not touched", hint=hint, code="staging-failed"
+    wrong = located(where, result, "fetching failed", "run again")
+    log = f"\n    log: {result.line}" if result.line else ""
+    return executor.FailedError(
+        replace(wrong, message=f"{wrong.message}{log}; running engines were not touched")
     )
-    return RefusedOutsideError(diagnostic) if result.refused else executor.FailedError(diagnostic)
+
+
+def located(where: str, result: StageResult, found: str, hint: str) -> Diagnostic:
+    """Return why a job on a host failed; ``found`` and ``hint`` where the host does not say it."""
+    wrong = result.diagnostic or Diagnostic("", found, code="staging-failed")
+    location = f"{where}: {wrong.location}" if wrong.location else where
+    return replace(wrong, location=location, message=wrong.message or found, hint=wrong.hint or hint)
 
 
 def model_files(weights: Weights, first: int = 0) -> tuple[ModelFile, ...]:

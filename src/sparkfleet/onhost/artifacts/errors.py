@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.stage import FAILED, StageResult
 
 
-class StageError(Exception):
-    """A job cannot continue. ``str()`` is the cause, ``result`` is how the job ends."""
+class StageError(DiagnosticError):
+    """A job cannot continue. ``result`` is how the job ends."""
 
     def __init__(
-        self, cause: str, remedy: str, line: str = "", *, source_failed: bool = False, refused: bool = False
+        self,
+        location: str,
+        found: str,
+        hint: str,
+        line: str = "",
+        *,
+        code: str = "staging-failed",
+        source_failed: bool = False,
     ) -> None:
-        """Build the result; its fields say what the arguments mean."""
-        super().__init__(cause)
-        self.result = StageResult(
-            FAILED, cause=cause, remedy=remedy, line=line, source_failed=source_failed, refused=refused
-        )
+        """Build the result; ``location`` is an artifact, a file or a host."""
+        super().__init__(Diagnostic(location, found, hint=hint, code=code))
+        self.result = StageResult(FAILED, diagnostic=self.diagnostic, line=line, source_failed=source_failed)
 
     @classmethod
     def of(cls, result: StageResult) -> StageError:
         """Return the error of a result that a child process reported."""
-        error = cls(result.cause, result.remedy)
+        one = result.diagnostic or Diagnostic("", "no reason was reported", code="staging-failed")
+        error = cls(one.location, one.message, one.hint, code=one.code)
         error.result = result
         return error

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sparkfleet.contract import hub_access
 from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import RESULT, Event
 from sparkfleet.contract.stage import (
     FAILED,
@@ -99,7 +100,8 @@ def run(job: str, paths: Paths, drop_caches: Callable[[], str] = lambda: "") -> 
         return 1
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
-        journal.finish(StageResult(FAILED, cause=cause, remedy="run again"))
+        wrong = Diagnostic(f"job {job}", cause, hint="run again", code="staging-failed")
+        journal.finish(StageResult(FAILED, diagnostic=wrong))
         return 1
     finally:
         jobs.forget_secrets(job)
@@ -148,9 +150,9 @@ def request_of(folder: Path) -> StageRequest:
         request = files.read_document(StageRequest, path)
     except ContractError as error:
         wrong = error.diagnostic
-        raise StageError(f"{path}: {wrong.message}", wrong.hint or "run again") from None
+        raise StageError(str(path), wrong.message, wrong.hint or "run again", code=wrong.code) from None
     if request is None:
-        raise StageError(f"{path} does not exist", "run again")
+        raise StageError(str(path), "does not exist", "run again")
     return request
 
 
@@ -163,7 +165,7 @@ def check_access(models: Sequence[ModelDownload], token: Path) -> None:
             access = hub_access.ask(model.endpoint, model.repo, model.revision, missing[0].path, secret)
             refusal = hub_access.refusal(access, model.repo, model.endpoint)
             if refusal:
-                raise StageError(*refusal, refused=True)
+                raise StageError("hub", *refusal, code=hub_access.REFUSED)
 
 
 @contextmanager
@@ -183,9 +185,9 @@ def follow(system: System, job: str, since: int, wait_s: float) -> list[Event]:
     def stopped() -> list[Event]:
         if jobs.is_going_on(job):
             return []
-        lost = StageResult(
-            LOST, cause="the job ended without a result (reboot?)", remedy="run again; completed data is kept"
-        )
+        found, hint = "ended without a result (reboot?)", "run again; completed data is kept"
+        wrong = Diagnostic(f"job {job}", found, hint=hint, code="job-lost")
+        lost = StageResult(LOST, diagnostic=wrong)
         return [Event(since, RESULT, result=lost.to_json())]
 
     folder = jobs_directory(system.paths.state) / job

@@ -47,8 +47,9 @@ def prune(request: PruneRequest, state: Path, journal: Journal) -> StageResult:
                 journal.log("phase", f"{item.kind} {item.name}", phase="remove")
                 _REMOVALS[item.kind](item, request, state)
         except store.BusyError as error:
+            found = f"{error}; {removed} items removed, the rest remains"
             raise StageError(
-                f"{error}; {removed} items removed, the rest remains", "wait for its end, then prune again"
+                "prune", found, "wait for its end, then prune again", code="rollout-in-progress"
             ) from None
         except (SkippedError, RuntimeRefusedError, OSError) as error:
             remaining.append(RemainingItem(item.name, str(error)))
@@ -77,11 +78,14 @@ def _refuse_stale(request: PruneRequest, state: Path) -> None:
     paths = {path.parent.name: path for path in (state / "services").glob("*/current.json")}
     records = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
     if store.unfinished(state):
-        raise StageError("a rollout is in progress; the rest remains", "wait for its end, then prune again")
+        found, hint = "a rollout is in progress; the rest remains", "wait for its end, then prune again"
+        raise StageError("prune", found, hint, code="rollout-in-progress")
     if records != request.records or onhost.images().users() != request.containers:
         raise StageError(
+            "prune",
             "services or containers have changed since the list was shown; the rest remains",
             "sparkfleet prune again, for a new list",
+            code="host-changed-since-plan",
         )
 
 

@@ -10,9 +10,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.resources import (
     Applied,
-    RefusedResource,
     ResourceRequest,
     ResourceResult,
     ResourceToApply,
@@ -24,6 +24,9 @@ from sparkfleet.onhost.resources.record import Record
 from sparkfleet.onhost.state import store
 from sparkfleet.resources import host_files, registry
 from sparkfleet.resources.base import Fields, ResourceError, Target
+
+FAILED = "host-change-failed"
+"""Code: a change did not succeed, or had no effect."""
 
 
 def run(system: System, request: ResourceRequest, root: str = "") -> ResourceResult:
@@ -51,7 +54,7 @@ def apply(host: HostAccess, request: ResourceRequest) -> ResourceResult:
                 _apply(host, record, target)
                 done.append(target.id)
         except ResourceError as error:
-            return ResourceResult(tuple(done), (_refused(error, error.about),))
+            return ResourceResult(tuple(done), (error.diagnostic,))
         return ResourceResult(tuple(done))
 
 
@@ -61,18 +64,14 @@ def _target(host: HostAccess, one: ResourceToApply) -> Target:
     return Target(**vars(one), live=live)
 
 
-def _check(host: HostAccess, targets: Sequence[Target]) -> tuple[RefusedResource, ...]:
+def _check(host: HostAccess, targets: Sequence[Target]) -> tuple[Diagnostic, ...]:
     refused = []
     for target in targets:
         try:
             registry.kind(target.kind).check(host, target)
         except ResourceError as error:
-            refused.append(_refused(error, target.id))
+            refused.append(replace(error.diagnostic, location=target.id))
     return tuple(refused)
-
-
-def _refused(error: ResourceError, about: str) -> RefusedResource:
-    return RefusedResource(about, error.found, error.expected, error.hint)
 
 
 def _apply(host: HostAccess, record: Record, target: Target) -> None:
@@ -101,7 +100,8 @@ def _verify(host: HostAccess, record: Record, target: Target) -> None:
     wrong = [name for name, value in target.fields.items() if name != "secret" and now.get(name, "") != value]
     if wrong:
         seen = ", ".join(f"{name} is {now.get(name, '')!r}" for name in wrong)
-        raise ResourceError(f"it had no effect: {seen}", about=target.id)
+        hint = "see what else sets it on this Spark, then run again"
+        raise ResourceError(f"it had no effect: {seen}", "", hint, target.id, code=FAILED)
     if "hash" in now:
         record.entries[target.id].applied["hash"] = now["hash"]
         record.write()
@@ -109,9 +109,10 @@ def _verify(host: HostAccess, record: Record, target: Target) -> None:
 
 def _about(error: OSError | ResourceError, about: str) -> ResourceError:
     if isinstance(error, ResourceError):
-        return ResourceError(error.found, error.expected, error.hint, error.about or about)
+        one = error.diagnostic
+        return ResourceError(one.message, one.expected, one.hint, about, code=one.code)
     where = f"{error.filename}: " if error.filename else ""
-    return ResourceError(f"{where}{error.strerror or error}", about=about)
+    return ResourceError(f"{where}{error.strerror or error}", "", "run again", about, code=FAILED)
 
 
 def _revert(host: HostAccess, record: Record, name: str, declared: Sequence[str]) -> None:

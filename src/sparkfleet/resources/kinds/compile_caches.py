@@ -67,6 +67,7 @@ from sparkfleet.resources.base import (
 DAY_S = 86400
 GIB = 1 << 30
 STEP = 1024
+STALE = "host-changed-since-plan"
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,9 @@ class CompileCaches(ResourceKind):
         """Remove the caches. Raise ResourceError for what is none, or is used by now."""
         for path in target.content.splitlines():
             if not is_cache(host.path(path)):
-                raise ResourceError(f"{path} is no compile cache")
+                raise ResourceError(f"{path} is no compile cache", hint="run again", code=STALE)
             if path in used_caches(host):
-                raise ResourceError(f"{path} is in use", hint="run again")
+                raise ResourceError(f"{path} is in use", hint="run again", code=STALE)
             shutil.rmtree(host.path(path))
 
 

@@ -170,7 +170,8 @@ def _run_helper(name: str, verb: str, stdin: str) -> None:
     try:
         registry_credentials.run_helper(name, verb, stdin)
     except registry_credentials.CredentialError as error:
-        raise ResourceError(error.found, "", error.remedy) from None
+        one = error.diagnostic
+        raise ResourceError(f"{one.location}: {one.message}", "", one.hint, code=one.code) from None
 
 
 def _read(host: Host) -> dict[str, Any]:

@@ -65,11 +65,15 @@ class Package(ResourceKind):
         if done.code:
             errors = [line for line in done.err.splitlines() if line.startswith("E:")] or [done.text]
             expected = "a package of the Spark's own sources"
-            raise ResourceError(errors[0].removeprefix("E: "), expected, "correct the name")
+            raise ResourceError(
+                errors[0].removeprefix("E: "), expected, "correct the name", code="apt-package-unavailable"
+            )
         removed = _named("Remv|Purg", done.out)
         if removed:
             found = f"apt would remove {', '.join(removed)}"
-            raise ResourceError(found, "an installation that removes nothing", "install it by hand")
+            raise ResourceError(
+                found, "an installation that removes nothing", "install it by hand", code="apt-conflict"
+            )
 
     def snapshot(self, host: Host, target: Target) -> dict[str, Any]:
         """Return all packages that will be installed: those are ours to remove again."""
@@ -88,7 +92,8 @@ class Package(ResourceKind):
                 must(host, (*APT, "purge", *names), APT_TIMEOUT_S)
                 return
         found = f"other packages need {key} by now"
-        raise ResourceError(found, "no package that depends on it", f"apt-get remove {key}")
+        hint = f"apt-get remove {key}"
+        raise ResourceError(found, "no package that depends on it", hint, code="apt-conflict")
 
     def split(self, entry: Applied, declared: Sequence[str]) -> list[Applied]:
         """Return the dependencies that are declared by their own name, as entries of their own."""

@@ -16,38 +16,61 @@ MESSAGES = {
     "SSH host key error (Host key for 10.0.0.9 does not match.)": (
         "its SSH host key differs from the one in known_hosts",
         "ssh-keygen -R '[10.0.0.9]:2222'",
+        "ssh-host-key-changed",
     ),
-    "SSH error (No host key for 10.0.0.9 found in known_hosts)": ("its SSH host key is not known", "compare"),
+    "SSH error (No host key for 10.0.0.9 found in known_hosts)": (
+        "its SSH host key is not known",
+        "compare",
+        "ssh-host-key-unknown",
+    ),
     "Authentication error (username=nvidia) (Authentication failed.)": (
         "SSH refused the login",
         "ssh-copy-id -F /dev/null -p 2222 10.0.0.9",
+        "ssh-login-refused",
     ),
     "Could not resolve hostname ([Errno -2] Name or service not known)": (
         "the name 10.0.0.9 could not be resolved",
         "hostname: ADDRESS",
+        "ssh-name-unresolved",
     ),
     "SSH error (Error reading SSH protocol banner[Errno 104] Connection reset by peer)": (
         "closed the connection before an SSH banner",
         "systemctl status ssh",
+        "ssh-unreachable",
     ),
-    "Could not connect (timed out)": ("no answer: the connection timed out", "ping 10.0.0.9"),
+    "Could not connect (timed out)": (
+        "no answer: the connection timed out",
+        "ping 10.0.0.9",
+        "ssh-unreachable",
+    ),
     "Could not connect ([Errno None] Unable to connect to port 2222 on 10.0.0.9)": (
         "SSH connection refused",
         "ssh -F /dev/null -p 2222 10.0.0.9 true",
+        "ssh-unreachable",
     ),
-    "EOF error ()": ("closed the connection before an SSH banner", "systemctl status ssh"),
-    "SSH error (No existing session)": ("sent no SSH banner in time", "systemctl status ssh"),
-    "something new": ("something new", "ssh -F /dev/null -p 2222 10.0.0.9 true"),
+    "EOF error ()": ("closed the connection before an SSH banner", "systemctl status ssh", "ssh-unreachable"),
+    "SSH error (No existing session)": (
+        "sent no SSH banner in time",
+        "systemctl status ssh",
+        "ssh-unreachable",
+    ),
+    "something new": ("something new", "ssh -F /dev/null -p 2222 10.0.0.9 true", "ssh-unreachable"),
 }
 
 
-@pytest.mark.provokes("ssh-unreachable")
+@pytest.mark.provokes(
+    "ssh-unreachable",
+    "ssh-host-key-changed",
+    "ssh-host-key-unknown",
+    "ssh-login-refused",
+    "ssh-name-unresolved",
+)
 @pytest.mark.parametrize("output", MESSAGES)
 def test_each_cause_has_its_message_its_address_and_its_remedy(output: str) -> None:
-    found, remedy = MESSAGES[output]
+    found, remedy, code = MESSAGES[output]
     data = {"ssh_hostname": "10.0.0.9", "ssh_port": 2222, "ssh_config_file": "/dev/null"}
     diagnostic = connect_diagnostic("spark-01", data, ConnectError(output))
-    assert diagnostic.location == "spark-01"
+    assert (diagnostic.location, diagnostic.code) == ("spark-01", code)
     assert found in diagnostic.message
     assert diagnostic.message.endswith("(10.0.0.9:2222)")
     assert remedy in diagnostic.hint

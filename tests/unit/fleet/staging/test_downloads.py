@@ -185,10 +185,11 @@ def test_when_the_seed_fails_two_others_try_and_the_rest_get_the_reason(made: Ca
     assert "the hub refuses this token" in str(found["5"])
 
 
+@pytest.mark.provokes("hub-refused")
 def test_what_the_hub_refuses_to_one_no_other_asks_for(made: Callable[..., Run]) -> None:
     run = made({("1", A): Source(), ("2", A): Source("1"), ("3", A): Source("2")})
-    refused = Diagnostic("1", "the model is gated", hint="accept the licence", code="test")
-    run.broken = {"1 downloads A": stage_job.RefusedOutsideError(refused)}
+    refused = Diagnostic("1", "the model is gated", hint="accept the licence", code="hub-refused")
+    run.broken = {"1 downloads A": executor.FailedError(refused)}
     found = run.bring("1", "2", "3")
     assert run.log == ["1 downloads A"]
     assert all("1: the model is gated" in str(error) for error in found.values())

@@ -13,7 +13,7 @@ from sparkfleet.desired_state import Host, ImageRef, Paths, Service, WeightFile,
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.staging import stage_job
-from sparkfleet.fleet.staging.stage_job import Download, RefusedOutsideError
+from sparkfleet.fleet.staging.stage_job import Download
 from sparkfleet.plan.artifacts import ArtifactSource as Source
 from sparkfleet.plan.model import EVERY_STEP, Step
 from sparkfleet.plan.staging import weights_key
@@ -122,13 +122,14 @@ def test_a_failed_job_reports_its_cause_its_output_and_that_running_engines_were
     assert "log: ENOSPC" in diagnostic.message
     assert "running engines were not touched" in diagnostic.message
     assert diagnostic.hint == "df -h"
-    assert not isinstance(raised.value, RefusedOutsideError)
+    assert diagnostic.code == "staging-failed"
 
 
 def test_what_the_hub_would_refuse_every_spark_is_distinguished(sparks: Sparks) -> None:
     sparks.results = [{"outcome": "failed", "cause": "gated", "refused": True}]
-    with pytest.raises(RefusedOutsideError, match="gated"):
+    with pytest.raises(executor.FailedError, match="gated") as raised:
         download(sparks, MODEL)
+    assert raised.value.diagnostics[0].code == "hub-refused"
 
 
 def test_an_end_without_output_is_still_reported() -> None:

@@ -69,10 +69,10 @@ OUTPUT = {
 
 @pytest.mark.parametrize("line, cause", OUTPUT.items(), ids=OUTPUT.values())
 def test_output_of_the_hub_client_becomes_a_cause_with_a_remedy_and_its_line(line: str, cause: str) -> None:
-    result = fetch.download_error("org/name", f"Fetching 2 files\n{line}\n", 0).result
-    assert cause in result.cause
-    assert result.remedy
-    assert result.line == line
+    error = fetch.download_error("org/name", f"Fetching 2 files\n{line}\n", 0)
+    assert cause in error.diagnostic.message
+    assert error.diagnostic.hint
+    assert error.result.line == line
 
 
 def test_a_line_number_of_a_traceback_is_not_a_status_of_the_hub() -> None:
@@ -81,13 +81,14 @@ def test_a_line_number_of_a_traceback_is_not_a_status_of_the_hub() -> None:
     raise self._exception
 httpx.ConnectTimeout: timed out
 """
-    result = fetch.download_error("org/name", output, 0).result
-    assert result.cause == "org/name: the connection to the hub broke"
-    assert result.line == "httpx.ConnectTimeout: timed out"
+    error = fetch.download_error("org/name", output, 0)
+    assert error.diagnostic.location == "org/name"
+    assert error.diagnostic.message == "the connection to the hub broke"
+    assert error.result.line == "httpx.ConnectTimeout: timed out"
 
 
 def test_incomplete_files_after_a_download_without_output_are_a_failure() -> None:
-    assert "1 files are incomplete" in fetch.download_error("org/name", "", 1).result.cause
+    assert "1 files are incomplete" in fetch.download_error("org/name", "", 1).diagnostic.message
 
 
 def test_a_job_that_ended_without_a_result_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +182,8 @@ def test_a_request_that_cannot_be_read_ends_its_job_with_the_file_and_the_field(
     folder.mkdir(parents=True)
     (folder / "request.json").write_text(text)
     assert stage.run("stage-1", Paths(state=tmp_path)) == 1
-    assert str(folder / "request.json") in json.loads((folder / "result.json").read_text())["cause"]
+    result = json.loads((folder / "result.json").read_text())
+    assert result["diagnostic"]["location"] == str(folder / "request.json")
 
 
 @pytest.mark.parametrize("kind", ["images", "derived", "weights", "copies", "prune"])
@@ -326,7 +328,9 @@ def test_a_model_that_the_hub_refuses_ends_the_job_before_a_pull(
     asking = StageRequest("stage-1", LOGIN, ("repo@sha256:1",), access_checks=(model,))
     (folder / "request.json").write_text(codec.dumps(asking))
     assert stage.run("stage-1", Paths(state=tmp_path)) == 1
-    assert json.loads((folder / "result.json").read_text())["cause"].endswith("there is no token")
+    found = json.loads((folder / "result.json").read_text())["diagnostic"]
+    assert found["message"].endswith("there is no token")
+    assert found["code"] == "hub-refused"
     assert requests == [("", "org/name", REVISION, "config.json", "")]
 
 

@@ -96,7 +96,7 @@ def test_request_and_result_travel_as_json(world: World, knobs: Knobs) -> None:
     request = ResourceRequest((ResourceToApply("knob", "a", {"value": "bad"}),), declared=("knob a",))
     result = apply.run(world, codec.loads(ResourceRequest, codec.dumps(request)))
     (refused,) = codec.loads(ResourceResult, codec.dumps(result)).refused
-    assert (refused.id, refused.expected, refused.hint) == ("knob a", "a number", "correct it")
+    assert (refused.location, refused.expected, refused.hint) == ("knob a", "a number", "correct it")
 
 
 def test_applied_twice_it_is_still_reverted_to_the_state_before_the_first_run(
@@ -114,7 +114,7 @@ def test_one_that_is_refused_keeps_all_from_being_applied_and_every_reason_is_re
 ) -> None:
     run(world, z="1")
     result = run(world, "knob z", a="1", b="bad", c="bad")
-    assert [one.id for one in result.refused] == ["knob b", "knob c"]
+    assert [one.location for one in result.refused] == ["knob b", "knob c"]
     assert result.done == ()
     assert knobs.values == {"z": "1"}
 
@@ -132,7 +132,7 @@ def test_one_that_fails_is_named_with_what_was_done_before_it(
 ) -> None:
     result = run(world, a="1", b=value, c="1")
     assert result.done == ("knob a",)
-    assert [(one.id, one.found) for one in result.refused] == [("knob b", found)]
+    assert [(one.location, one.message) for one in result.refused] == [("knob b", found)]
     assert knobs.values == {"a": "1"}
 
 

@@ -39,7 +39,7 @@ def apply_all(world: World, *resources: ResourceToApply) -> None:
 
 def refusal(world: World, resource: ResourceToApply) -> str:
     (refused,) = apply(HostAccess(world), ResourceRequest((resource,))).refused
-    return refused.found
+    return refused.message
 
 
 def revert(world: World, *names: str) -> None:

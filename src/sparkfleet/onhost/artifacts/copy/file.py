@@ -112,6 +112,6 @@ def _disk_errors(file: FileToReceive) -> Iterator[None]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             remedy = "free disk space (df -h), then run again; completed data is kept"
-            raise StageError("the disk is full", remedy) from error
+            raise StageError(file.name, "the disk is full", remedy, code="disk-full") from error
         remedy = "check the disk and the owner of the directory, then run again"
-        raise StageError(f"{file.name} cannot be written: {error}", remedy) from error
+        raise StageError(file.name, f"cannot be written: {error}", remedy) from error

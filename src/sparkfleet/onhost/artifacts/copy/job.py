@@ -60,7 +60,7 @@ def copy(order: ModelCopy, user: LoginUser, transfer_key: str, journal: Journal,
     hash_record.remember(state, report.received)
     wrong = wrong_files(root, order.revision, order.files)
     if wrong:
-        raise StageError(f"{order.repo}: {len(wrong)} files are incomplete after the copy", "run again")
+        raise StageError(order.repo, f"{len(wrong)} files are incomplete after the copy", "run again")
     journal.log(
         "phase", f"{order.repo} is complete", phase="copy", have=total, total=total, fetched=report.fetched
     )
@@ -109,7 +109,7 @@ def receive_in_child(
     if report.failure is not None:
         raise StageError.of(report.failure)
     if code:
-        raise StageError(f"the copy ended with exit code {code}", "journalctl on this host, then run again")
+        raise StageError("copy", f"it ended with exit code {code}", "journalctl on this host, then run again")
     return report
 
 

@@ -94,7 +94,9 @@ class Receiver:
         except _CancelledError:
             return
         except Exception as error:
-            diagnostic = error if isinstance(error, StageError) else StageError(repr(error), "report it")
+            diagnostic = (
+                error if isinstance(error, StageError) else StageError(self.sender, repr(error), "report it")
+            )
             with self._lock:
                 self._diagnostic = self._diagnostic or diagnostic
             self._ended.set()
@@ -125,7 +127,8 @@ class Receiver:
             found = incoming.finish()
         if found is None:
             raise StageError(
-                f"{file.name} of {self.sender} does not match the lock file; it was discarded",
+                file.name,
+                f"the copy of {self.sender} does not match the lock file; it was discarded",
                 f"verify {self.sender} (deploys/verify.py), then run again",
                 source_failed=True,
             )
@@ -153,7 +156,8 @@ class Receiver:
         count = wire.request(connection, file.number, incoming.offset)
         if count != file.size - incoming.offset:
             raise StageError(
-                f"{self.sender} no longer has {file.name} as locked",
+                file.name,
+                f"{self.sender} no longer has it as locked",
                 "run again; the new plan chooses another source",
                 source_failed=True,
             )
@@ -200,7 +204,8 @@ class Receiver:
     def _broken(self, error: BaseException) -> StageError:
         places = ", ".join(f"{one.address}:{one.port}" for one in self.listeners)
         return StageError(
-            f"the connection to {self.sender} broke ({places}): {error or type(error).__name__}",
+            self.sender,
+            f"the connection broke ({places}): {error or type(error).__name__}",
             f"check the link and the firewall of {self.sender}, then run again; received data is kept",
             source_failed=True,
         )

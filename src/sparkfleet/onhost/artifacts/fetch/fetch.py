@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from sparkfleet.contract import codec
+from sparkfleet.contract import codec, hub_access
 from sparkfleet.contract.stage import HubDownloadRequest, LoginUser, ModelDownload, ModelFile
 from sparkfleet.onhost.artifacts.errors import StageError
 from sparkfleet.onhost.artifacts.fetch import fetch_record, hash_record, rates
@@ -34,8 +34,7 @@ class Cause(NamedTuple):
     pattern: str
     cause: str
     remedy: str
-    refused: bool = False
-    """By the hub, which would answer the same to every host."""
+    code: str = "staging-failed"
 
 
 CAUSES = (
@@ -43,48 +42,49 @@ CAUSES = (
         r"GatedRepo|Access to model .* is restricted|is gated",
         "the model is gated, and its licence is not accepted for this token",
         "accept the licence on the model's page on the hub, then run again",
-        refused=True,
+        hub_access.REFUSED,
     ),
     Cause(
         r"\b401\b|Invalid (?:username|user token)|LocalTokenNotFound",
         "the hub requires a token, or does not know this one",
         "set hf_token in group_data (env:HF_TOKEN) to a token that may read this model",
-        refused=True,
+        hub_access.REFUSED,
     ),
     Cause(
         r"\b403\b|Forbidden",
         "the hub refuses this token",
         "accept the licence on the model's page, with the account that owns the token",
-        refused=True,
+        hub_access.REFUSED,
     ),
     Cause(
         r"RepositoryNotFound",
         "the hub does not know this model repository",
         "correct `model:`, then: sparkfleet lock",
-        refused=True,
+        hub_access.REFUSED,
     ),
     Cause(
         r"RevisionNotFound",
         "the hub does not know this commit",
         "sparkfleet lock --update, then run again",
-        refused=True,
+        hub_access.REFUSED,
     ),
     Cause(
         r"EntryNotFound",
         "the hub does not have a file of the locked commit",
         "sparkfleet lock --update, then run again",
-        refused=True,
+        hub_access.REFUSED,
     ),
     Cause(
         r"\b429\b|Too Many Requests",
         "the hub limits the request rate",
         "wait some minutes, then run again; completed data is kept",
-        refused=True,
+        hub_access.REFUSED,
     ),
     Cause(
         r"No space left|ENOSPC|Errno 28",
         "the disk is full",
         "free disk space (df -h), then run again; completed data is kept",
+        "disk-full",
     ),
     Cause(
         r"Name or service not known|Temporary failure in name resolution",
@@ -172,9 +172,11 @@ def _verify(model: ModelDownload, downloaded: Sequence[ModelFile], journal: Jour
         clear(root, model.revision, changed, hash_record.read(state))
         names = ", ".join(file.path for file in changed[:3])
         raise StageError(
-            f"{model.repo}: {len(changed)} of {len(downloaded)} downloaded files do not match the lock file"
-            f" ({names}); they were discarded",
+            model.repo,
+            f"{len(changed)} of {len(downloaded)} downloaded files do not match the lock file ({names}); "
+            "they were discarded",
             "run again, which downloads only these; if it persists, the hub or a proxy changes the content",
+            code="weights-corrupt",
         )
 
 
@@ -226,9 +228,8 @@ def download_error(repo: str, output: str, incomplete: int) -> StageError:
     for known in CAUSES:
         line = next((line for line in reversed(lines) if re.search(known.pattern, line)), None)
         if line:
-            return StageError(f"{repo}: {known.cause}", known.remedy, line[:300], refused=known.refused)
+            return StageError(repo, known.cause, known.remedy, line[:300], code=known.code)
     if incomplete and not lines:
-        return StageError(f"{repo}: {incomplete} files are incomplete after the download", "run again")
-    return StageError(
-        f"{repo}: the download failed", "run again; completed data is kept", (lines or [""])[-1][:300]
-    )
+        return StageError(repo, f"{incomplete} files are incomplete after the download", "run again")
+    last = (lines or [""])[-1][:300]
+    return StageError(repo, "the download failed", "run again; completed data is kept", last)

@@ -32,7 +32,9 @@ def pull(reference: str, user: LoginUser, journal: Journal) -> int:
         try:
             return pull_as(reference, reference, None, journal)
         except StageError as refused:
-            raise StageError(f"{refused}; credentials: {error}", error.remedy) from refused
+            pulled, read = refused.diagnostic, error.diagnostic
+            found = f"{pulled.message}; credentials: {read.location}: {read.message}"
+            raise StageError(pulled.location, found, read.hint, code=read.code) from refused
 
 
 def find_credential(registry: str, user: LoginUser) -> Credential | None:
@@ -66,4 +68,5 @@ def pull_as(reference: str, name: str, credential: Credential | None, journal: J
             journal.log("phase", f"{subject} is complete", phase="pull")
             return count
     registry = subject.partition("/")[0]
-    raise StageError(f"image {subject} could not be pulled: {error}", images.pull_remedy(error, registry))
+    found, hint = f"could not be pulled: {error}", images.pull_remedy(error, registry)
+    raise StageError(f"image {subject}", found, hint)

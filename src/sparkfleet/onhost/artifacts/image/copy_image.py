@@ -61,7 +61,8 @@ def export(reference: str, user: LoginUser, state: Path, journal: Journal) -> Ex
     except RuntimeRefusedError as error:
         files.remove(part)
         raise StageError(
-            f"{name} could not be exported: {error}",
+            name,
+            f"could not be exported: {error}",
             "free disk space on that host (df -h)",
             source_failed=True,
         ) from error
@@ -113,7 +114,7 @@ def copy(order: ImageCopy, user: LoginUser, transfer_key: str, journal: Journal,
             onhost.images().load(path)
         except RuntimeRefusedError as error:
             files.remove(path)
-            raise StageError(f"{name} could not be loaded: {error}", "df -h, then run again") from error
+            raise StageError(name, f"could not be loaded: {error}", "df -h, then run again") from error
         if order.id:
             _require_id(order, state)
         elif order.manifests:
@@ -134,7 +135,8 @@ def _require_id(order: ImageCopy, state: Path) -> None:
         onhost.images().remove_image(order.image)
         files.remove(archive_path(state, order.image))
         raise StageError(
-            f"{order.image} has another id than on {order.sender}; it was discarded",
+            order.image,
+            f"has another id than on {order.sender}; it was discarded",
             "compare the image stores of both hosts (docker info), then run again",
         )
 

@@ -96,7 +96,7 @@ def download_wheels(wheels: Sequence[WheelFile], folder: Path, journal: Journal)
     for number, wheel in enumerate(wheels, 1):
         target = folder / wheel.name
         if target.parent != folder:
-            raise StageError(f"{wheel.name!r} is not the name of a wheel", "sparkfleet lock")
+            raise StageError(repr(wheel.name), "is not the name of a wheel", "sparkfleet lock")
         if target.exists() and hash_record.content_is(target, wheel.sha256):
             continue
         journal.log("phase", f"{wheel.name} ({number} of {len(wheels)})", phase="packages")
@@ -105,7 +105,8 @@ def download_wheels(wheels: Sequence[WheelFile], folder: Path, journal: Journal)
         if not hash_record.content_is(part, wheel.sha256):
             files.remove(part)
             raise StageError(
-                f"{wheel.name} does not match the lock file; it was discarded",
+                wheel.name,
+                "does not match the lock file; it was discarded",
                 "run again; if it persists, the package index or a proxy changes the content",
             )
         part.replace(target)
@@ -113,14 +114,15 @@ def download_wheels(wheels: Sequence[WheelFile], folder: Path, journal: Journal)
 
 def _download(wheel: WheelFile, part: Path) -> None:
     if not wheel.url.startswith(("https://", "http://")):
-        raise StageError(f"a Spark cannot download {wheel.url}", "sparkfleet lock --update '*'")
+        raise StageError(wheel.name, f"a Spark cannot download {wheel.url}", "sparkfleet lock --update '*'")
     try:
         with urllib.request.urlopen(wheel.url, timeout=60) as response, part.open("wb") as file:
             while chunk := response.read(BUFFER):
                 file.write(chunk)
     except urllib.error.HTTPError as error:
         raise StageError(
-            f"{wheel.name} could not be downloaded: HTTP {error.code} {error.reason} from the package index",
+            wheel.name,
+            f"could not be downloaded: HTTP {error.code} {error.reason} from the package index",
             "sparkfleet lock --update '*', then run again",
             wheel.url,
         ) from error
@@ -128,7 +130,8 @@ def _download(wheel: WheelFile, part: Path) -> None:
         full = isinstance(error, OSError) and error.errno == 28  # noqa: PLR2004  (ENOSPC)
         remedy = "free disk space (df -h)" if full else "check the Spark's connection to the package index"
         raise StageError(
-            f"{wheel.name} could not be downloaded: {error}",
+            wheel.name,
+            f"could not be downloaded: {error}",
             f"{remedy}, then run again; complete packages are kept",
             wheel.url,
         ) from error
@@ -158,9 +161,8 @@ def _install(order: ImageBuild, folder: Path, journal: Journal) -> None:
     except DeriveError as error:
         raise _install_error(str(error), packages, base) from None
     except (RuntimeRefusedError, RuntimeUnavailableError) as error:
-        raise StageError(
-            f"the image with {packages} could not be built: {error}", "df -h, then run again"
-        ) from error
+        found = f"the image with {packages} could not be built: {error}"
+        raise StageError(order.image, found, "df -h, then run again") from error
     journal.log("phase", f"{order.image} is complete", phase="build")
 
 
@@ -168,7 +170,8 @@ def _install_error(output: str, packages: str, base: str) -> StageError:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["no output"]
     return StageError(
-        f"{packages} cannot be installed into {base}; the build was discarded",
+        packages,
+        f"cannot be installed into {base}; the build was discarded",
         "declare another range in `packages:` or requires.packages, then: sparkfleet lock",
         " ".join(errors)[:600],
     )

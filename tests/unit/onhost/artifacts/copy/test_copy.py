@@ -194,7 +194,7 @@ def test_content_that_is_not_locked_is_never_accepted(two: Two) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(StageError, match="file 3 of spark-01 does not match the lock file"):
+    with pytest.raises(StageError, match="file 3: the copy of spark-01 does not match the lock file"):
         two.copy()
     assert not two.target(3).exists()
 
@@ -207,7 +207,7 @@ def test_a_file_that_the_sender_lost_is_named_in_the_error(two: Two, damage: str
         path.write_bytes(b"x")
     elif damage == "a directory":
         path.mkdir()
-    with pytest.raises(StageError, match="spark-01 no longer has file 3 as locked"):
+    with pytest.raises(StageError, match="file 3: spark-01 no longer has it as locked"):
         two.copy()
 
 
@@ -223,7 +223,7 @@ def test_without_the_key_not_a_byte_of_a_file_is_served(two: Two) -> None:
         wire.send_proof(connection, "another")
         with pytest.raises(OSError, match=r"closed the connection|reset"):
             wire.request(connection, 0, 0)
-    with pytest.raises(StageError, match="the connection to spark-01 broke"):
+    with pytest.raises(StageError, match="spark-01: the connection broke"):
         two.copy(transfer_key="another")
 
 
@@ -310,8 +310,8 @@ def test_a_link_without_data_fails_with_its_address_and_a_remedy(two: Two) -> No
     with pytest.raises(StageError) as raised:
         two.copy(listeners=[Listener(0, LOOPBACK, cutter.port)])
     cutter.server.close()
-    assert f"broke ({LOOPBACK}:{cutter.port})" in raised.value.result.cause
-    assert "firewall" in raised.value.result.remedy
+    assert f"broke ({LOOPBACK}:{cutter.port})" in raised.value.diagnostic.message
+    assert "firewall" in raised.value.diagnostic.hint
     assert not two.target(0).exists()
 
 
@@ -356,7 +356,7 @@ def test_a_full_disk_is_named_in_the_error_and_received_data_is_kept(
 
 def test_a_directory_that_may_not_be_written_is_named_with_its_file(two: Two) -> None:
     (two.root / "to").write_text("a file where a directory should be")
-    with pytest.raises(StageError, match=r"file \d cannot be written"):
+    with pytest.raises(StageError, match=r"file \d: cannot be written"):
         two.copy()
 
 

@@ -103,7 +103,7 @@ def test_a_failure_is_the_last_report_and_names_the_source(
     failure = reports[-1].failure
     assert failure is not None
     error = StageError.of(failure)
-    assert "config.json of spark-01 does not match the lock file" in str(error)
+    assert "config.json: the copy of spark-01 does not match the lock file" in str(error)
     assert error.result.source_failed
 
 

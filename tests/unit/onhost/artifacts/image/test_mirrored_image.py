@@ -57,7 +57,7 @@ def spark(monkeypatch: pytest.MonkeyPatch, images: FakeImages) -> Spark:
         assert (reference, bool(credential)) == (REFERENCE, True)
         spark.pulled.append((name, sorted(path.name for path in spark.folder.iterdir())))
         if spark.error:
-            raise StageError(spark.error, "run again")
+            raise StageError("image", spark.error, "run again")
         images.present[reference] = Image("sha256:1", 7)
 
     def receive(
