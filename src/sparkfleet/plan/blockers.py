@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sparkfleet import runtimes
+from sparkfleet import engines, runtimes
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.desired_state import Host, Service
 from sparkfleet.onhost.state import units
@@ -123,11 +123,45 @@ def devices(service: Service) -> tuple[str, ...]:
     return tuple(one.partition(":")[0] for one in service.container.devices)
 
 
-def port_owner(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
-    """Return what occupies a service's port; None if it is free or the service's own."""
-    where, remedy = f"{host.name}: port {service.port}", "or choose another `port:` in the host file"
+def port_owners(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
+    """Return what occupies the ports of a service; None if they are free or the service's own."""
+    other = "or choose another `port:` in the host file"
+    found = [_port_owner(host, service.port, observed, other)]
+    found += [
+        _port_owner(host, port, observed, "the ranks of a cluster need this port")
+        for port in coordination_ports(host, service)
+    ]
+    return combine(*found)
+
+
+def coordination_ports(host: Host, service: Service) -> tuple[int, ...]:
+    """Return the ports at which the other ranks of a cluster find this host; () for any other host."""
+    member = host.member
+    if member is None or member.rank or member.service != service.name:
+        return ()
+    return (engines.on_host(service.engine).cluster_starts[member.executor].head_port,)
+
+
+def memory(host: Host, service: str, need_mib: int, observed: Observed) -> Diagnostic | None:
+    """Return that the host cannot have the memory that a service needs, whatever this plan stops."""
+    running = any(container.service and container.running for container in observed.instances)
+    limit = observed.memory_total_mib if running else observed.memory_available_mib
+    if need_mib <= limit:
+        return None
+    return Diagnostic(
+        f"{host.name}: memory",
+        f"{need_mib} MiB needed for {service}, {observed.memory_available_mib} MiB available of "
+        f"{observed.memory_total_mib} MiB",
+        f"at least {need_mib} MiB",
+        f"on {host.name}: stop what else uses memory; or lower --gpu-memory-utilization",
+        code="memory-insufficient",
+    )
+
+
+def _port_owner(host: Host, port: int, observed: Observed, remedy: str) -> Diagnostic | None:
+    where = f"{host.name}: port {port}"
     for container in observed.instances:
-        if not container.service and container.running and service.port in container.ports:
+        if not container.service and container.running and port in container.ports:
             return Diagnostic(
                 where,
                 f"held by {_named(container)}, which is not managed by sparkfleet",
@@ -135,9 +169,9 @@ def port_owner(host: Host, service: Service, observed: Observed) -> Diagnostic |
                 f"on {host.name}: {_runtime(container).stop_command(container.name)}; {remedy}",
                 code="port-in-use",
             )
-    owner = observed.listeners.get(service.port)
+    owner = observed.listeners.get(port)
     for container in _renamed(observed):
-        if service.port in container.ports or (owner is not None and container.id in owner.cgroup):
+        if port in container.ports or (owner is not None and container.id in owner.cgroup):
             runtime = _runtime(container)
             rename = runtime.rename_command(container.name, container.service)
             return Diagnostic(
@@ -150,7 +184,7 @@ def port_owner(host: Host, service: Service, observed: Observed) -> Diagnostic |
     ours = [container.id for container in observed.instances if container.service]
     if owner is None or any(identity in owner.cgroup for identity in ours):
         return None
-    if any(c.service and service.port in c.ports for c in observed.instances):
+    if any(c.service and port in c.ports for c in observed.instances):
         return None
     foreign = next((c for c in observed.instances if not c.service and c.id in owner.cgroup), None)
     if foreign:

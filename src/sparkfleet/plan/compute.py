@@ -48,7 +48,9 @@ def probe_request(host: Host) -> ProbeRequest:
         images=tuple(dict.fromkeys(name for s in host.services for name in s.image.names)),
         weights=tuple(dict.fromkeys((w.repo, w.revision) for s in host.services for w in s.repositories)),
         paths=(*host_changes.watched_paths(host), *fabric_changes.watched_paths(host), *devices),
-        ports=tuple(service.port for service in host.services),
+        ports=tuple(
+            port for one in host.services for port in (one.port, *blockers.coordination_ports(host, one))
+        ),
         models_dir=host.paths.models,
         cache_dir=host.paths.cache,
         resources=resource_changes.to_observe(host),
@@ -214,7 +216,7 @@ def _service(
         cluster = member.cluster if member else ""
         return state_files.unknown_service(service.name, tuple(fetched), unreadable, cluster)
     record = observed.generations.get(service.name)
-    obstacles = [blockers.port_owner(host, service, observed), blockers.read_only(host, observed)]
+    obstacles = [blockers.port_owners(host, service, observed), blockers.read_only(host, observed)]
     operations: tuple[Operation, ...]
     rollout = (
         recreate or own is None or not own.running or _needs_another(host, service, generation, observed)
@@ -232,6 +234,7 @@ def _service(
             blockers.no_toolkit(host, service, observed),
             blockers.not_managed(host, dict.fromkeys((service.name, *operation.replaces)), observed),
             blockers.missing_devices(host, service, observed),
+            blockers.memory(host, service.name, generation.need_mib, observed),
         ]
     else:
         title, update = service.name, _update(generation, observed, record)

@@ -9,6 +9,7 @@ import pytest
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Container
+from sparkfleet.plan import blockers
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import HostState, Step
 from sparkfleet.probe.observation import Listener
@@ -118,3 +119,14 @@ def test_a_previous_service_is_restored_without_checks() -> None:
     seen = fake_spark.converged(odd)
     stopped = replace(seen, instances=tuple(replace(c, state="exited") for c in seen.instances))
     assert only_entry(odd, stopped).blocked is None
+
+
+def test_a_need_of_more_memory_than_the_spark_has_blocks_the_rollout() -> None:
+    observed = fake_spark.fresh(HOST)
+    total, available = observed.memory_total_mib, observed.memory_available_mib
+    assert blockers.memory(HOST, "nano", available, observed) is None
+    found = blockers.memory(HOST, "nano", available + 1, observed)
+    assert found is not None
+    assert (found.location, found.code) == (f"{HOST.name}: memory", "memory-insufficient")
+    assert blockers.memory(HOST, "nano", total, CONVERGED) is None  # its engine will release memory
+    assert blockers.memory(HOST, "nano", total + 1, CONVERGED) is not None

@@ -9,8 +9,8 @@ import pytest
 
 from sparkfleet import engines
 from sparkfleet.desired_state import Container, Host, ImageRef
-from sparkfleet.plan.compute import host_plan
-from sparkfleet.probe.observation import Observed
+from sparkfleet.plan.compute import host_plan, probe_request
+from sparkfleet.probe.observation import Listener, Observed
 from tests.unit.plan import fake_spark
 from tests.unit.plan.cluster import cluster_fixtures
 from tests.unit.plan.cluster.cluster_fixtures import (
@@ -230,3 +230,15 @@ def test_a_cluster_that_an_older_version_made_is_not_recreated(
     assert found.rank is not None
     unit = found.unit.replace(" supervise wide ", " guard wide ").replace("reverted.", "put back.")
     assert (replace(found, unit=unit).id, found.rank.fingerprint) == (identity, fingerprint)
+
+
+def test_a_leftover_process_at_the_heads_rendezvous_blocks_the_rollout_of_the_head_alone() -> None:
+    start = engines.on_host("vllm").cluster_starts["mp"]
+    left = {start.head_port: Listener(77, "vllm serve", "0::/user.slice")}
+    head, worker = (plan(host(rank), replace(fresh(host(rank)), listeners=left)) for rank in (0, 1))
+    blocked = entry(head).blocked
+    assert blocked is not None
+    assert (blocked.location, blocked.code) == (f"spark-01: port {start.head_port}", "port-in-use")
+    assert entry(worker).blocked is None
+    assert start.head_port in probe_request(host(0)).ports
+    assert start.head_port not in probe_request(host(1)).ports
