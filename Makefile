@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Two processes, each with a lab of its own and a module at a time. Modules on lab machines come first:
-# they mostly wait for machines, and the unit tests fill the end.
+# they mostly wait for machines, and the unit tests use the rest of the CPU.
 SIDE_BY_SIDE := -n 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

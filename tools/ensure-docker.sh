@@ -1,6 +1,6 @@
 #!/bin/sh
-# Sees to it that a Docker Engine answers; the lab needs one. Does nothing when it does, and says what it does before.
-# As root, or with sudo. DOCKER_LOG and DOCKER_PID say where a dockerd without systemd leaves its traces.
+# Starts a Docker Engine for the lab, or installs one. Does nothing if one answers; prints each step before it is taken.
+# As root, or with sudo. DOCKER_LOG and DOCKER_PID are the paths of log and PID file of a dockerd without systemd.
 set -eu
 
 LOG=${DOCKER_LOG:-/var/log/sparkfleet-dockerd.log}
@@ -12,7 +12,7 @@ PATH=$PATH:/usr/sbin:/sbin
 say() { echo "docker: $*"; }
 fail() { echo "docker: $*" >&2; exit 1; }
 answers() { docker info >/dev/null 2>&1; }
-# The directory alone proves nothing: programs leave it behind in containers and small machines without systemd.
+# The directory alone proves nothing: programs create it in containers and small machines without systemd.
 systemd_runs() { [ -d "$SYSTEMD" ] && as_root systemctl show --property=Version >/dev/null 2>&1; }
 
 as_root() {
@@ -57,7 +57,7 @@ if answers; then exit 0; fi
 
 [ "$(uname -s)" = Linux ] || fail "no Docker Engine answers: start Docker Desktop (or colima), then run again"
 
-# A daemon that this user may not talk to looks the same as none.
+# A daemon that this user may not access counts as missing.
 if [ "$(id -u)" != 0 ] && command -v sudo >/dev/null && sudo -n docker info >/dev/null 2>&1; then
   fail "a Docker Engine runs, but $(id -un) may not use it: sudo usermod -aG docker $(id -un), then log in again"
 fi
