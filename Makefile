@@ -9,7 +9,7 @@ SIDE_BY_SIDE := -n 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup docker demo demo-down test test-unit test-full test-real-vllm test-real-llamacpp
-.PHONY: lint format bench docs clean
+.PHONY: lint format bench docs clean knowledge
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -59,6 +59,9 @@ lint: $(STAMP)  ## ruff, mypy strict, and import-linter
 docs: $(STAMP)  ## regenerate docs/reference, docs/schema and the picture in CONTRIBUTING.md
 	@$(BIN)/python tools/generate_reference.py
 	@$(BIN)/python tools/architecture.py
+
+knowledge: $(STAMP)  ## an archive for `sparkfleet knowledge update` (RELEASE="0.34.0 ...": more vLLM releases)
+	@$(BIN)/python -m tools.make_knowledge $(RELEASE)
 
 format: $(STAMP)  ## format the code and apply the fixes of ruff
 	@$(BIN)/ruff check --fix .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,9 @@ from sparkfleet.contract.diagnostic import Diagnostic
 # Lab machines work meanwhile: how long an example takes says how busy this computer is.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+os.environ["XDG_DATA_HOME"] = "/nonexistent"
+"""No test reads the updated knowledge of whoever runs it."""
 
 ON_MACHINES = ("tests/lab/", "tests/real_vllm/", "tests/real_llamacpp/")
 

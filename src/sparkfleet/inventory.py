@@ -26,6 +26,7 @@ from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Fleet, Host
 from sparkfleet.errors import SparkfleetError
+from sparkfleet.knowledge import store
 from sparkfleet.lock import lockfile
 from sparkfleet.suggest import did_you_mean
 
@@ -93,6 +94,7 @@ def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:
 
     If the files have errors, print all of them and exit before any host is contacted.
     """
+    store.activate()
     try:
         fleet = load_fleet(Path(inventory_file), pins=_loading.pins if _loading else Pins.REQUIRED)
     except SparkfleetError as error:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-from sparkfleet import engines, runtimes
+from sparkfleet import data_files, engines, runtimes
 from sparkfleet.onhost.collectors import RESOURCE_PARTS
 from sparkfleet.resources import kinds, registry
 
@@ -39,6 +39,7 @@ ENGINE_MODULES = ("__init__.py", "host.py", "openai_api.py")
 ENGINE_FILES = ("__init__.py", "onhost.py", "failure_patterns.json")
 """On-host files of each engine."""
 SINGLE = (
+    "sparkfleet/data_files.py",
     "sparkfleet/runtimes/__init__.py",
     "sparkfleet/runtimes/base.py",
     "sparkfleet/runtimes/errors.py",
@@ -64,7 +65,8 @@ def build() -> bytes:
     folder = kinds.__name__.replace(".", "/")
     members |= {f"{folder}/{kind}.py": registry.source(kind) for kind in registry.names()}
     for name in [name for name in members if name.endswith("/failure_patterns.json")]:
-        members[name] = _without_samples(members[name])
+        package, _, file = name.replace("/", ".", name.count("/") - 1).partition("/")
+        members[name] = _without_samples(data_files.read(package, file))
     for name in [name for name in members if name.startswith("sparkfleet/onhost/collectors/")]:
         if name.rsplit("/", 1)[1].removesuffix(".py") not in COLLECTORS:
             del members[name]
@@ -98,7 +100,7 @@ def _runtimes() -> Iterator[tuple[str, str]]:
             yield from _texts(folder.joinpath("onhost"), f"{where}/onhost")
 
 
-def _without_samples(patterns: str) -> str:
+def _without_samples(patterns: bytes) -> str:
     """Return failure patterns without what only their tests and documentation read."""
     unused = ("sample", "samples", "near_misses", "source", "why")
     data = {

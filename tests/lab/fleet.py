@@ -151,5 +151,6 @@ class FleetDirectory:
             **inherited,
             "SPARKFLEET_LAB": self.lab.name,
             "XDG_CACHE_HOME": str(self.root / ".cache"),  # tests write nothing to the home of their user
+            "XDG_DATA_HOME": str(self.root / ".data"),
             **self.env,
         }

@@ -27,6 +27,7 @@ def imports(path: Path) -> Iterator[str]:
 ON_A_SPARK = [
     *(SOURCE / "contract").rglob("*.py"),
     *(SOURCE / "onhost").rglob("*.py"),
+    SOURCE / "data_files.py",
     *(SOURCE / "engines" / name for name in ENGINE_MODULES),
     *(SOURCE / "engines").glob("*/onhost.py"),
     *(SOURCE / "engines").glob("*/__init__.py"),

@@ -115,6 +115,7 @@ def test_a_spark_needs_python_3_10_and_nothing_else(path: Path) -> None:
             assert top in sys.stdlib_module_names or name.startswith(
                 (
                     "sparkfleet.contract",
+                    "sparkfleet.data_files",
                     "sparkfleet.engines",
                     "sparkfleet.onhost",
                     "sparkfleet.resources",

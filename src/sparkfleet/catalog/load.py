@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sparkfleet import data_files
 from sparkfleet.config.merge import flag_name
 from sparkfleet.config.models import Recipe
 from sparkfleet.config.validate import describe, validate
-from sparkfleet.config.yaml_file import Path_, read, shown
+from sparkfleet.config.yaml_file import Path_, parse, read, shown
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import did_you_mean
 
 SHIPPED = Path(__file__).with_name("recipes")
+_UPDATED = PurePosixPath("catalog/recipes")
 
 _BY_KEY = ("flags", "env", "container", "gate", "requires", "model_info")
 """Fields that merge by key with the extended recipe; others are replaced."""
@@ -38,8 +40,8 @@ class _Raw:
 class Catalog(Mapping[str, Recipe]):
     """All recipes by name. Reading one may raise ``SparkfleetError``; shipped ones are read on use."""
 
-    files: dict[str, tuple[Path, str]]
-    """Name -> path, and the path as shown in errors."""
+    files: dict[str, tuple[Path | None, str]]
+    """Name -> path (None: shipped), and the path as shown in errors."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
     """Errors of the fleet's own recipes."""
     _raw: dict[str, _Raw] = field(default_factory=dict)
@@ -56,7 +58,9 @@ class Catalog(Mapping[str, Recipe]):
     @classmethod
     def read(cls, extra: Path | None = None) -> Catalog:
         """Return the shipped recipes and those of ``extra``, with all errors in ``extra``."""
-        files = {path.stem: (path, f"catalog/{path.name}") for path in sorted(SHIPPED.glob("*.yaml"))}
+        files: dict[str, tuple[Path | None, str]] = {
+            name: (None, f"catalog/{name}.yaml") for name in _shipped()
+        }
         catalog = cls(files)
         if extra is None or not extra.is_dir():
             return catalog
@@ -113,7 +117,9 @@ class Catalog(Mapping[str, Recipe]):
         if name in self._raw:
             return self._raw[name]
         path, file = self.files[name]
-        document = read(path, file)
+        document = (
+            read(path, file) if path else parse(data_files.read(__package__, f"recipes/{name}.yaml"), file)
+        )
         data = document.data
         if not isinstance(data, dict):
             found = f"the file is {describe(data)}"
@@ -151,7 +157,7 @@ def recipes(extra: Path | None = None) -> Mapping[str, Recipe]:
     return Catalog.of(extra)
 
 
-def _name_diagnostic(path: Path, shipped: Mapping[str, tuple[Path, str]]) -> Diagnostic | None:
+def _name_diagnostic(path: Path, shipped: Mapping[str, object]) -> Diagnostic | None:
     if path.suffix != ".yaml":
         found = f"the file name ends with '{path.suffix}'"
         remedy = f"mv {shown(path)} {shown(path.with_suffix('.yaml'))}"
@@ -166,6 +172,14 @@ def _name_diagnostic(path: Path, shipped: Mapping[str, tuple[Path, str]]) -> Dia
             code="recipe-name-taken",
         )
     return None
+
+
+def _shipped() -> list[str]:
+    """Return the names of the shipped recipes and of those that an update added, sorted."""
+    updated = data_files.active_update()
+    names = [PurePosixPath(name) for name in (updated.names() if updated else ())]
+    added = (name.stem for name in names if name.parent == _UPDATED)
+    return sorted({*(path.stem for path in SHIPPED.glob("*.yaml")), *added})
 
 
 def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from sparkfleet import gc_control
+from sparkfleet import data_files, gc_control
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 
@@ -26,6 +26,10 @@ COMMANDS = {
     "render": ("sparkfleet.cli.render", "Render a Spark's services for docker, compose or systemd."),
     "fabric": ("sparkfleet.cli.fabric", "Measure the links between the Sparks of a cluster."),
     "rules": ("sparkfleet.cli.rules", "List the lint rules."),
+    "knowledge": (
+        "sparkfleet.cli.knowledge",
+        "Update flags, failure patterns and recipes without a new release.",
+    ),
     "schema": ("sparkfleet.cli.schema", "Print the JSON Schema of the YAML files."),
 }
 """Command -> module (which has a click command of that name) and its line in the help."""
@@ -114,8 +118,35 @@ def plugin(name: str) -> click.Command | None:
     return None
 
 
+def show_version(ctx: click.Context, _: click.Parameter, requested: bool) -> None:
+    """Print the version and end."""
+    if not requested:
+        return
+    from importlib.metadata import version  # noqa: PLC0415  (for this option alone)
+
+    from sparkfleet.knowledge import store  # noqa: PLC0415
+
+    used = store.active_update()
+    known = f"knowledge {used.version}" if used else f"knowledge {data_files.BUNDLED}, bundled"
+    click.echo(f"sparkfleet {version('sparkfleet')} ({known})")
+    ctx.exit()
+
+
+def _updated_knowledge() -> data_files.UpdatedFiles | None:
+    from sparkfleet.knowledge import store  # noqa: PLC0415  (only for commands that read data files)
+
+    return store.active_update()
+
+
 @click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="sparkfleet")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Show the version, and that of the knowledge in use.",
+)
 def cli() -> None:
     """Preview changes, roll out with automatic rollback, and verify that every model answers.
 
@@ -128,6 +159,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line: errors for people on stderr, without a traceback; exit code 1."""
     gc_control.pause()
+    data_files.use(_updated_knowledge)
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:

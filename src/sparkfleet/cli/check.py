@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparkfleet import data_files
 from sparkfleet.cli import output
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError, paragraph
@@ -46,6 +47,8 @@ def check(inventory: Path, show_all: bool, as_json: bool) -> None:
         shown = [note for note in found if show_all or note.severity != "info"]
         for item in (*diagnostics, *shown):
             click.echo(paragraph(item), err=True)
+        if known := data_files.update_version():
+            click.echo(f"knowledge {known}, not the bundled one (sparkfleet knowledge show)")
         click.echo(_summary(inventory, fleet, diagnostics, found, show_all=show_all))
     sys.exit(1 if failed else 0)
 

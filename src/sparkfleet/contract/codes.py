@@ -597,6 +597,39 @@ PREFLIGHT = {
 }
 """What the preflight finds on a host, beside codes of a plan."""
 
+KNOWLEDGE = {
+    "knowledge-content-invalid": Code(
+        "A file of an update cannot be read by this sparkfleet, or a pattern does not match its own samples.",
+        "Use an update that was made for this sparkfleet. The former knowledge stays in use.",
+    ),
+    "knowledge-damaged": Code(
+        "A file of the stored update is missing or was changed.",
+        "Run `sparkfleet knowledge reset`, then `sparkfleet knowledge update` again.",
+    ),
+    "knowledge-format-unknown": Code(
+        "The update was made for a newer or older sparkfleet.",
+        "Install that sparkfleet, or use another update.",
+    ),
+    "knowledge-hash-mismatch": Code(
+        "The update is not the one that `--sha256` pins.", "Compare the hash with what its maker published."
+    ),
+    "knowledge-hash-required": Code(
+        "An update has no `--sha256`: nothing shows who made it.", "Give the hash that its maker published."
+    ),
+    "knowledge-not-newer": Code(
+        "The update is as old as the knowledge in use, or older.",
+        "Nothing, or run `sparkfleet knowledge reset` before an older update.",
+    ),
+    "knowledge-path-invalid": Code(
+        "The update has a file that is no data file of sparkfleet: code, a link, or a path outside.",
+        "Do not use it; ask its maker.",
+    ),
+    "knowledge-unreadable": Code(
+        "The update cannot be downloaded or opened, is truncated, or lacks a file.", "Fetch it again."
+    ),
+}
+"""What `sparkfleet knowledge` refuses."""
+
 LAB = {
     "lab-argument-invalid": Code("A name, number or host of the lab is invalid.", "Use one that is listed."),
     "lab-failed": Code(
@@ -619,6 +652,7 @@ AREAS = {
     "Run": RUN,
     "Start of an engine": START,
     "Preflight": PREFLIGHT,
+    "Knowledge": KNOWLEDGE,
     "Lab": LAB,
 }
 """All codes by area, in the order of the reference page."""

@@ -240,6 +240,9 @@ class Engine(Protocol):
     rule_sources: Mapping[str, str] = {}
     """Short names in the sources of rules -> title and address."""
 
+    def load_data(self) -> None:
+        """Read all data files of the engine's folder (``data_files.read``); raise for one that is invalid."""
+
     # Images
 
     def image_version(

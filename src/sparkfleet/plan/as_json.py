@@ -21,6 +21,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "schema": SCHEMA,
         "summary": {str(state): plan.count(state) for state in HostState},
         "exit_code": plan.exit_code,
+        "knowledge": plan.knowledge,
         "hosts": [_host(host) for host in plan.hosts],
     }
 

@@ -30,6 +30,10 @@ def schema() -> dict[str, Any]:
                 "schema": {"const": SCHEMA},
                 "summary": _object({str(state): COUNT for state in HostState}),
                 "exit_code": {"enum": [0, 1, 2]},
+                "knowledge": {
+                    **TEXT,
+                    "description": "version of an updated knowledge; empty: the bundled one",
+                },
                 "hosts": {"type": "array", "items": {"$ref": "#/$defs/host"}},
             }
         ),

@@ -299,6 +299,8 @@ class Plan:
     """The plan of a fleet."""
 
     hosts: tuple[HostPlan, ...]
+    knowledge: str = ""
+    """Version of the knowledge that was used; "" for the bundled one. Another operator may have another."""
 
     def count(self, state: HostState) -> int:
         """Return how many hosts are in a state."""

@@ -33,12 +33,17 @@ def plan_text(plan: Plan) -> str:
     joint = [line for one in clusters for line in cluster_lines(one)]
     if len(plan.hosts) > MANY:
         lines = [line for group in groups(single) for line in group_lines(group)]
-        return "\n".join([summary(plan), "", *lines, *joint, summary(plan)]) + "\n"
+        return "\n".join([summary(plan), "", *lines, *joint, *_knowledge(plan), summary(plan)]) + "\n"
     known = [host for host in single.hosts if host.state is not HostState.UNKNOWN]
     unknown = [host for host in single.hosts if host.state is HostState.UNKNOWN]
     lines = [line for host in known for line in host_lines(host)]
     last = [line for host in unknown for line in host_lines(host)]
-    return "\n".join([*lines, *joint, *last, summary(plan)]) + "\n"
+    return "\n".join([*lines, *joint, *last, *_knowledge(plan), summary(plan)]) + "\n"
+
+
+def _knowledge(plan: Plan) -> Iterator[str]:
+    if plan.knowledge:
+        yield f"knowledge {plan.knowledge}, not the bundled one (sparkfleet knowledge show)"
 
 
 def summary(plan: Plan) -> str:

@@ -65,7 +65,11 @@ def write_engine(directory: Path, version: str, schema: str | Mapping[str, Any])
     standin.mkdir(parents=True)
     for source in sorted(_STANDIN.glob("*.py")):
         shutil.copyfile(source, standin / source.name)
-    dump = schema_archive.release(schema_archive.read(), schema) if isinstance(schema, str) else schema
+    dump = (
+        schema_archive.release(schema_archive.read(schema_archive.FILE), schema)
+        if isinstance(schema, str)
+        else schema
+    )
     registries = {name: sorted(names) for name, names in dump["registries"].items()}
     release = {"version": version, "registries": registries}
     release |= {key: dump[key] for key in ("flags", "json_classes")}

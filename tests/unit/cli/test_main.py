@@ -10,6 +10,7 @@ import click
 import pytest
 
 import sparkfleet.cli
+from sparkfleet import data_files
 from sparkfleet.cli import COMMANDS, cli, main
 from sparkfleet.config.yaml_file import parse
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -127,7 +128,7 @@ def test_a_reader_that_leaves_early_is_no_noise() -> None:
 def test_the_version_is_the_packages(run: Run) -> None:
     code, out, _ = run("--version")
     assert code == 0
-    assert sparkfleet.__version__ in out
+    assert out == f"sparkfleet {sparkfleet.__version__} (knowledge {data_files.BUNDLED}, bundled)\n"
 
 
 class TestCheck:

@@ -64,6 +64,14 @@ def test_the_report_says_per_field_old_and_new_what_it_costs_and_what_is_not_kno
     assert plan_text(fleet()) == (GOLDEN / "fleet.txt").read_text()
 
 
+def test_knowledge_that_another_operator_may_not_have_is_named() -> None:
+    plan = replace(fleet(), knowledge="2027.1.2")
+    line = "knowledge 2027.1.2, not the bundled one (sparkfleet knowledge show)"
+    assert plan_text(plan).splitlines()[-2] == line
+    assert plan_data(plan)["knowledge"] == "2027.1.2"
+    assert "knowledge" not in plan_text(fleet())
+
+
 @pytest.mark.provokes("container-name-taken")
 def test_the_json_has_the_same_content_under_stable_keys() -> None:
     assert json.dumps(plan_data(fleet()), indent=1) + "\n" == (GOLDEN / "fleet.json").read_text()

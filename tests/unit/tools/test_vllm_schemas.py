@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from sparkfleet.engines.vllm.schema import load, versions
 
 TOOL = Path(__file__).parents[3] / "tools" / "add_vllm_schema.py"
 PORT = {"dest": "port", "kind": "store", "type": "int", "aliases": [], "group": "Frontend", "hint": "PORT"}
-DUMP = {
+DUMP: dict[str, Any] = {
     "vllm_version": "99.0",
     "flags": {
         "--port": PORT,

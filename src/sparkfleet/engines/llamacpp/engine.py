@@ -44,6 +44,11 @@ class LlamaCpp(Engine):
     weights_hint = "GGUF"
     footprints = Footprints(programs=("llama-server",), in_containers=("llama",))
 
+    def load_data(self) -> None:
+        """See ``Engine``."""
+        for version in schema.versions():
+            schema.load(version)
+
     def image_version(
         self, image: ImageRef, env: Mapping[str, str] | None = None, labels: Mapping[str, str] | None = None
     ) -> str:

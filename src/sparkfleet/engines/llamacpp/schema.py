@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from sparkfleet import data_files
 from sparkfleet.contract import codec
 
 FILE = Path(__file__).parent / "data" / "releases.json"
@@ -107,9 +108,10 @@ def nearest(version: str) -> tuple[Schema, bool]:
 
 @functools.cache
 def _releases() -> dict[str, dict[str, Any]]:
-    data = codec.parse(dict[str, Any], FILE.read_bytes(), str(FILE))
+    content = data_files.read("sparkfleet.engines.llamacpp", "data/releases.json")
+    data = codec.parse(dict[str, Any], content, FILE.name)
     if data.get("format") != FORMAT:
-        raise ValueError(f"{FILE}: format {data.get('format')}, expected {FORMAT}; reinstall sparkfleet")
+        raise ValueError(f"{FILE.name}: format {data.get('format')}, expected {FORMAT}; reinstall sparkfleet")
     releases: dict[str, dict[str, Any]] = data["releases"]
     return releases
 

@@ -35,6 +35,7 @@ from sparkfleet.engines.vllm import (
     memory,
     model_files,
     packages,
+    renamed_flags,
     rules,
     schema,
     schema_cache,
@@ -121,6 +122,14 @@ class Vllm(Engine):
         "vllm#N": "https://github.com/vllm-project/vllm/issues/N",
         "vLLM's recipes": "https://recipes.vllm.ai/",
     }
+
+    def load_data(self) -> None:
+        """See ``Engine``."""
+        for version in schema.versions():
+            if "--max-model-len" not in schema.load(version).flags:
+                raise ValueError(f"the schema of vLLM {version} has no flag --max-model-len")
+        images.read()
+        renamed_flags.read()
 
     def image_version(
         self, image: ImageRef, env: Mapping[str, str] | None = None, labels: Mapping[str, str] | None = None

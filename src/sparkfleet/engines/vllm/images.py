@@ -5,16 +5,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Any
 
+from sparkfleet import data_files
 from sparkfleet.contract import codec
-
-FILE = Path(__file__).parent / "data" / "images.json"
-"""``ngc``: release of ``nvcr.io/nvidia/vllm`` -> vLLM version, from NVIDIA's release notes and the engines'
-logs; 25.09 is the first that runs on a Spark. ``forks``: repositories whose vLLM has flags of its own.
-"""
 
 SERVE = ("vllm", "serve")
 _VERSION_TAG = re.compile(r"v(\d+\.\d+\.\d+(?:\.\d+|\.post\d+|rc\d+)?)(?:-[\w.-]+)?")
@@ -23,17 +18,29 @@ _PYTHON = re.compile(r"(?:.*/)?python3?(?:\.\d+)?")
 _API_SERVER = "vllm.entrypoints.openai.api_server"
 
 
+@dataclass(frozen=True)
+class Images:
+    """``data/images.json``."""
+
+    ngc: Mapping[str, str]
+    """Release of ``nvcr.io/nvidia/vllm`` -> vLLM version, from NVIDIA's release notes and the engines' logs;
+    25.09 is the first that runs on a Spark."""
+    forks: tuple[str, ...]
+    """Repositories whose vLLM has flags of its own (patterns)."""
+
+
 @functools.cache
-def read() -> Mapping[str, Any]:
-    """Return what is known of images: ``ngc`` and ``forks``."""
-    return codec.parse(dict[str, Any], FILE.read_bytes(), str(FILE))
+def read() -> Images:
+    """Return what is known of images."""
+    content = data_files.read("sparkfleet.engines.vllm", "data/images.json")
+    return codec.parse(Images, content, "data/images.json")
 
 
 def is_fork(repository: str) -> bool:
     """Return whether the repository has a fork of vLLM, also as a copy in another registry."""
     parts = repository.lower().split("/")
     names = ["/".join(parts[index:]) for index in range(len(parts))]
-    return any(fnmatchcase(name, pattern) for name in names for pattern in read()["forks"])
+    return any(fnmatchcase(name, pattern) for name in names for pattern in read().forks)
 
 
 def vllm_version(repository: str, tag: str) -> str:
@@ -41,9 +48,9 @@ def vllm_version(repository: str, tag: str) -> str:
     name = re.sub(r"^(?:docker\.io/|registry-1\.docker\.io/|index\.docker\.io/)", "", repository)
     if name == "nvcr.io/nvidia/vllm":
         match = _NGC_TAG.fullmatch(tag)
-        ngc = read()["ngc"]
+        ngc = read().ngc
         # A rebuild of a month (26.10.pre1) has that month's vLLM, unless it is in the table itself.
-        return str(ngc.get(match[1]) or ngc.get(match[2], "")) if match else ""
+        return ngc.get(match[1]) or ngc.get(match[2], "") if match else ""
     if name.startswith("vllm/vllm-openai"):
         match = _VERSION_TAG.fullmatch(tag)
         return match[1] if match else ""

@@ -17,6 +17,7 @@ from typing import Any
 
 from packaging.version import Version
 
+from sparkfleet import data_files
 from sparkfleet.contract import codec
 
 FILE = Path(__file__).parent / "data" / "releases.json.gz"
@@ -28,14 +29,18 @@ Table = dict[str, Runs]
 
 
 @functools.cache
-def read(path: Path = FILE) -> dict[str, Any]:
-    """Return the bundle as it is stored: ``versions``, ``flags``, ``classes``, ``registries``,
-    ``packages``.
+def read(path: Path | None = None) -> dict[str, Any]:
+    """Return the archive as it is stored: ``versions``, ``flags``, ``classes``, ``registries``, ``packages``.
+
+    ``path``: of another archive than the one in use.
     """
-    data = codec.parse(dict[str, Any], gzip.decompress(path.read_bytes()), str(path))
+    packed = (
+        path.read_bytes() if path else data_files.read("sparkfleet.engines.vllm", "data/releases.json.gz")
+    )
+    data = codec.parse(dict[str, Any], gzip.decompress(packed), str(path or FILE.name))
     if data.get("format") != FORMAT:
         raise ValueError(
-            f"{path}: format {data.get('format')}, expected {FORMAT}; install the matching sparkfleet"
+            f"{path or FILE.name}: format {data.get('format')}, not {FORMAT}; install the matching sparkfleet"
         )
     return data
 

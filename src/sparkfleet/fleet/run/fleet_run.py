@@ -16,7 +16,7 @@ from gevent.event import Event
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import BaseStateCallback, State
 
-from sparkfleet import gc_control
+from sparkfleet import data_files, gc_control
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Member
@@ -205,7 +205,7 @@ def whole_plan(state: State) -> Plan:
         if not state.is_host_in_limit(host):
             continue
         plans.append(run.plans.get(host.name) or HostPlan(host.name, unknown=run.no_connection(host.name)))
-    return Plan(tuple(plans))
+    return Plan(tuple(plans), data_files.update_version())
 
 
 def fail_hosts(state: State, reasons: Mapping[str, tuple[Diagnostic, ...]]) -> None:

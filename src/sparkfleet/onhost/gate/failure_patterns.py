@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import functools
 import json
-import pkgutil
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sparkfleet import engines
+from sparkfleet import data_files, engines
 
 ROOT, VAGUE, CONSEQUENCE, WRAPPER = 3, 5, 8, 9
 """Highest rank of a root cause, of one that another line may explain better, of a consequence (its cause is
@@ -64,10 +63,7 @@ def shared_patterns() -> dict[str, list[dict[str, Any]]]:
 
 
 def _read(package: str, name: str) -> dict[str, list[dict[str, Any]]]:
-    content = pkgutil.get_data(package, name)
-    if content is None:
-        raise FileNotFoundError(f"{package} has no {name}")
-    data: dict[str, list[dict[str, Any]]] = json.loads(content)
+    data: dict[str, list[dict[str, Any]]] = json.loads(data_files.read(package, name))
     return data
 
 

@@ -38,7 +38,7 @@ def test_the_version_inside_follows_from_the_name_where_it_can(
     assert vllm_version(repository, tag) == version
 
 
-@pytest.mark.parametrize("version", read()["ngc"].values())
+@pytest.mark.parametrize("version", read().ngc.values())
 def test_every_nvidia_release_has_a_schema_at_or_below(version: str) -> None:
     assert Version(nearest(version)[0].version) <= Version(version)
 

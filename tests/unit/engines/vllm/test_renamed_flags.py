@@ -6,7 +6,8 @@ from sparkfleet.engines.vllm import history, renamed_flags, schema_archive
 from sparkfleet.engines.vllm.schema import load, versions
 
 NEW = load(versions()[-1])
-FLAGS, ENVS, KEYS = (renamed_flags.read()[part] for part in ("flags", "envs", "keys"))
+REPLACED = renamed_flags.read()
+FLAGS, ENVS, KEYS = REPLACED.flags, REPLACED.envs, REPLACED.keys
 ADVICE = {
     **FLAGS,
     **ENVS,
