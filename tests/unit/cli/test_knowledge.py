@@ -147,16 +147,16 @@ ON_A_SPARK = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from sparkfleet.onhost.gate import diagnosis
-print(diagnosis.reader("vllm").diagnose("BrandNewError: thing", 1).cause)
+print(diagnosis.reader("vllm").diagnose("BrandNewError: kernel", 1).cause)
 """
 
 
 def test_patterns_of_an_update_reach_diagnose_and_the_spark(operator: Operator, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    log.write_text("INFO 11-20 10:00:00 [x.py:1] loads\nBrandNewError: thing\n")
+    log.write_text("INFO 11-20 10:00:00 [x.py:1] loads\nBrandNewError: kernel\n")
     assert operator(*updates.good(tmp_path, {PATTERNS: updates.patterns()}).args)[0] == 0
     out = operator("diagnose", str(log), "--engine", "vllm")[1]
-    assert "brand-new-failure: a failure that only the update knows: thing" in out
+    assert "brand-new-failure: a failure that only the update knows: kernel" in out
     program = tmp_path / "sparkfleet.pyz"
     assert operator(str(program), program=PROGRAMS) == (0, "", "")
     done = subprocess.run(
@@ -166,7 +166,7 @@ def test_patterns_of_an_update_reach_diagnose_and_the_spark(operator: Operator, 
         check=True,
         env={"XDG_DATA_HOME": "/nonexistent"},
     )
-    assert done.stdout == "a failure that only the update knows: thing\n"
+    assert done.stdout == "a failure that only the update knows: kernel\n"
 
 
 @pytest.mark.provokes("knowledge-content-invalid")
