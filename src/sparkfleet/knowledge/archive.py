@@ -114,11 +114,11 @@ def bundled_files() -> dict[str, bytes]:
 def parse_manifest(content: bytes, where: str) -> Manifest:
     """Return a manifest. ``SparkfleetError`` if it is none, or of another format."""
     try:
-        format_ = codec.parse(dict[str, Any], content, MANIFEST).get("format", 0)
-        if format_ != FORMAT:
+        format_ = codec.parse(dict[str, Any], content, MANIFEST).get("format")
+        if isinstance(format_, int) and format_ != FORMAT:
             hint = (
                 "install the sparkfleet that this update is made for"
-                if _newer(format_)
+                if format_ > FORMAT
                 else "use a newer update"
             )
             raise _error("knowledge-format-unknown", where, f"format {format_}", f"format {FORMAT}", hint)
@@ -136,10 +136,6 @@ def is_data_file(name: str) -> bool:
     if not _NAME.fullmatch(name) or ".." in name:
         return False
     return name.startswith("catalog/") or resources.files("sparkfleet").joinpath(name).is_file()
-
-
-def _newer(format_: object) -> bool:
-    return isinstance(format_, int) and format_ > FORMAT
 
 
 def _check(source: str, files: dict[str, bytes], sha256: str) -> Update:

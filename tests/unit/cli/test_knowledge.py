@@ -147,7 +147,7 @@ ON_A_SPARK = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from sparkfleet.onhost.gate import diagnosis
-print(diagnosis.reader("vllm").diagnose("BrandNewError: kernel", 1).cause)
+print(diagnosis.reader("vllm").diagnose("BrandNewError: kernel", 1).diagnostic.message)
 """
 
 

@@ -17,7 +17,7 @@ SCHEMAS = "engines/vllm/data/releases.json.gz"
 INVALID = {
     "schemas of another format": ({SCHEMAS: gzip.compress(b'{"format": 99}')}, "format 99"),
     "schemas that are no archive": ({SCHEMAS: b"x"}, "BadGzipFile"),
-    "images of another shape": ({IMAGES: b'{"ngc": [], "forks": {}}'}, "validation error"),
+    "images of another shape": ({IMAGES: b'{"ngc": [], "forks": {}}'}, "expected an object"),
     "a pattern that does not compile": ({PATTERNS: patterns(re="(")}, "unterminated"),
     "a pattern that misses its sample": ({PATTERNS: patterns(re="Other")}, "does not match its sample"),
     "a pattern without a remedy": ({PATTERNS: patterns(remedy=None)}, "TypeError"),
