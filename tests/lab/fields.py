@@ -138,9 +138,9 @@ SETTINGS: tuple[Field, ...] = (
     ),
     Field(
         "env of a secret's name",
-        {"env": {"MY_API_KEY": "first"}},
-        {"env": {"MY_API_KEY": "second"}},
-        (("env", "MY_API_KEY", "", "first", "second"),),
+        {"env": {"MY_CREDENTIAL": "first"}},
+        {"env": {"MY_CREDENTIAL": "second"}},
+        (("env", "MY_CREDENTIAL", "", "first", "second"),),
         hidden=True,
     ),
     Field(

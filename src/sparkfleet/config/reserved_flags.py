@@ -19,6 +19,8 @@ _SECRET_NAME = re.compile(
     r"(?:.*_)?(?:API_?KEY|ACCESS_KEY|SECRET|SECRET_KEY|TOKEN|PASSWORD|PASSWD)", re.IGNORECASE
 )
 """Names of variables whose values are secrets."""
+_NO_SECRETS = frozenset({"", "0", "1", "dummy", "empty", "false", "none", "true"})
+"""Values that programs want where no key is needed."""
 _CREDENTIALS = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s@]+@", re.IGNORECASE)
 """A URL with user and password."""
 _USE_GATEWAY = (
@@ -95,4 +97,6 @@ def _secret_hint(name: str, value: str, engine: Engine) -> str:
         return _USE_GATEWAY
     if _CREDENTIALS.search(value):
         return "remove user and password from the URL: a proxy can know the Spark by its address"
-    return _MOUNT_A_FILE if value and _SECRET_NAME.fullmatch(name) else ""
+    if value.lower() in _NO_SECRETS or not _SECRET_NAME.fullmatch(name):
+        return ""
+    return _MOUNT_A_FILE

@@ -46,6 +46,7 @@ TABLE: dict[str, Row] = {
         (27, E, "secret-exposed", ("VLLM_API_KEY", "gateway")),
     ],
     "b10": [
+        (9, W, "CTX-06", ("VLLM_SPARSE_INDEXER_MAX_LOGITS_MB=64",)),
         (10, W, "SD-10", ("10 sequences",)),
         (23, E, "BK-04", ("one", "clusters/")),
     ],

@@ -348,3 +348,24 @@ def test_what_is_not_pinned_is_named_at_the_line_of_the_service(fleet: Callable[
     files.pin()
     fleet({"spark-02.yaml": f"ssh: {{hostname: b}}\nserve: {NANO}\n"})
     assert files.diagnostic(need_lock=True).location == "inventories/lab/spark-02.yaml:2"
+
+
+@pytest.mark.parametrize(
+    ("variable", "is_refused"),
+    [
+        ("OPENAI_API_KEY: sk-1", True),
+        ("AWS_SECRET_ACCESS_KEY: x", True),
+        ("OPENAI_API_KEY: EMPTY", False),
+        ("TOKENIZERS_PARALLELISM: false", False),
+        ("https_proxy: http://me:pass@proxy:3128", True),
+        ("https_proxy: http://proxy:3128", False),
+    ],
+)
+def test_a_variable_that_is_named_like_a_secret_is_refused(
+    fleet: Callable[..., FleetFiles], variable: str, is_refused: bool
+) -> None:
+    files = fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, env: {{{variable}}}}}\n"})
+    if is_refused:
+        assert files.diagnostic().code == "secret-exposed"
+    else:
+        assert files.load().hosts

@@ -143,6 +143,11 @@ class Case:
         return self.values.get(flag) is True
 
     @property
+    def allocator(self) -> str:
+        """Return the settings of PyTorch's allocator."""
+        return self.env.get("PYTORCH_CUDA_ALLOC_CONF", "") or self.env.get("PYTORCH_ALLOC_CONF", "")
+
+    @property
     def is_rank(self) -> bool:
         """Return whether the service is that of the Spark's cluster, whose file has checks of its own."""
         member = self.host.member

@@ -15,9 +15,12 @@ from sparkfleet.engines.vllm.rules.model_names import (
     QWEN35,
     QWEN35_35B,
     QWEN36_35B_NVFP4,
+    SPARSE_INDEXER,
 )
 
 SANE_CONTEXT = 65536
+LONG_PREFILL = 131072
+INDEXER_MB = 64
 NEMO_LIMIT = 65536
 LENGTH, DTYPE = "--max-model-len", "--kv-cache-dtype"
 
@@ -162,6 +165,45 @@ def _in_yarn(value: Any, key: str) -> Iterator[float]:
         yield from _in_yarn(inner, key)
 
 
+@rule(
+    "KV-08",
+    "NVFP4 weights with an FP8 KV cache through FlashInfer: crashes on SM120",
+    "vllm#54225: an illegal memory access on a request of 16 tokens (SM120; not proven on GB10's SM121)",
+)
+def flashinfer_cache(case: Case) -> Diagnostic | None:
+    """FlashInfer is also what vLLM chooses by itself."""
+    backend = case.text("--attention-backend").upper()
+    if backend not in ("", "AUTO", "FLASHINFER") or not case.has_fp8_cache or not case.is_model(NVFP4):
+        return None
+    if case.env.get("FLASHINFER_CUDA_ARCH_LIST"):
+        return None
+    text = (
+        "NVFP4 weights with an FP8 KV cache through FlashInfer have crashed on SM120 (illegal memory access)"
+    )
+    hint = "if it happens here: env FLASHINFER_CUDA_ARCH_LIST=12.0f, or attention-backend: TRITON_ATTN"
+    return info(text, hint, DTYPE)
+
+
+@rule(
+    "CTX-06",
+    "long prefills of models with a sparse indexer have a small logits buffer",
+    "vllm#55569: a prefill of 230000 tokens exhausted the memory of a Spark; 64 MB avoids it",
+)
+def indexer_logits(case: Case) -> Diagnostic | None:
+    """Each chunk asks for another size, which unified memory never gets back."""
+    name = "VLLM_SPARSE_INDEXER_MAX_LOGITS_MB"
+    length = case.number(LENGTH) or (case.shape.context if case.shape else 0)
+    if not case.is_model(SPARSE_INDEXER) or length <= LONG_PREFILL or case.schema.has("envs", name) is False:
+        return None
+    limit = case.env.get(name, "")
+    if "expandable_segments:True" in case.allocator or (limit.isdigit() and int(limit) <= INDEXER_MB):
+        return None
+    text = (
+        f"prefills of up to {length:.0f} tokens: the sparse indexer's buffers have exhausted a Spark's memory"
+    )
+    return warning(text, f"set env {name}={INDEXER_MB}, or max-model-len to {LONG_PREFILL}", LENGTH)
+
+
 RULES: tuple[Rule, ...] = (
     qwen35_cache,
     qwen35_prefill,
@@ -173,4 +215,6 @@ RULES: tuple[Rule, ...] = (
     needless_yarn,
     nemo_length,
     hybrid_prefix_caching,
+    flashinfer_cache,
+    indexer_logits,
 )

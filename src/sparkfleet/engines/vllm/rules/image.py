@@ -108,6 +108,39 @@ def diffusion_gemma(case: Case) -> Diagnostic | None:
     return None
 
 
+@rule(
+    "IMG-12",
+    "NVIDIA's images start by their own entrypoint",
+    "gb10-inference-wiki (reported): it sets up forward compatibility, else cudaErrorUnsupportedPtxVersion",
+)
+def replaced_entrypoint(case: Case) -> Diagnostic | None:
+    """An image built on top may have another one; its driver libraries are then those of the Spark."""
+    image, own = case.service.image, case.service.container.entrypoint
+    entrypoint = (own,) if own else image.entrypoint
+    is_known = image.repository.startswith("nvcr.io/nvidia/") and entrypoint
+    if not is_known or any("nvidia_entrypoint" in part for part in entrypoint):
+        return None
+    text = (
+        f"{image.display} starts by {' '.join(entrypoint)} instead of NVIDIA's entrypoint, which sets up "
+        "forward compatibility: kernels that the driver does not know have been reported"
+    )
+    return warning(text, "use the image as NVIDIA publishes it, or a driver as new as its CUDA", "image")
+
+
+@rule(
+    "IMG-13",
+    "nvcr.io/nvidia/vllm:26.06-py3 answers requests",
+    "gb10-inference-wiki (reported): HTTP 500, '_IncludedRouter' object has no attribute 'path'",
+)
+def broken_router(case: Case) -> Diagnostic | None:
+    """Its fastapi and its metrics middleware do not fit together; the gate would notice it."""
+    image = case.service.image
+    if not image.repository.endswith("nvidia/vllm") or not re.match(r"26\.06-py3", image.tag):
+        return None
+    text = f"{image.display} has been reported to answer every request with HTTP 500 (_IncludedRouter)"
+    return warning(text, "use 26.07-py3 or later", "image")
+
+
 RULES: tuple[Rule, ...] = (
     stock_image,
     entrypoint,
@@ -115,4 +148,6 @@ RULES: tuple[Rule, ...] = (
     first_ngc,
     nemotron_nano,
     diffusion_gemma,
+    replaced_entrypoint,
+    broken_router,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from sparkfleet import engines
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -20,6 +21,10 @@ LARGEST_GIB = 100.0
 DIFFUSION_SEQS = 4
 DIFFUSION_GIB = 0.25
 """Buffer of one sequence: a canvas of 256 tokens, 262144 vocabulary entries, float32."""
+LARGEST_SHM_GIB = 32
+LARGEST_FILE_SHARE = 0.5
+OFFLOAD_SIZES = ("--kv-offloading-size", "--cpu-offload-gb", "--swap-space")
+KV_TRANSFER = "--kv-transfer-config"
 SEQS, SHARE = "--max-num-seqs", "--gpu-memory-utilization"
 
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -51,15 +56,21 @@ def no_sequences(case: Case) -> Diagnostic | None:
 @rule(
     "MEM-03",
     "--gpu-memory-utilization is set",
-    "dgx-vllm 2; vLLM's default: 0.9, from 0.20.0 0.92, of the memory that CPU and GPU share",
+    "dgx-vllm 2; vLLM's default: 0.9, from 0.20.0 0.92, of the memory that CPU and GPU share; "
+    "it must be free at the start also with --kv-cache-memory-bytes (llamastash#80)",
 )
 def no_share(case: Case) -> Diagnostic | None:
-    """The default is made for GPUs with a memory of their own."""
-    if "--gpu-memory-utilization" in case.values or "--kv-cache-memory-bytes" in case.values:
+    """The default is made for GPUs with a memory of their own. With explicit bytes, too, it must be free."""
+    if SHARE in case.values:
         return None
-    default = case.schema.flags["--gpu-memory-utilization"].default
-    text = f"no --gpu-memory-utilization: vLLM takes {default} of the memory that the whole Spark shares"
-    return warning(text, "set gpu-memory-utilization, as 0.85")
+    default = case.schema.flags[SHARE].default
+    text = f"no {SHARE}: vLLM takes {default} of the memory that the whole Spark shares"
+    if "--kv-cache-memory-bytes" in case.values:
+        text = f"no {SHARE}: also with --kv-cache-memory-bytes the start needs {default} of the memory free"
+    beside = [one.name for one in case.host.services if one.name != case.service.name]
+    if beside:
+        text += f", and {', '.join(beside)} {'runs' if len(beside) == 1 else 'run'} on this Spark, too"
+    return warning(text, f"set gpu-memory-utilization, as {0.4 if beside else 0.85}")
 
 
 @rule(
@@ -158,6 +169,72 @@ def diffusion_sequences(case: Case) -> Diagnostic | None:
     return error(text, hint, SEQS) if buffers > case.total_gib else warning(text, hint, SEQS)
 
 
+@rule(
+    "MEM-15",
+    "the shared memory of a container is at most 32 GB",
+    "DeepSeek-v4-Flash-Vision-Exp-DSpark#31: `shm_size: 64gb` looked like a dead Spark under load",
+)
+def large_shm(case: Case) -> Diagnostic | None:
+    """It is memory of the same pool that the engine has."""
+    box = case.service.container
+    size = _size_gib(box.shm_size)
+    if box.ipc == "host" or size is None or size <= LARGEST_SHM_GIB:
+        return None
+    text = f"shm_size {box.shm_size}: what is written to /dev/shm is taken from the engine's memory"
+    return warning(text, "set shm_size: 16g or less", "container.shm_size")
+
+
+@rule(
+    "MEM-16",
+    "nothing is offloaded to the CPU's memory: it is the GPU's",
+    "GLM-5.3-Flash-EXL3-2x-DGX-Sparks PR#58: a Spark wedged six times with KV offloading",
+)
+def offloading(case: Case) -> Diagnostic | None:
+    """On a Spark it moves memory from one account to another, and costs copies."""
+    found = [flag for flag in OFFLOAD_SIZES if (case.number(flag) or 0) > 0]
+    transfer = case.values.get(KV_TRANSFER)
+    connector = str(transfer.get("kv_connector", "")) if isinstance(transfer, Mapping) else ""
+    if "offload" in connector.lower():
+        found.append(KV_TRANSFER)
+    if not found:
+        return None
+    text = f"{', '.join(found)}: on a Spark the CPU's memory is the GPU's: nothing becomes free"
+    if KV_TRANSFER in found and "expandable_segments:True" in case.allocator:
+        text += "; and the connector has refused to start with expandable_segments:True"
+    return warning(text, "remove it", found[0])
+
+
+@rule(
+    "MEM-19",
+    "--enable-sleep-mode is off",
+    "vllm#50011: on GB10 wake_up ends the engine, and twice the whole Spark hung",
+)
+def sleep_mode(case: Case) -> Diagnostic | None:
+    """Sleeping works; waking does not."""
+    flag = "--enable-sleep-mode"
+    if not case.on(flag):
+        return None
+    return warning(f"{flag}: on GB10 waking up has ended engines, and Sparks have hung", "remove it", flag)
+
+
+@rule(
+    "MEM-20",
+    "weights are in files of a few GiB",
+    "forum t/380364 (reported): one file of 87 GB exhausts the memory while it is loaded",
+)
+def large_file(case: Case) -> Diagnostic | None:
+    """The file is mapped into memory beside the copy that is made of it."""
+    files = [file for file in case.service.weights.files if file.path.endswith(".safetensors")]
+    largest = max(files, key=lambda file: file.size, default=None)
+    if largest is None or largest.size / 2**30 <= LARGEST_FILE_SHARE * case.total_gib:
+        return None
+    text = (
+        f"{largest.path} has {largest.size / 2**30:.0f} GiB: such files have been reported to exhaust "
+        "the memory while they are loaded"
+    )
+    return warning(text, "use a checkpoint in smaller files, and no load-format: fastsafetensors")
+
+
 def estimate(case: Case) -> memory.Estimate | None:
     """Return the memory estimate of the case; None when the size of the weights is not locked."""
     if not case.service.weights.files:
@@ -186,4 +263,8 @@ RULES: tuple[Rule, ...] = (
     needless_shm,
     no_shm,
     diffusion_sequences,
+    large_shm,
+    offloading,
+    sleep_mode,
+    large_file,
 )

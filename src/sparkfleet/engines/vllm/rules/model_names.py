@@ -14,6 +14,7 @@ GPT_OSS = r"\bgpt-oss-"
 MISTRAL_SMALL_4 = r"\bMistral-Small-4-"
 MISTRAL_NEMO = r"\bMistral-?NeMo"
 PHI4_MULTIMODAL = r"\bPhi-4-multimodal"
+SPARSE_INDEXER = r"\bGLM-5|\bDeepSeek-V(?:3\.2|4)|\bQwen3\.8-Flash-Next"
 LAGUNA = r"\bLaguna"
 NVFP4 = r"NVFP4|FP4\b"
 

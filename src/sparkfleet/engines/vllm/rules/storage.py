@@ -155,6 +155,46 @@ def model_directory(case: Case) -> Diagnostic | None:
 
 
 @rule(
+    "H-16",
+    "with the Spark's shared memory the engine runs as root",
+    "spark-vllm-docker#352, sparkrun#285: logind removes a user's shared memory at logout (RemoveIPC)",
+)
+def removed_ipc(case: Case) -> Diagnostic | None:
+    """Then workers end with `No available shared memory broadcast block`."""
+    box = case.service.container
+    user = box.user.partition(":")[0]
+    if box.ipc != "host" or user in ("", "0", "root"):
+        return None
+    text = f"user {user} with ipc: host: systemd removes its shared memory when that user logs out"
+    hint = "set ipc: private with shm_size: 16g, or on the Spark RemoveIPC=no in logind.conf or lingering"
+    return warning(text, hint, "container.user")
+
+
+@rule("H-17", "engines write no core dumps", "gx10-cluster: a core dump of 41 GB filled the disk")
+def core_dumps(case: Case) -> Diagnostic | None:
+    """A dump is as large as the engine's memory."""
+    if dict(case.service.container.ulimits).get("core", 0) == 0:
+        return None
+    text = "ulimit core: a crash writes a file of the size of the engine's memory"
+    return warning(text, "set ulimits: {core: 0}", "container.ulimits")
+
+
+@rule(
+    "CFG-02",
+    "browser clients are named by --allowed-origins from vLLM 0.32.0 on",
+    'vLLM: the default was ["*"] before, and is [] from 0.32.0 on',
+)
+def origins(case: Case) -> Diagnostic | None:
+    """A page of another origin, as a chat page in the browser, gets no answer. Programs are not concerned."""
+    flag = "--allowed-origins"
+    known = case.schema.flags.get(flag)
+    if flag in case.values or known is None or known.default != [] or not case.since("0.32"):
+        return None
+    text = "vLLM answers no page of another origin: chat pages that ask from the browser get no answer"
+    return info(text, 'add allowed-origins: ["*"], or the origin of the page, if you use one')
+
+
+@rule(
     "CFG-01", "flags are in the host file, not in a --config file", "vLLM reads further flags from that file"
 )
 def config_file(case: Case) -> Diagnostic | None:
@@ -178,5 +218,8 @@ RULES: tuple[Rule, ...] = (
     hub_home,
     download_directory,
     model_directory,
+    removed_ipc,
+    core_dumps,
+    origins,
     config_file,
 )
