@@ -7,6 +7,7 @@ What programs on a Spark need is ``host.HostEngine``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -43,6 +44,15 @@ def field_of(service: Service, *names: str) -> str:
     """
     declared = dict(service.origin)
     return next((name for name in names if name in declared), SERVICE)
+
+
+def value_text(value: Any) -> str:
+    """Return a flag's value as a word of a command line."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | list | dict):
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return str(value)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ are the same in long names. A flag that is given twice counts once, with its las
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparkfleet.engines.base import FlagChange
+from sparkfleet.engines.base import FlagChange, value_text
 from sparkfleet.engines.llamacpp.schema import Flag, Schema
 
 FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
@@ -58,7 +57,7 @@ def render(flags: Mapping[str, FlagValue], schema: Schema) -> tuple[str, ...]:
         if isinstance(value, bool) and not (flag and flag.takes_value):
             arguments += _switch(name, flag, on=value)
         elif flag is not None and flag.kind == "two_values" and isinstance(value, list):
-            arguments += [name, *map(_text, value)]
+            arguments += [name, *map(value_text, value)]
         else:
             arguments += [name, _value_text(flag, value)]
     return tuple(arguments)
@@ -152,20 +151,12 @@ def _value_text(flag: Flag | None, value: FlagValue) -> str:
     if isinstance(value, bool) and flag is not None and flag.type in ("tristate", "on_off"):
         return "on" if value else "off"
     if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
-        return ",".join(map(_text, value))
-    return _text(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool | list | dict):
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return str(value)
+        return ",".join(map(value_text, value))
+    return value_text(value)
 
 
 def _shown(values: Mapping[str, Any], name: str) -> str | None:
     if name not in values:
         return None
     value = values[name]
-    return " ".join(value) if isinstance(value, list) else _text(value)
+    return " ".join(value) if isinstance(value, list) else value_text(value)

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sparkfleet.engines.base import value_text
 from sparkfleet.engines.vllm import values
 from sparkfleet.engines.vllm.arg_parser import NEGATIVE_NUMBER, Option, group, normalise
 from sparkfleet.engines.vllm.schema import Flag, Schema
@@ -99,17 +99,17 @@ def _flag_args(name: str, flag: Flag | None, value: FlagValue) -> list[str]:
     if value is None:
         return []
     if "." in name:  # a key of a nested config, whose value is JSON
-        return _pair(name, _word(value))
+        return _pair(name, value_text(value))
     if isinstance(value, bool) and (flag is None or not flag.takes_value):
         return _switch_args(name, flag, on=value)
     if isinstance(value, list) and _is_word_list(flag, value):
-        args = [_word(item) for item in value]
+        args = [value_text(item) for item in value]
         if flag is not None and flag.kind == "append":
             return [part for word in args for part in _pair(name, word)]
         if flag is None or flag.takes_several:
             return _pair(name, args[0]) if len(args) == 1 else [name, *args]
         return _pair(name, ",".join(args))
-    return _pair(name, _word(value))
+    return _pair(name, value_text(value))
 
 
 def _switch_args(name: str, flag: Flag | None, *, on: bool) -> list[str]:
@@ -135,14 +135,6 @@ def _pair(name: str, word: str) -> list[str]:
     if word.startswith("-") and not NEGATIVE_NUMBER.fullmatch(word):
         return [f"{name}={word}"]
     return [name, word]
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool | list | dict):
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return str(value)
 
 
 def parse(args: Sequence[str], schema: Schema | None) -> Parsed:
