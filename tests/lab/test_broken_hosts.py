@@ -123,7 +123,9 @@ def test_output_of_a_login_shell_changes_nothing(pair: ServingFleet) -> None:
     fleet, (chatty, _) = pair.fleet, pair.machines
     chatty.break_("banner")
     try:
-        assert "Welcome to DGX Spark!" in chatty.ssh("true").out
+        printed = chatty.ssh("true").out
+        assert "Welcome to DGX Spark!" in printed
+        assert '"outcome": "promoted"' in printed
         fleet.plan().expect(0)
         pair.set("spark-01", max_model_len=8192)
         assert fleet.changes("spark-01") == [("flag", "--max-model-len", "262144", "8192")]
