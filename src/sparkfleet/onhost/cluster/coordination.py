@@ -9,11 +9,11 @@ from typing import Protocol
 
 from sparkfleet import engines
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import RolloutRequest
+from sparkfleet.contract.generation import GateResult, RolloutRequest
 from sparkfleet.onhost.cluster.head import Head
 from sparkfleet.onhost.cluster.member import Member
 from sparkfleet.onhost.gate.failure import Failure
-from sparkfleet.onhost.gate.gate import Gate, Passed
+from sparkfleet.onhost.gate.gate import Gate
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state.journal import Journal
 
@@ -33,7 +33,7 @@ class Coordinator(Protocol):
     def check(self) -> None:
         """Raise StartFailedError when another rank failed or is silent."""
 
-    def prove(self, gate: Gate) -> Passed:
+    def prove(self, gate: Gate) -> GateResult:
         """Wait until the gate has passed. Raise StartFailedError, EngineEndedError."""
 
     def commit(self) -> None:
@@ -70,7 +70,7 @@ class SingleHost:
     def check(self) -> None:
         """Return: there is no other rank."""
 
-    def prove(self, gate: Gate) -> Passed:
+    def prove(self, gate: Gate) -> GateResult:
         """Pass the gate."""
         return gate.prove()
 

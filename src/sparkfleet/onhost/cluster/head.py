@@ -10,12 +10,12 @@ from typing import Any
 from sparkfleet.contract.cluster import HeadAnswer, MemberMessage
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic, combine
-from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
+from sparkfleet.contract.generation import GateResult, Generation, Rank, RolloutRequest
 from sparkfleet.engines.host import ClusterStart
 from sparkfleet.onhost.cluster import messages
 from sparkfleet.onhost.cluster.messages import CoordinationError
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
-from sparkfleet.onhost.gate.gate import Gate, Passed
+from sparkfleet.onhost.gate.gate import Gate
 from sparkfleet.onhost.machine.system import Stop, System
 from sparkfleet.onhost.state.journal import Journal
 
@@ -135,7 +135,7 @@ class Head:
         ):
             self._send(messages.START)
 
-    def prove(self, gate: Gate) -> Passed:
+    def prove(self, gate: Gate) -> GateResult:
         """Pass the gate, then wait for one more report of every member."""
         passed = gate.prove()
         proven = self.system.monotonic()

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from sparkfleet.contract.cluster import HeadAnswer, MemberMessage, RolloutEnd
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
+from sparkfleet.contract.generation import GateResult, Generation, Rank, RolloutRequest
 from sparkfleet.onhost.cluster import messages, proof, ranks
 from sparkfleet.onhost.cluster.messages import CoordinationError
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
-from sparkfleet.onhost.gate.gate import Gate, Passed
+from sparkfleet.onhost.gate.gate import Gate
 from sparkfleet.onhost.machine.system import Stop, System
 from sparkfleet.onhost.state.journal import Journal
 
@@ -89,7 +89,7 @@ class Member:
             raise StartFailedError(messages.of_rank(self.service, self.rank.name(0), self.head_diagnostic))
         self._require_answer(messages.LOST_S)
 
-    def prove(self, gate: Gate) -> Passed:
+    def prove(self, gate: Gate) -> GateResult:
         """Report that the engine runs; the head's gate decides."""
         began = self.system.monotonic()
         self._report(messages.RUNNING)
@@ -98,7 +98,7 @@ class Member:
             gate.check_alive()
             self.system.sleep(messages.POLL_S)
         spent = self.system.monotonic() - began
-        return Passed(spent, 0.0, 0.0, "", 0.0, serving_at=self.system.now())
+        return GateResult(round(spent, 2), serving_at=round(self.system.now(), 3))
 
     def commit(self) -> None:
         """Do nothing: the head commands it."""

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from sparkfleet import engines
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import Generation
+from sparkfleet.contract.generation import GateResult, Generation
 from sparkfleet.onhost.gate import diagnosis, log_lines, transport
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
-from sparkfleet.onhost.gate.gate import EngineEndedError, Gate, Passed
+from sparkfleet.onhost.gate.gate import EngineEndedError, Gate
 from sparkfleet.onhost.machine import files, kernel_log, memory, redact, valve
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state.journal import Journal
@@ -81,13 +81,13 @@ class OtherRanks(Protocol):
     def check(self) -> None:
         """Raise StartFailedError when one of them failed or is silent."""
 
-    def prove(self, gate: Gate) -> Passed:
+    def prove(self, gate: Gate) -> GateResult:
         """Wait until the gate has passed."""
 
 
 def run(
     system: System, journal: Journal, generation: Generation, container_id: str, other_ranks: OtherRanks
-) -> Passed:
+) -> GateResult:
     """Start the candidate and gate it. Return the gate's measurements, or raise StartFailedError."""
     for path in generation.rank.clear if generation.rank else ():
         files.remove(Path(path))
@@ -106,7 +106,7 @@ def run(
 
 def _watch(
     system: System, journal: Journal, generation: Generation, container_id: str, other_ranks: OtherRanks
-) -> Passed:
+) -> GateResult:
     container = system.runtime.inspect(container_id)
     if container is None:
         gone = f"the {system.runtime.noun} disappeared right after the start"

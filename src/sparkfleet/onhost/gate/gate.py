@@ -15,7 +15,7 @@ from typing import Any
 
 from sparkfleet import engines
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import Generation, Task
+from sparkfleet.contract.generation import GateResult, Generation, Task
 from sparkfleet.engines.host import HostEngine, Request, ServedModel
 from sparkfleet.onhost.gate import responses
 from sparkfleet.onhost.gate.failure import StartFailedError
@@ -36,38 +36,6 @@ BROKEN_S = 5.0
 PARALLEL = 0.999
 """Cosine from which two embeddings of one text count as equal: kernels differ in the last digits."""
 OK = 200
-
-
-@dataclass(frozen=True)
-class Passed:
-    """Measurements of a gate that passed."""
-
-    ready_s: float
-    """Seconds until the engine listed its models."""
-    first_s: float
-    """Seconds of the first answer."""
-    second_s: float
-    answer: str
-    tokens: float
-    """Increase of the engine's own counter meanwhile: tokens generated, for embeddings prompt tokens."""
-    accepted: float = 0
-    serving_at: float = 0
-    """Unix time of the first correct response."""
-    memory_log: tuple[str, ...] = ()
-    """Log lines with the memory of weights and KV cache."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data, rounded."""
-        return {
-            "ready_s": round(self.ready_s, 2),
-            "first_s": round(self.first_s, 2),
-            "second_s": round(self.second_s, 2),
-            "answer": self.answer,
-            "tokens": self.tokens,
-            "accepted": self.accepted,
-            "serving_at": round(self.serving_at, 3),
-            "memory_log": list(self.memory_log),
-        }
 
 
 class EngineEndedError(Exception):
@@ -97,7 +65,7 @@ class Gate:
         if instance is not None:
             self.api_key = self.engine.api_key.find(instance.env, instance.command)
 
-    def prove(self) -> Passed:
+    def prove(self) -> GateResult:
         """Return the measurements, or raise StartFailedError or EngineEndedError."""
         gate = self.generation.gate
         started = self.system.monotonic()
@@ -117,7 +85,15 @@ class Gate:
         second, second_s = self._request(float(gate.second_timeout_s), limit)
         self._check_repeated(first, second)
         tokens, accepted = self._moved(before)
-        return Passed(ready_s, first_s, second_s, answer, tokens, accepted, serving_at)
+        return GateResult(
+            round(ready_s, 2),
+            round(first_s, 2),
+            round(second_s, 2),
+            answer,
+            tokens,
+            accepted,
+            round(serving_at, 3),
+        )
 
     @property
     def _noun(self) -> str:

@@ -15,7 +15,6 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import (
@@ -43,7 +42,6 @@ from sparkfleet.onhost.cluster.coordination import Coordinator
 from sparkfleet.onhost.cluster.messages import CoordinationError
 from sparkfleet.onhost.gate import candidate_start, evidence
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
-from sparkfleet.onhost.gate.gate import Passed
 from sparkfleet.onhost.machine import files, runtime_wait, valve
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.rollout import changeover, checks, snapshot
@@ -225,7 +223,7 @@ class Rollout:
         created = self.journal.last("created")
         if self.journal.last("restore") or not created or not self.coordinator.was_committed():
             return False
-        passed = Passed(0.0, 0.0, 0.0, "", 0.0, serving_at=self.system.now())
+        passed = GateResult(serving_at=round(self.system.now(), 3))
         self.journal.step(
             "promote", "the head promoted the rollout", record=self.new_record(created.container, passed)
         )
@@ -279,7 +277,7 @@ class Rollout:
         candidate = self.request.candidate
         return candidate.service if candidate else ", ".join(self.request.replaces)
 
-    def new_record(self, container_id: str, passed: Passed) -> CurrentGeneration:
+    def new_record(self, container_id: str, passed: GateResult) -> CurrentGeneration:
         """Return the new record of the service."""
         generation = self.request.candidate
         if generation is None:
@@ -291,7 +289,7 @@ class Rollout:
             promoted_at=round(self.system.now(), 3),
             operator=self.request.operator,
             rollout=self.request.id,
-            gate_result=codec.read(GateResult, passed.to_json(), "gate"),
+            gate_result=passed,
             container=ContainerOf(container_id, generation.id),
             replaced=tuple(convert(PromotedGeneration, one.current) for one in before if one.current),
         )
