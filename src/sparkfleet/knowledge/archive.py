@@ -13,13 +13,11 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
-
-from packaging.version import Version
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -123,7 +121,6 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
             )
             raise _error("knowledge-format-unknown", where, f"format {format_}", f"format {FORMAT}", hint)
         found = codec.parse(Manifest, content, MANIFEST)
-        Version(found.version)
     except ValueError as error:
         raise _unreadable(where, str(error).splitlines()[0]) from None
     if not _VERSION.fullmatch(found.version):
@@ -143,10 +140,7 @@ def _check(source: str, files: dict[str, bytes], sha256: str) -> Update:
     if content is None:
         raise _unreadable(source, f"there is no {MANIFEST}")
     manifest = parse_manifest(content, source)
-    for name in (*files, *manifest.files):
-        if not is_data_file(name):
-            expected = "the names of sparkfleet's data files: never code, never a path outside"
-            raise _error("knowledge-path-invalid", source, f"a file {name!r}", expected, _REMAKE)
+    _require_data_files(source, (*files, *manifest.files))
     missing = sorted(manifest.files.keys() - files.keys())
     added = sorted(files.keys() - manifest.files.keys())
     changed = [name for name in files if hashlib.sha256(files[name]).hexdigest() != manifest.files.get(name)]
@@ -154,6 +148,13 @@ def _check(source: str, files: dict[str, bytes], sha256: str) -> Update:
         if names:
             raise _unreadable(source, f"{names[0]} {what}")
     return Update(manifest, content, files, sha256)
+
+
+def _require_data_files(source: str, names: Iterable[str]) -> None:
+    for name in names:
+        if not is_data_file(name):
+            expected = "the names of sparkfleet's data files: never code, never a path outside"
+            raise _error("knowledge-path-invalid", source, f"a file {name!r}", expected, _REMAKE)
 
 
 def _require_hash(source: str, content: bytes, sha256: str) -> None:
@@ -167,7 +168,8 @@ def _directory(source: str, sha256: str) -> dict[str, bytes]:
     folder = Path(source)
     content = _read(source, folder / MANIFEST, MAX_FILE)
     _require_hash(f"{source}/{MANIFEST}", content, sha256)
-    names = [name for name in parse_manifest(content, source).files if is_data_file(name)]
+    names = parse_manifest(content, source).files
+    _require_data_files(source, names)
     return {MANIFEST: content} | {name: _read(source, folder / name, MAX_FILE) for name in names}
 
 

@@ -81,7 +81,7 @@ def test_7_a_line_is_looked_for_that_only_a_few_releases_log(line: str) -> None:
         f"(EngineCore pid=7) INFO 06-20 10:00:00 [nvfp4.py:1] {line}\n"
     ) == (
         "load",
-        f"NVFP4 by {kernel}",
+        f"NVFP4 kernels: {kernel}",
     )
 
 

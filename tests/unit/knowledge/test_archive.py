@@ -98,6 +98,8 @@ def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:
         updates.tarred({MANIFEST: b"\xff"}),
         updates.tarred({MANIFEST: updates.manifest({}, version="latest")}),
         updates.tarred({MANIFEST: updates.manifest({}, version="2027.1.2/../../x")}),
+        updates.tarred({MANIFEST: updates.manifest({}, version="2027.1.2\n")}),
+        updates.tarred({MANIFEST: updates.manifest({}, version="1!2027.1.2+x")}),
         updates.tarred({MANIFEST: updates.manifest(FILES)}),
         updates.tarred({**WHOLE, IMAGES: b"{}"}),
         updates.tarred({MANIFEST: updates.manifest({}), RECIPE: b""}),
@@ -105,11 +107,17 @@ def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:
     ids=[
         "empty", "text", "gzip of nothing", "zip of nothing", "zip cut", "zip damaged", "tar cut",
         "no manifest", "empty manifest", "manifest is a list", "manifest is no text", "no version",
-        "version with a path", "files missing", "file of another hash", "file without a hash",
+        "version with a path", "version with a line", "version with more",
+        "files missing", "file of another hash", "file without a hash",
     ],
 )  # fmt: skip
 def test_what_is_incomplete_or_damaged_is_refused(content: bytes, tmp_path: Path) -> None:
     assert refused(updates.pinned(tmp_path, content))[0] == "knowledge-unreadable"
+
+
+def test_a_file_that_the_manifest_does_not_name_is_refused(tmp_path: Path) -> None:
+    update = updates.pinned(tmp_path, updates.tarred({MANIFEST: updates.manifest({}), RECIPE: b"x"}))
+    assert refused(update) == ("knowledge-unreadable", f"{RECIPE} is not in {MANIFEST}")
 
 
 @pytest.mark.provokes("knowledge-path-invalid")
@@ -144,6 +152,7 @@ def test_links_and_devices_are_refused(kind: bytes, tmp_path: Path) -> None:
 
 def test_a_directory_may_not_point_outside(tmp_path: Path) -> None:
     update = updates.folder(tmp_path, {"../secret": b"x"})
+    (tmp_path / "secret").unlink()
     assert refused(update)[0] == "knowledge-path-invalid"
 
 
