@@ -138,6 +138,34 @@ def test_an_engine_that_fails_at_every_start_is_started_three_times_an_hour_and_
     nano.expect_empty_plan()
 
 
+CACHES = "/home/nvidia/vllm-compile-cache"
+MODELS, AWAY = "/home/nvidia/vllm", "/home/nvidia/vllm-unmounted"
+
+
+def test_a_compile_cache_that_its_owner_cleared_does_not_keep_the_engine_from_a_restart(
+    nano: SharedSpark,
+) -> None:
+    nano.clean = False
+    started = nano.started_at()
+    nano.spark.sh(f"rm -rf {CACHES}/*; systemctl restart {UNIT}")
+    wait_until_it_serves(nano.spark, since=started)
+    assert nano.spark.sh(f"stat -c %U {CACHES}/*") == "nvidia"
+    nano.expect_empty_plan()
+
+
+def test_a_disk_that_is_mounted_after_the_boot_is_waited_for_and_named(nano: SharedSpark) -> None:
+    nano.clean = False
+    spark, started, before = nano.spark, nano.started_at(), starts(nano.spark)
+    spark.sh(f"mv {MODELS} {AWAY}")
+    spark.reboot()
+    wait_until(spark, f"systemctl show -P StatusText {UNIT} | grep '{MODELS} does not exist'", 60)
+    spark.sh("sleep 45")  # longer than three starts of the unit take
+    assert (spark.sh(f"systemctl is-active {UNIT}"), starts(spark)) == ("active", before)
+    spark.sh(f"mv {AWAY} {MODELS}")
+    wait_until_it_serves(spark, since=started)
+    nano.expect_empty_plan()
+
+
 @pytest.mark.full
 def test_an_engine_that_crashes_repeatedly_after_serving_is_given_up_too(nano: SharedSpark) -> None:
     spark = nano.spark

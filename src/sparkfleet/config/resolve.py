@@ -15,9 +15,8 @@ from sparkfleet.config.models import Defaults, Recipe, ServiceSpec
 from sparkfleet.config.origin import SERVICE, SHIPPED, at_user
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import Gate, Task
+from sparkfleet.contract.generation import CACHE_IN_CONTAINER, Gate, Task
 from sparkfleet.desired_state import (
-    CACHE_IN_CONTAINER,
     CONTAINER_FIELDS,
     MODELS_IN_CONTAINER,
     Container,

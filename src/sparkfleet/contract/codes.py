@@ -402,6 +402,9 @@ RUN = {
         "There is no earlier generation of the service to roll back to.",
         "Run `sparkfleet status` to see the running services.",
     ),
+    "journal-unwritable": Code(
+        "The directory of a rollout cannot be written.", "Make its file system writable: space, mount, disk."
+    ),
     "rollout-failed": Code(
         "A rollout failed for a reason without a code of its own.",
         "Follow the hint. The message says whether the previous generation serves again.",
@@ -546,8 +549,16 @@ START = {
         "Run `sparkfleet fabric bench`, or accept TCP with `fabric: {tcp: true}`.",
     ),
     "starts-crash-host": Code(
-        "Several starts failed within an hour, the last with a crash of the whole Spark: no further start.",
+        "Several starts within an hour ended before the engine answered, with the engine or the whole Spark.",
         "Deploy another generation, or remove the file that the message names and start the unit.",
+    ),
+    "mount-missing": Code(
+        "A directory that the container mounts is missing, or its disk is not mounted.",
+        "Mount the disk, or create the directory.",
+    ),
+    "runtime-restarted": Code(
+        "dockerd or containerd was restarted while the engine started.",
+        "Run again, when nobody upgrades Docker.",
     ),
     "unit-failed": Code(
         "systemd could not start, enable or take over a unit.", "Run `journalctl -u UNIT` on the host."

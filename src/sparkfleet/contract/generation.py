@@ -25,6 +25,9 @@ LABEL_SERVICE = "io.sparkfleet.service"
 LABEL_GENERATION = "io.sparkfleet.generation"
 """Labels that prove a container is ours. Without them it is never touched."""
 
+CACHE_IN_CONTAINER = "/compile-cache"
+"""Where an engine has its compile cache: the host creates that directory again before a start."""
+
 
 G = TypeVar("G", bound="Generation")
 

@@ -152,6 +152,9 @@ class RolloutResult(Document):
     serving: tuple[str, ...] = ()
     """Services that were restored and passed their gates."""
     restore_problems: tuple[str, ...] = ()
+    """Why a service was not restored, or is not proven to answer."""
+    answering: tuple[str, ...] | None = None
+    """Of a failure: the names that the service's port listed at its end; () = no answer, None = unknown."""
     downtime_s: float | None = None
     """Seconds without a serving engine; None: nothing serves, or nothing was stopped."""
     gate_result: GateResult | None = None
@@ -163,6 +166,24 @@ class RolloutResult(Document):
             return ""
         own = self.diagnostic.location == self.service
         return self.diagnostic.message if own else f"{self.diagnostic.location}: {self.diagnostic.message}"
+
+
+def serving_now(result: RolloutResult) -> str:
+    """Return what serves after a rollback, as far as the rollout has proven it."""
+    parts = []
+    if result.serving:
+        again = "serves again and passed" if result.outcome == RESTORED else "passed"
+        parts.append(f"{', '.join(result.serving)} {again} its gate")
+    elif result.outcome == FAILED:
+        parts.append(
+            "no service is proven to answer"
+            if result.answering is None
+            else f"its port answers as {', '.join(result.answering)}, not proven by a gate"
+            if result.answering
+            else "nothing answers on its port"
+        )
+    parts += result.restore_problems
+    return "; ".join(parts) or "nothing was restored"
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from sparkfleet import engines, runtimes
 from sparkfleet.config.origin import user_place
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import Generation, Rank
-from sparkfleet.desired_state import CACHE_IN_CONTAINER, MODELS_IN_CONTAINER, Host, Mount, Service
+from sparkfleet.contract.generation import CACHE_IN_CONTAINER, Generation, Rank
+from sparkfleet.desired_state import MODELS_IN_CONTAINER, Host, Mount, Service
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.state import units
 from sparkfleet.probe.observation import User

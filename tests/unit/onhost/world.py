@@ -80,6 +80,10 @@ class Box:
     policy: str = "no"
     env: tuple[str, ...] = ()
     tokens: float = 0.0
+    mounts: tuple[str, ...] = ()
+    """Sources of its bind mounts."""
+    error: str = ""
+    """Why dockerd did not start it."""
 
 
 @dataclass
@@ -103,6 +107,10 @@ class World:
     woken: bool = False
     """Somebody asked it all the same."""
     create_error: str = ""
+    remove_error: str = ""
+    """dockerd's message when it cannot remove a container."""
+    daemon: str = "41"
+    """What changes when dockerd is started again."""
     start_refused: str = ""
     """systemd refuses to start a unit whose text contains this."""
     supervisor_status: str = ""
@@ -134,6 +142,9 @@ class World:
             bin=self.root / "bin",
             netplan=self.root / "netplan",
             rdma=self.root / "infiniband",
+            fstab=self.root / "fstab",
+            mountinfo=self.root / "mountinfo",
+            run=self.root / "run",
             units_beside=(self.root / "run-units", self.root / "units.control"),
         )
         self.paths.units.mkdir(parents=True, exist_ok=True)
@@ -336,9 +347,12 @@ class World:
         if box is None or (record and record.container_id != box.id):
             self.failed.add(unit)
             return Ran(1, err=f"{unit}: the supervisor refused")
-        if not box.running:
-            self._run_box(box)
         self.active.add(unit)
+        if not box.running:
+            try:
+                self._run_box(box)
+            except RuntimeRefusedError:
+                return Ran(0)  # the supervisor waits, and tries again
         if box.image == self.dies_when_adopted:
             box.running = False
         return Ran(0)
@@ -362,6 +376,7 @@ class World:
         if generation:
             labels = {LABEL_SERVICE: generation.service, LABEL_GENERATION: generation.id}
         box = Box(f"{next(self._ids):064x}", name, labels, image or (generation.image if generation else ""))
+        box.mounts = _sources(generation.definition) if generation else ()
         self.boxes[box.id] = box
         if running:
             self._run_box(box)
@@ -392,10 +407,17 @@ class World:
 
     def _run_box(self, box: Box) -> None:
         engine = self.engines[box.image]
-        if engine.no_start:
-            raise RuntimeRefusedError(engine.no_start, 500)
+        box.error = engine.no_start or self.missing_source(box.mounts)
+        if box.error:
+            raise RuntimeRefusedError(box.error, 500)
         box.running, box.started, box.exit_code, box.tokens = True, self.clock, 0, 0.0
         box.starts += 1
+
+    def missing_source(self, sources: Sequence[str]) -> str:
+        """Return dockerd's message for a bind mount whose source is missing."""
+        missing = [source for source in sources if not Path(source).exists()]
+        kind = 'invalid mount config for type "bind": bind source path does not exist'
+        return f"{kind}: {missing[0]}" if missing else ""
 
     def _tick(self) -> None:
         if self.dockerd_back_at and self.clock >= self.dockerd_back_at:
@@ -443,7 +465,7 @@ class FakeRuntime:
             return None
         return Instance(
             box.id, box.name, box.running, 1 if box.running else 0, box.exit_code,
-            started_at=str(box.started), labels=dict(box.labels), env=box.env,
+            error=box.error, started_at=str(box.started), labels=dict(box.labels), env=box.env,
             service=box.labels.get(LABEL_SERVICE, ""), generation=box.labels.get(LABEL_GENERATION, ""),
             artifact=f"sha256:{box.image}", details={"Id": box.id, "Config": {"Env": list(box.env)}},
         )  # fmt: skip
@@ -459,7 +481,7 @@ class FakeRuntime:
         return self._world.docker_stopped
 
     def daemon_identity(self) -> str:
-        return "41"
+        return self._world.daemon
 
     def workload(self, generation: Generation) -> Workload:
         return workload_of(generation)
@@ -485,12 +507,13 @@ class FakeRuntime:
 
     def _create(self, name: str, argv: Sequence[str]) -> str:
         self._require_dockerd()
-        if self._world.create_error:
-            raise RuntimeRefusedError(self._world.create_error)
+        problem = self._world.create_error or self._world.missing_source(_sources(argv))
+        if problem:
+            raise RuntimeRefusedError(problem)
         if self._world.named(name):
             raise RuntimeRefusedError(f"The container name {name} is already in use", 409)
         labels = dict(word.split("=", 1) for word in argv if word.startswith("io.sparkfleet."))
-        box = Box(f"{next(self._world._ids):064x}", name, labels, argv[-1])
+        box = Box(f"{next(self._world._ids):064x}", name, labels, argv[-1], mounts=_sources(argv))
         self._world.boxes[box.id] = box
         return box.id
 
@@ -523,6 +546,9 @@ class FakeRuntime:
 
     def _remove(self, name: str) -> None:
         box = self._box(name)
+        if box and self._world.remove_error:
+            box.running = False
+            raise RuntimeRefusedError(self._world.remove_error, 500)
         if box:
             del self._world.boxes[box.id]
 
@@ -550,13 +576,26 @@ class FakeRuntime:
         return self._world.every(1.0, watch)
 
 
+def _sources(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the sources of the bind mounts of a ``docker create``."""
+    return tuple(
+        dict(part.partition("=")[::2] for part in text.split(","))["source"]
+        for option, text in itertools.pairwise(argv)
+        if option == "--mount"
+    )
+
+
 def generation(service: str = "nano", image: str = "img:1", **changes: object) -> Generation:
     """Return a generation whose container and unit look like real ones."""
     text = units.service_unit(service, f"{service} from {image}", 2048, 60)
+    mounts = changes.pop("mounts", {})
+    assert isinstance(mounts, dict)
+    options = [("--mount", f"type=bind,source={source},target={to}") for to, source in mounts.items()]
+    mounted = tuple(word for option in options for word in option)
     values: dict[str, object] = {
         "service": service, "image": image, "model": "org/model", "revision": "abc", "served_name": service,
         "port": 8000, "engine": "vllm", "runtime": "docker", "unit": text,
         "gate": Gate(timeout_s=120, second_timeout_s=10),
-        "definition": ("--label", f"{LABEL_SERVICE}={service}", image), **changes,
+        "definition": ("--label", f"{LABEL_SERVICE}={service}", *mounted, image), **changes,
     }  # fmt: skip
     return Generation(**values)  # type: ignore[arg-type]

@@ -32,6 +32,7 @@ from sparkfleet.contract.rollout import (
     RepairRequest,
     RolloutResult,
     RolloutStarted,
+    serving_now,
 )
 from sparkfleet.engines.base import ArgChecker
 from sparkfleet.fleet.connection import remote
@@ -207,11 +208,11 @@ _REMEDIES = {
 def rollout_diagnostic(where: str, subject: str, result: RolloutResult) -> Diagnostic:
     """Return why a rollout did not end with the new generation, and which generation serves now."""
     outcome_text = {
-        RESTORED: "rolled back: the previous generation serves again and passed its gate",
+        RESTORED: _rolled_back(result),
         REFUSED: "nothing was touched",
         STALE: "nothing was touched: the host changed since the plan was shown",
         INTERRUPTED: "nothing was touched",
-        FAILED: "NOTHING SERVES on this port now",
+        FAILED: serving_now(result),
         LOST: "the result is unknown: the rollout continues on the host",
         UNREADABLE: "the rollout was abandoned; the current state is unknown",
     }.get(result.outcome, f"outcome {result.outcome}")
@@ -223,6 +224,12 @@ def rollout_diagnostic(where: str, subject: str, result: RolloutResult) -> Diagn
         found += f"\n    evidence on the Spark: {result.evidence}"
     remedy = wrong.hint or _REMEDIES.get(result.outcome, "fix the host file, then run again")
     return replace(wrong, location=f"{where}: {wrong.location or subject}", message=found, hint=remedy)
+
+
+def _rolled_back(result: RolloutResult) -> str:
+    if result.serving and not result.restore_problems:
+        return "rolled back: the previous generation serves again and passed its gate"
+    return f"rolled back: {serving_now(result)}"
 
 
 def _last(text: str) -> str:

@@ -13,7 +13,7 @@ from sparkfleet.contract.generation import GateResult, Generation
 from sparkfleet.onhost.gate import diagnosis, log_lines, transport
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate
-from sparkfleet.onhost.machine import files, kernel_log, memory, redact, valve
+from sparkfleet.onhost.machine import files, kernel_log, memory, mounts, redact, runtime_wait, valve
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
@@ -94,6 +94,11 @@ def run(
     # The cache was flushed before the stop; another flush only when it grew much since: it takes time.
     journal.log("note", valve.flush(system, CACHE_GROWTH_MIB).text, phase="valve")
     journal.step("start", f"starting {generation.service}", container=container_id)
+    obstacle = mounts.obstacle(system, system.runtime.workload(generation))
+    if obstacle:
+        raise StartFailedError(
+            Diagnostic(generation.service, obstacle, hint=mounts.REMEDY, code="mount-missing")
+        )
     try:
         system.runtime.start(container_id)
     except RuntimeRefusedError as error:
@@ -111,6 +116,7 @@ def _watch(
     if container is None:
         gone = f"the {system.runtime.noun} disappeared right after the start"
         raise StartFailedError(Diagnostic(generation.service, gone, code="container-disappeared"))
+    daemon_was = system.runtime.daemon_identity()
     progress = Progress(system, journal, generation.engine, redact.secrets_of(container), system.monotonic())
     watchdog = memory.MemoryWatchdog(system, generation.floor_mib, lambda: system.kill_now(container))
     gate = Gate(system, generation, lambda: None, progress.wait_for)
@@ -137,6 +143,16 @@ def _watch(
         _check_transport(system, journal, generation, container_id)
         return replace(passed, memory_log=tuple(progress.memory_log))
     except EngineEndedError:
+        if not watchdog.struck and runtime_wait.was_restarted(system, daemon_was):
+            restarted = Diagnostic(
+                generation.service,
+                f"{system.runtime.daemon} was restarted while the engine started, and ended it",
+                hint=f"run again; on the Spark: {system.runtime.check_command}",
+                code="runtime-restarted",
+            )
+            raise StartFailedError(
+                Failure(restarted, trace=watchdog.csv(), transcript=tuple(gate.transcript))
+            ) from None
         raise StartFailedError(_ended(system, container_id, watchdog, gate, progress.started)) from None
     except StartFailedError as error:
         if watchdog.struck:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ from sparkfleet.engines.host import HostEngine, Request, ServedModel
 from sparkfleet.onhost.gate import responses
 from sparkfleet.onhost.gate.failure import StartFailedError
 from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse, System
-from sparkfleet.runtimes.base import Instance
+from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnavailableError
 
 POLL_S = 0.25
 MIN_REQUEST_S = 1.0
@@ -40,6 +41,17 @@ OK = 200
 
 class EngineEndedError(Exception):
     """The engine's process has ended."""
+
+
+def listed_names(system: System, generation: Generation) -> tuple[str, ...] | None:
+    """Return the names that a generation's port lists now; () = no answer, None = an answer without names."""
+    gate = Gate(system, generation, lambda: None)
+    with suppress(RuntimeRefusedError, RuntimeUnavailableError):  # requested without a key then
+        gate.find_api_key(system.runtime.find(generation.service))
+    response = gate.send(gate.engine.ready, QUICK_S)
+    if not response.status:
+        return ()
+    return tuple(model.name for model in gate.engine.models(response.body)) or None
 
 
 @dataclass
@@ -107,7 +119,7 @@ class Gate:
         engine = self.engine
         while self.system.monotonic() < deadline:
             self.check_alive()
-            last = self._send(engine.ready, QUICK_S, keep=False)
+            last = self.send(engine.ready, QUICK_S, keep=False)
             if last.status == OK:
                 self._keep(engine.ready, last)
                 return engine.models(last.body)
@@ -120,7 +132,7 @@ class Gate:
                 )
             self.system.sleep(POLL_S)
         self.check_alive()
-        health = self._send(engine.health, QUICK_S)
+        health = self.send(engine.health, QUICK_S)
         state = (
             f"{engine.health.path} returns {health.status}"
             if health.status
@@ -199,7 +211,7 @@ class Gate:
         response = HttpResponse(0)
         for request in requests:
             left = limit_s - (self.system.monotonic() - started)
-            response = self._send(request, max(MIN_REQUEST_S, left))
+            response = self.send(request, max(MIN_REQUEST_S, left))
             if not self.engine.is_unsupported(response.status, response.body):
                 break
         if response.status != OK:
@@ -209,7 +221,7 @@ class Gate:
     def _no_answer(self, response: HttpResponse, limit_s: float) -> StartFailedError:
         self.check_alive()
         if response.timed_out:
-            health = self._send(self.engine.health, QUICK_S)
+            health = self.send(self.engine.health, QUICK_S)
             wedged = (
                 f", although {self.engine.health.path} returns 200: it is wedged"
                 if health.status == OK
@@ -275,10 +287,11 @@ class Gate:
 
     def _counters(self) -> dict[str, float]:
         names = self.engine.metrics
-        text = self._send(Request("GET", names.path), QUICK_S, keep=False).body
+        text = self.send(Request("GET", names.path), QUICK_S, keep=False).body
         return responses.counters(text, (*self._token_counters, names.accepted))
 
-    def _send(self, request: Request, limit_s: float, *, keep: bool = True) -> HttpResponse:
+    def send(self, request: Request, limit_s: float, *, keep: bool = True) -> HttpResponse:
+        """Send a request to the engine."""
         headers = [("Content-Type", "application/json")] if request.data else []
         if self.api_key:
             headers.append(("Authorization", f"Bearer {self.api_key}"))

@@ -10,6 +10,8 @@ from sparkfleet.onhost.machine.system import System
 
 POLL_S = 1.0
 REPORT_S = 30.0
+SHUTDOWN_S, SHUTDOWN_POLL_S = 3.0, 0.2
+"""Seconds after an instance's end within which a shutdown of the daemon becomes visible."""
 
 
 def wait(system: System, report: Callable[[str], None], give_up: Callable[[], bool] = lambda: False) -> bool:
@@ -24,3 +26,16 @@ def wait(system: System, report: Callable[[str], None], give_up: Callable[[], bo
             report(f"{system.runtime.daemon} does not answer, waiting for {reported - started:.0f} s")
         system.sleep(POLL_S)
     return True
+
+
+def was_restarted(system: System, identity: str) -> bool:
+    """Return whether the daemon of that identity stops or was restarted, which ended its instances.
+
+    On its stop dockerd first closes its socket, then stops its containers: this is visible a moment later.
+    """
+    deadline = system.monotonic() + SHUTDOWN_S
+    while system.monotonic() < deadline:
+        if not system.runtime.available() or system.runtime.daemon_identity() != identity:
+            return True
+        system.sleep(SHUTDOWN_POLL_S)
+    return False

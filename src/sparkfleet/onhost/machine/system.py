@@ -26,6 +26,10 @@ class Paths:
     bin: Path = Path("/usr/local/bin")
     netplan: Path = Path("/etc/netplan")
     rdma: Path = Path("/sys/class/infiniband")
+    fstab: Path = Path("/etc/fstab")
+    mountinfo: Path = Path("/proc/self/mountinfo")
+    run: Path = Path("/run/sparkfleet")
+    """In memory, gone with a reboot: what must be written while the disk cannot be."""
     units_beside: tuple[Path, ...] = (
         Path("/run/systemd/system"),
         Path("/etc/systemd/system.control"),

@@ -19,7 +19,7 @@ from sparkfleet.contract.generation import (
 from sparkfleet.contract.rollout import ServiceBefore
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.gate.failure import StartFailedError
-from sparkfleet.onhost.machine import memory
+from sparkfleet.onhost.machine import memory, mounts
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import snapshot
 from sparkfleet.onhost.state import store, units
@@ -142,36 +142,75 @@ def forget(system: System, service: str) -> None:
     store.retire(system.paths.state, service)
 
 
-def revert(system: System, journal: Journal, generation: Generation) -> None:
-    """Restore containers, units and records from ``before.json``; starts nothing."""
+def revert(system: System, journal: Journal, generation: Generation) -> dict[str, str]:
+    """Restore containers, units and records from ``before.json``; starts nothing.
+
+    Return the problem of each service that could not be restored completely.
+
+    Raise RuntimeUnavailableError: to be repeated when the daemon answers again.
+    """
+    problems = {}
     candidate = find_candidate(system, journal, generation)
     state = snapshot.recorded(journal)
     if candidate:
         for service in state:
             if snapshot.is_active(system, service):  # not one that systemd is only about to start at boot
                 systemctl(system, "stop", units.unit_name(service))
-        system.runtime.remove(candidate.id)
+        try:
+            _clear(system, journal, generation, candidate)
+        except RuntimeRefusedError as error:
+            problems[generation.service] = str(error)
     for service, before in state.items():
-        if not before.enabled:
-            systemctl(system, "disable", units.unit_name(service))
-        snapshot.write_unit(system, service, before.unit, before.drop_ins)
-        store.set_current(system.paths.state, service, before.current)
-        if before.container:
-            _restore_container(system, journal, service, before)
+        try:
+            _restore_service(system, journal, service, before)
+        except (RuntimeRefusedError, OSError) as error:
+            problems[service] = str(error)
+    return problems
+
+
+def _clear(system: System, journal: Journal, generation: Generation, candidate: Instance) -> None:
+    """Remove the candidate. One that the runtime refuses to remove gives its name back at least."""
+    try:
+        system.runtime.remove(candidate.id)
+    except RuntimeRefusedError as error:
+        journal.log("note", f"the {system.runtime.noun} of the candidate stays: {error}", phase="restore")
+        if candidate.name != system.runtime.name(generation.service, Role.CANDIDATE):
+            system.runtime.assign(candidate.id, generation.service, Role.CANDIDATE)
+
+
+def _restore_service(system: System, journal: Journal, service: str, before: ServiceBefore) -> None:
+    """Restore one service. Raise RuntimeRefusedError or OSError for what cannot be restored."""
+    if not before.enabled:
+        systemctl(system, "disable", units.unit_name(service))
+    snapshot.write_unit(system, service, before.unit, before.drop_ins)
+    store.set_current(system.paths.state, service, before.current)
+    if before.container:
+        _restore_container(system, journal, service, before)
 
 
 def _restore_container(system: System, journal: Journal, service: str, before: ServiceBefore) -> None:
-    """Give the container its name again; recreate one that is gone."""
-    container, record = system.runtime.inspect(before.container), before.current
-    if container and container.name != system.runtime.name(service, Role.CURRENT):
-        system.runtime.assign(container.id, service, Role.CURRENT)
-    if container is None and record and not system.runtime.find(service):
-        journal.log(
-            "note", f"the {system.runtime.noun} of {service} is gone: it is recreated", phase="restore"
-        )
-        created = system.runtime.create(service, Role.CURRENT, system.runtime.workload(record))
-        new = replace(record, container=ContainerOf(created, record.id))
-        store.set_current(system.paths.state, service, new)
+    """Give the container its name again; recreate one that is gone, from its record."""
+    runtime, record = system.runtime, before.current
+    container = runtime.inspect(before.container)
+    if container:
+        if container.name != runtime.name(service, Role.CURRENT):
+            runtime.assign(container.id, service, Role.CURRENT)
+        return
+    if record is None:
+        raise RuntimeRefusedError(f"its {runtime.noun} is gone, and no record says how to recreate it")
+    found = runtime.find(service)
+    if found is None:
+        journal.log("note", f"the {runtime.noun} of {service} is gone: it is recreated", phase="restore")
+        workload = runtime.workload(record)
+        obstacle = mounts.obstacle(system, workload)
+        if obstacle:
+            raise RuntimeRefusedError(f"its {runtime.noun} is gone and cannot be recreated: {obstacle}")
+        created = runtime.create(service, Role.CURRENT, workload)
+    elif found.service == service:  # recreated by an attempt that was interrupted
+        created = found.id
+    else:
+        raise RuntimeRefusedError(f"its {runtime.noun} is gone, and another one has its name")
+    store.set_current(system.paths.state, service, replace(record, container=ContainerOf(created, record.id)))
 
 
 def find_candidate(system: System, journal: Journal, generation: Generation) -> Instance | None:

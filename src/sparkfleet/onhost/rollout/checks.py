@@ -8,6 +8,7 @@ from sparkfleet import engines
 from sparkfleet.contract.codec import SHAPE, ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, RolloutRequest
+from sparkfleet.onhost.machine import mounts
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state import store, units
 from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError, RuntimeUnavailableError
@@ -131,6 +132,10 @@ def _candidate(system: System, request: RolloutRequest) -> Diagnostic | None:
             hint="stage it first: pyinfra INVENTORY deploys/stage.py",
             code="image-missing",
         )
+    obstacle = mounts.obstacle(system, workload)
+    if obstacle:
+        hint = f"{mounts.REMEDY}, or correct models_dir or container.mounts; then run again"
+        return Diagnostic(generation.service, obstacle, hint=hint, code="mount-missing")
     for device in workload.devices:
         # A runtime may take any name here and refuse it only at the start, after the old engine's stop.
         if not Path(device).exists():

@@ -30,6 +30,7 @@ def follow(system: System, rollout_id: str, since: int, wait_s: float) -> list[E
     directory = store.rollout_directory(system.paths.state, rollout_id)
     if not store.was_requested(system.paths.state, rollout_id):
         raise FileNotFoundError(f"there is no rollout {rollout_id} on this Spark")
+    fallback = store.rollout_fallback(system.paths.run, rollout_id)
 
     def stopped() -> list[Event]:
         if transient_unit.runs(system, rollout_id):
@@ -37,7 +38,7 @@ def follow(system: System, rollout_id: str, since: int, wait_s: float) -> list[E
         text = "its program does not run; the next rollout, or `recover`, finishes it"
         return [Event(since, WAITING, text=text, stalled=True)]
 
-    return follow_events(system, directory, RolloutResult, since, wait_s, stopped=stopped)
+    return follow_events(system, directory, RolloutResult, since, wait_s, stopped=stopped, fallback=fallback)
 
 
 def status(system: System) -> HostStatus:

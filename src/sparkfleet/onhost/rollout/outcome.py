@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from sparkfleet.contract.rollout import FAILED, INTERRUPTED, PROMOTED, REMOVED, RESTORED, RolloutResult
+from sparkfleet.contract.rollout import (
+    FAILED,
+    INTERRUPTED,
+    PROMOTED,
+    REMOVED,
+    RESTORED,
+    RolloutResult,
+    serving_now,
+)
 
 
 def sentence(result: RolloutResult) -> str:
     """Return a result in one sentence."""
-    name, cause, restored = result.service, result.cause, ", ".join(result.serving)
+    name, cause = result.service, result.cause
     without = f", {result.downtime_s:.1f} s without service" if result.downtime_s else ""
     return {
         PROMOTED: f"{name} serves generation {result.generation}{without}",
-        RESTORED: f"{name} did not pass: {cause}. {restored} serves again{without}",
-        FAILED: f"{name} did not pass, and no service is proven to answer now: {cause}",
+        RESTORED: f"{name} did not pass: {cause}. {serving_now(result)}{without}",
+        FAILED: f"{name} did not pass: {cause}. {serving_now(result)}",
         REMOVED: f"{name} is removed",
         INTERRUPTED: f"{name}: interrupted before any service stopped; nothing changed",
     }.get(result.outcome, f"{name}: {result.outcome}, nothing was touched: {cause}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from sparkfleet.contract.generation import Generation
 from sparkfleet.contract.rollout import ServiceBefore
 from sparkfleet.onhost.gate.candidate_start import Progress
 from sparkfleet.onhost.gate.failure import StartFailedError
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate
-from sparkfleet.onhost.machine import valve
+from sparkfleet.onhost.machine import mounts, valve
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import snapshot
 from sparkfleet.onhost.state import units
@@ -17,81 +19,130 @@ from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableErro
 
 STATE_S = 2.0
 """Seconds between two queries of systemd."""
+MOUNTS_S = 300.0
+"""Seconds for a disk to be mounted before a restart: after a boot it may come late."""
+REFUSED_S = 60.0
+"""Seconds for the runtime to accept the start of a container that it refused."""
 
 
 @dataclass(frozen=True)
 class Restarted:
-    """The restored services. ``serving_at``: unix time of the last one's first right response, 0 for none."""
+    """The services that were started again, and what this run knows of each."""
 
     serving: tuple[str, ...] = ()
-    diagnostics: tuple[str, ...] = ()
+    """Those that passed their gate in this run."""
+    unproven: tuple[str, ...] = ()
+    """Those that run without a gate of their own, each with the reason."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Those that did not start or did not pass, with the reason."""
     serving_at: float = 0.0
+    """Unix time of the last first right response; 0 for none."""
 
 
 def restart_previous(system: System, journal: Journal) -> Restarted:
     """Start and gate every service that ran before. A failure does not keep the next one from its start."""
     recorded = snapshot.recorded(journal).items()
     served = {name: before for name, before in recorded if before.running or before.active}
-    failed = {name: text for name, before in served.items() if (text := _start(system, name, before))}
-    diagnostics = list(failed.values())
-    serving, serving_at = [], 0.0
+    started = {name: _start(system, journal, name, before) for name, before in served.items()}
+    failed = {name: problem for name, problem in started.items() if problem}
+    serving, unproven, serving_at = [], [], 0.0
     for name, before in served.items():
         if name in failed:
             continue
+        generation, reason = before.current, _has_no_gate(before)
+        if reason or generation is None:
+            unproven.append(f"{name} was restarted, but nothing proves that it answers: {reason}")
+            continue
         try:
-            serving_at = max(serving_at, _prove(system, journal, name, before))
+            serving_at = max(serving_at, _prove(system, journal, generation, active=before.active))
             serving.append(name)
         except StartFailedError as error:
-            diagnostics.append(f"{name}: {error.diagnostic.message}")
-        except EngineEndedError as error:
-            diagnostics.append(f"{name}: {error}")
-    return Restarted(tuple(serving), tuple(diagnostics), serving_at)
+            failed[name] = error.diagnostic.message
+        except (EngineEndedError, RuntimeRefusedError) as error:
+            failed[name] = str(error)
+    return Restarted(tuple(serving), tuple(unproven), failed, serving_at)
 
 
-def _start(system: System, service: str, before: ServiceBefore) -> str:
+def _has_no_gate(before: ServiceBefore) -> str:
+    """Return why no gate can be run for a service, "" when one can."""
+    if before.current is None:
+        return "there is no record of it"
+    rank = before.current.rank
+    if rank and not rank.is_head:
+        return f"rank {rank.rank} of the cluster {rank.cluster} answers through its head, {rank.name(0)}"
+    return ""
+
+
+def _start(system: System, journal: Journal, service: str, before: ServiceBefore) -> str:
     """Start a service the way it ran before; return "" or the problem."""
+    journal.log("note", f"restarting {service}", phase="restore")
+    if before.current:
+
+        def report(text: str) -> None:
+            journal.log("waiting", text, phase="restore")
+
+        workload = system.runtime.workload(before.current)
+        obstacle = mounts.wait(system, workload, MOUNTS_S, report)
+        if obstacle:
+            return obstacle
     if before.unit is not None and before.active:
         unit = units.unit_name(service)
         systemctl(system, "reset-failed", unit)
         done = systemctl(system, "start", unit, timeout_s=600)
-        return f"{service}: systemctl start {unit}: {done.text}" if done.code else ""
+        return f"systemctl start {unit}: {done.text}" if done.code else ""
+    container = system.runtime.find(service)
+    if container is None:
+        return f"its {system.runtime.noun} is gone"
     try:
         valve.flush(system)  # a unit does that by itself
-        system.runtime.start(before.container)
-    except (RuntimeRefusedError, RuntimeUnavailableError) as error:
-        return f"{service}: {error}"
+        system.runtime.start(container.id)
+    except RuntimeRefusedError as error:
+        return f"{system.runtime.daemon}: {error}"
     return ""
 
 
-def _prove(system: System, journal: Journal, service: str, before: ServiceBefore) -> float:
-    """Gate a restored service; return when it served. One without a record has no gate, nor has a rank that
-    is not the head: such a service only has to run.
+def _prove(system: System, journal: Journal, generation: Generation, *, active: bool) -> float:
+    """Gate a restored service; return when it served. Raise StartFailedError or EngineEndedError.
+
+    ``active``: its unit runs it, and may try again after a failed start.
     """
-    generation = before.current
-    journal.log("note", f"restarting {service}", phase="restore")
-    if generation is None or (generation.rank and not generation.rank.is_head):
-        return system.now()
-    container = system.runtime.find(service)
+    service = generation.service
     progress = Progress(system, journal, generation.engine, (), system.monotonic())
-    checked_at = [0.0]
+    checked_at, refused_since = [0.0], [0.0]
 
     def check_alive() -> None:
         progress.tick()
         if system.monotonic() - checked_at[0] < STATE_S:
             return
         checked_at[0] = system.monotonic()
-        # Its unit may try again after a failed start; it is lost only when the unit has given up.
-        if before.active:
-            if not snapshot.is_active(system, service):
-                raise EngineEndedError(f"systemd gave up {units.unit_name(service)}")
-        elif not _runs(system, service):
-            raise EngineEndedError("its engine ended")
+        if active and not snapshot.is_active(system, service):
+            raise EngineEndedError(f"systemd gave up {units.unit_name(service)}{_reason(system, service)}")
+        try:
+            container = system.runtime.find(service)
+        except RuntimeUnavailableError:
+            return  # the supervisor waits for the daemon, the gate's deadline counts
+        if container is None:
+            raise EngineEndedError(f"its {system.runtime.noun} is gone")
+        if container.running or not container.error:
+            refused_since[0] = 0.0
+            if not container.running and not active:
+                raise EngineEndedError("its engine ended")
+            return
+        refused_since[0] = refused_since[0] or system.monotonic()
+        if system.monotonic() - refused_since[0] >= REFUSED_S:
+            raise EngineEndedError(f"{system.runtime.daemon} does not start it: {container.error}")
 
     gate = Gate(system, generation, check_alive, progress.wait_for)
-    gate.find_api_key(container)
+    gate.find_api_key(system.runtime.find(service))
     return gate.prove().serving_at
 
 
-def _runs(system: System, service: str) -> bool:
-    container = system.runtime.find(service)
-    return bool(container and container.running)
+def _reason(system: System, service: str) -> str:
+    """Return why the container of a service does not run, as far as the runtime knows."""
+    try:
+        container = system.runtime.find(service)
+    except (RuntimeRefusedError, RuntimeUnavailableError):
+        return ""
+    if container is None:
+        return f": its {system.runtime.noun} is gone"
+    return f": {container.error}" if container.error else f": exit code {container.exit_code}"

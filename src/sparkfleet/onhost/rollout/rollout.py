@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sparkfleet.contract.codec import ContractError
@@ -42,17 +43,20 @@ from sparkfleet.onhost.cluster.coordination import Coordinator
 from sparkfleet.onhost.cluster.messages import CoordinationError
 from sparkfleet.onhost.gate import candidate_start, evidence
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
+from sparkfleet.onhost.gate.gate import listed_names
 from sparkfleet.onhost.machine import files, runtime_wait, valve
-from sparkfleet.onhost.machine.system import System
+from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import changeover, checks, snapshot
 from sparkfleet.onhost.rollout.outcome import sentence
 from sparkfleet.onhost.rollout.restore import restart_previous
-from sparkfleet.onhost.state import store
+from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes.base import Role, RuntimeRefusedError, RuntimeUnavailableError
 
 MAX_TRIES = 8
 """Attempts after which an interrupted rollout is given up."""
+PROGRAM_ERROR = "error"
+"""Phase of a note with what ended an attempt."""
 
 
 def run(system: System, rollout_id: str) -> RolloutResult:
@@ -63,25 +67,49 @@ def run(system: System, rollout_id: str) -> RolloutResult:
         return quarantine(system, rollout_id, error)
 
 
+def journal_of(system: System, rollout_id: str) -> Journal:
+    """Return the journal of a rollout. Raise ContractError."""
+    directory = store.rollout_directory(system.paths.state, rollout_id)
+    return Journal(directory, system.now, store.rollout_fallback(system.paths.run, rollout_id))
+
+
 def _run(system: System, rollout_id: str) -> RolloutResult:
-    journal = Journal(store.rollout_directory(system.paths.state, rollout_id), system.now)
+    journal = journal_of(system, rollout_id)
     result = journal.result(RolloutResult)
     if result is not None:
         return result
     request = journal.request(RolloutRequest)
     rollout = Rollout(system, journal, request, coordination.coordinator(system, journal, request))
     if journal.count("begin") >= MAX_TRIES:
-        tries = rollout.failed(f"given up after {MAX_TRIES} tries", f"read {journal.directory}/events.jsonl")
-        return rollout.finish(FAILED, diagnostic=tries)
+        return rollout.give_up()
     again = journal.last("begin") is not None
-    journal.step("begin", "continuing after an interruption" if again else "starting the rollout")
     try:
+        journal.step("begin", "continuing after an interruption" if again else "starting the rollout")
         rollout.coordinator.open(again=again)
         return rollout.resume() if again else rollout.forward()
     except CoordinationError as error:
         return rollout.finish(REFUSED, diagnostic=error.diagnostic)
+    except OSError as error:
+        if journal.has_changed:
+            journal.log("note", _described(error), phase=PROGRAM_ERROR)
+            raise
+        return rollout.finish(REFUSED, diagnostic=unwritable(journal.directory, error))
+    except Exception as error:
+        journal.log("note", _described(error), phase=PROGRAM_ERROR)
+        raise
     finally:
         rollout.coordinator.close()
+
+
+def unwritable(path: Path, error: OSError) -> Diagnostic:
+    """Return the diagnostic of a state directory that cannot be written."""
+    hint = "make its file system writable (df -h, mount, dmesg), then run again"
+    return Diagnostic(str(path), f"it cannot be written: {error}", hint=hint, code="journal-unwritable")
+
+
+def _described(error: Exception) -> str:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({where.name}:{where.lineno})"
 
 
 def settle(system: System, rollout_id: str) -> None:
@@ -89,7 +117,7 @@ def settle(system: System, rollout_id: str) -> None:
 
     Nothing is started here: systemd starts what is enabled, and ``run`` does the rest.
     """
-    journal = Journal(store.rollout_directory(system.paths.state, rollout_id), system.now)
+    journal = journal_of(system, rollout_id)
     if journal.result(RolloutResult) is not None:
         return
     request = journal.request(RolloutRequest)
@@ -105,7 +133,8 @@ def settle(system: System, rollout_id: str) -> None:
         candidate = changeover.find_candidate(system, journal, request.candidate)
         if candidate:
             evidence.save(system, journal.directory / "evidence", candidate.id, Failure(rebooted))
-        changeover.revert(system, journal, request.candidate)
+        for service, problem in changeover.revert(system, journal, request.candidate).items():
+            journal.log("note", f"{service}: {problem}", phase="restore")
 
 
 def quarantine(system: System, rollout_id: str, error: ContractError) -> RolloutResult:
@@ -124,10 +153,14 @@ def quarantine(system: System, rollout_id: str, error: ContractError) -> Rollout
         diagnostic=replace(wrong, hint=wrong.hint or again),
     )
     events = directory / "events.jsonl"
-    if wrong.location == str(events):
-        events.rename(f"{events}.unreadable")
-    if not (directory / "result.json").exists():
-        files.write_json(directory / "result.json", result.to_json())
+    try:
+        if wrong.location == str(events):
+            events.rename(f"{events}.unreadable")
+        if not (directory / "result.json").exists():
+            files.write_json(directory / "result.json", result.to_json())
+    except OSError:  # it cannot be written either
+        fallback = store.rollout_fallback(system.paths.run, rollout_id)
+        files.write_json(fallback / "result.json", result.to_json())
     return result
 
 
@@ -181,9 +214,8 @@ class Rollout:
         except StartFailedError as error:
             return self.restore(error.failure)
         except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            text = f"{type(error).__name__}: {error} ({where.name}:{where.lineno})"
-            return self.restore(Failure(self.failed(text, "run again with SPARKFLEET_DEBUG=1 and report it")))
+            hint = "run again with SPARKFLEET_DEBUG=1 and report it"
+            return self.restore(Failure(self.failed(_described(error), hint)))
 
     def resume(self) -> RolloutResult:
         """Continue from the step at which it was killed."""
@@ -206,6 +238,9 @@ class Rollout:
             return self.promote()
         except StartFailedError as error:
             return self.restore(error.failure)
+        except RuntimeRefusedError as error:
+            found = f"{self.system.runtime.daemon}: {error}"
+            return self.restore(Failure(self.failed(found, "run again")))
 
     def wait_for_runtime(self) -> None:
         """Return when the runtime's daemon answers, however long that takes."""
@@ -329,21 +364,39 @@ class Rollout:
             failure = self.coordinator.explain(failure or Failure(self.interrupted(REBOOTED)))
             self.journal.step("restore", failure.diagnostic.message, **_reason(failure))
         self.coordinator.abort(failure)
-        self.wait_for_runtime()
-        candidate = changeover.find_candidate(self.system, self.journal, generation)
         folder = self.journal.directory / "evidence"
-        if candidate:
-            evidence.save(self.system, folder, candidate.id, failure)
-        changeover.revert(self.system, self.journal, generation)
-        restarted = restart_previous(self.system, self.journal)
+        while True:
+            self.wait_for_runtime()
+            try:
+                candidate = changeover.find_candidate(self.system, self.journal, generation)
+                if candidate:
+                    evidence.save(self.system, folder, candidate.id, failure)
+                problems = changeover.revert(self.system, self.journal, generation)
+                restarted = restart_previous(self.system, self.journal)
+                break
+            except RuntimeUnavailableError as error:
+                self.journal.log("note", str(error), phase="restore")
+        failed = {**restarted.failed, **problems}  # where both are known, the first problem caused the other
+        back = restarted.serving or restarted.unproven
         return self.finish(
-            RESTORED if restarted.serving and not restarted.diagnostics else FAILED,
+            RESTORED if back and not restarted.failed else FAILED,
             **_reason(failure),
             evidence=str(folder) if folder.exists() else "",
             serving=restarted.serving,
-            restore_problems=restarted.diagnostics,
+            restore_problems=(*(f"{name}: {text}" for name, text in failed.items()), *restarted.unproven),
             downtime_s=self.downtime(restarted.serving_at),
         )
+
+    def give_up(self) -> RolloutResult:
+        """Start what ran before, unproven, and end: every attempt ended with an error."""
+        for service, before in snapshot.recorded(self.journal).items():
+            if before.active:
+                systemctl(self.system, "reset-failed", units.unit_name(service))
+                systemctl(self.system, "start", units.unit_name(service), timeout_s=600)
+        last = self.journal.last_note(PROGRAM_ERROR) or "the program was ended each time"
+        found = f"given up after {MAX_TRIES} tries: {last}"
+        hint = f"read {self.journal.directory}/events.jsonl, then run again: the plan shows what runs"
+        return self.finish(FAILED, diagnostic=self.failed(found, hint))
 
     def remove(self) -> RolloutResult:
         """Stop and remove services for good; may be repeated."""
@@ -368,9 +421,12 @@ class Rollout:
         """Write the result and return it."""
         generation = self.request.candidate
         begin = self.journal.first("begin")
+        if outcome == FAILED and generation:
+            details = {**details, "answering": listed_names(self.system, generation)}
         other_ranks = self.coordinator.settle(outcome == PROMOTED, details.get("diagnostic"))
         if other_ranks:
-            outcome, details = FAILED, {**details, "diagnostic": other_ranks}
+            serving = (generation.service,) if generation else ()
+            outcome, details = FAILED, {**details, "diagnostic": other_ranks, "serving": serving}
         result = RolloutResult(
             outcome,
             id=self.request.id,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import RolloutRequest
@@ -23,11 +25,19 @@ def request(system: System, requested: RolloutRequest) -> tuple[int, RolloutStar
     """Write the request and start it detached. Return exit code and response, without waiting."""
     state = system.paths.state
     directory = store.rollout_directory(state, requested.id)
+    try:
+        return _request(system, requested, directory)
+    except OSError as error:
+        return 1, RolloutStarted(diagnostic=rollout.unwritable(state, error))
+
+
+def _request(system: System, requested: RolloutRequest, directory: Path) -> tuple[int, RolloutStarted]:
+    state = system.paths.state
     if store.was_requested(state, requested.id):
         return 0, RolloutStarted(requested.id, "was requested before")
     try:
         with store.lock(state, wait=False):
-            in_progress = _readable(system, store.unfinished(state))
+            in_progress = _readable(system, _not_ended(system, store.unfinished(state)))
             if not in_progress:
                 files.write_json(directory / "request.json", requested.to_json(), mode=0o600)
                 problem = start(system, requested.id)
@@ -48,6 +58,21 @@ def not_started(rollout_id: str, problem: str) -> Diagnostic:
     """Return the diagnostic of a rollout whose unit systemd did not start."""
     hint = "run again: the new plan shows the current state"
     return Diagnostic(unit_name(rollout_id), problem, hint=hint, code="unit-failed")
+
+
+def _not_ended(system: System, rollout_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the rollouts without a result. One that was kept in memory, because the disk could not be
+    written, gets its place now. Raise OSError while that is still so. The caller holds the lock.
+    """
+    found = []
+    for rollout_id in rollout_ids:
+        fallback = store.rollout_fallback(system.paths.run, rollout_id) / "result.json"
+        if fallback.exists():
+            directory = store.rollout_directory(system.paths.state, rollout_id)
+            files.write_atomic(directory / "result.json", fallback.read_text(encoding="utf-8"))
+        else:
+            found.append(rollout_id)
+    return tuple(found)
 
 
 def _readable(system: System, rollout_ids: tuple[str, ...]) -> tuple[str, ...]:

@@ -160,6 +160,11 @@ def rollout_directory(state: Path, rollout_id: str) -> Path:
     return older if older.exists() and not directory.exists() else directory
 
 
+def rollout_fallback(run: Path, rollout_id: str) -> Path:
+    """Return where a rollout writes while its directory cannot be written: in memory, until a reboot."""
+    return run / _ROLLOUTS / check_rollout_id(rollout_id)
+
+
 def was_requested(state: Path, rollout_id: str) -> bool:
     """Return whether there is such a rollout."""
     return (rollout_directory(state, rollout_id) / "request.json").exists()

@@ -33,6 +33,10 @@ class Starts:
         """Record a start, on disk before it happens."""
         self._write([*self.recent(now), now])
 
+    def withdraw(self, at: float) -> None:
+        """Remove a recorded start: the runtime refused it, no engine ran."""
+        self._write([one for one in self.recent(at) if one != at])
+
     def reset(self) -> None:
         """Reset the count: the engine serves, or was stopped on purpose."""
         if self._path.exists():

@@ -3,6 +3,8 @@
 - SIGTERM (a stop on purpose): stops the container, exits with 0.
 - The container ended by itself, with any exit code: exits with 1, so that systemd counts it and restarts.
 - dockerd stopped, and the container with it: waits for dockerd and restarts the container; not a failure.
+- A mounted directory is missing, or dockerd refuses the start: waits and tries again, for half an hour. No
+  engine ran, so this is not counted as a failed start.
 - MemAvailable below the minimum: kills the container before the Spark hangs, exits with 1.
 - SIGUSR1: exits and leaves the container running for another supervisor (new unit or program) to adopt.
 """
@@ -20,7 +22,7 @@ from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.generation import LABEL_SERVICE
 from sparkfleet.onhost.cluster import ranks
-from sparkfleet.onhost.machine import memory, programs, runtime_wait, valve
+from sparkfleet.onhost.machine import memory, mounts, programs, runtime_wait, valve
 from sparkfleet.onhost.machine.system import HttpRequest, System
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.supervisor.starts import Starts
@@ -31,12 +33,12 @@ POLL_S = 0.2
 """Seconds within which a signal takes effect."""
 INSPECT_S, INSPECT_SILENT_S = 30.0, 1.0
 """Seconds between two checks of the container, and once its output has ended."""
-SHUTDOWN_S = 3.0
-"""Seconds after a container's end within which a shutdown of dockerd becomes visible."""
 HEALTH_S, HEALTH_TIMEOUT_S = 5.0, 2.0
 """Seconds between two health requests until the first success, and for one response."""
 MAX_ENDS, PAUSE_S = 6, 10.0
 """Ends of a rank's engine within an hour after which the supervisor fails, and seconds until a restart."""
+START_S, RETRY_S = 1800.0, 15.0
+"""Seconds for mounts and dockerd to let the container start, and between two attempts."""
 OK = 200
 
 
@@ -73,8 +75,11 @@ class Supervisor:
             self.log(f"sparkfleet: {error}")
             return units.REFUSED
         except RuntimeRefusedError as error:
-            self.log(f"sparkfleet: {self.system.runtime.daemon}: {error}")
+            self.log(f"sparkfleet: {self._refusal(error)}")
             return ENDED
+
+    def _refusal(self, error: RuntimeRefusedError) -> str:
+        return f"{self.system.runtime.daemon}: {error}"
 
     def _supervise_once(self) -> int | None:
         """Supervise one run of the container. Return the exit code; None: start over."""
@@ -90,9 +95,18 @@ class Supervisor:
             began, daemon_was = self.system.now(), self.system.runtime.daemon_identity()
             peers = self._peers()
             if not container.running:
+                if not self._until(self._obstacle, mounts.REMEDY, code="mount-missing"):
+                    return self._stopped()
                 if peers and not peers.wait(self._signalled, self._notify_ready):
                     return self._stopped()
-                container = self._start(container)
+                found = container  # for the function below
+                if not self._until(
+                    lambda: self._try_start(found),
+                    self.system.runtime.check_command,
+                    code="container-start-failed",
+                ):
+                    return self._stopped()
+                container = self.system.runtime.inspect(found.id) or found
                 if peers:
                     peers.started(container)
             else:
@@ -138,12 +152,36 @@ class Supervisor:
             raise self._refused(other, hint, code="container-recreated")
         return container
 
-    def _start(self, container: Instance) -> Instance:
+    def _until(self, attempt: Callable[[], str], remedy: str, *, code: str) -> bool:
+        """Repeat ``attempt`` until it returns ""; False after a signal. Raise DiagnosticError in the end."""
+        deadline, shown = self.system.monotonic() + START_S, ""
+        while not self._signalled():
+            problem = attempt()
+            if not problem:
+                return True
+            if self.system.monotonic() >= deadline:
+                found = f"not started within {START_S / 60:.0f} min: {problem}"
+                hint = f"{remedy}; then sudo systemctl start {units.unit_name(self.service)}"
+                raise self._refused(found, hint, code=code)
+            if problem != shown:
+                shown = problem
+                self.log(f"sparkfleet: {problem}: waiting, for {START_S / 60:.0f} min at most")
+                self._notify_ready(f"waiting: {problem}")
+            self._pause(RETRY_S)
+        return False
+
+    def _obstacle(self) -> str:
+        """Return the mount that is not ready, "" for none."""
+        record = store.current(self.system.paths.state, self.service)
+        return mounts.obstacle(self.system, self.system.runtime.workload(record)) if record else ""
+
+    def _try_start(self, container: Instance) -> str:
+        """Start the container; return "" or why dockerd refused: then no engine ran, and no start counts."""
         now = self.system.now()
         if self._starts.too_many(now):
             failed = (
-                f"{len(self._starts.recent(now))} starts within the last hour failed, the last with a crash "
-                "of the whole Spark: not started again"
+                f"{len(self._starts.recent(now))} starts within the last hour ended before the engine "
+                "answered: not started again"
             )
             hint = (
                 f"deploy another generation, or remove {self._starts_path} and run: "
@@ -152,8 +190,18 @@ class Supervisor:
             raise self._refused(failed, hint, code="starts-crash-host")
         self._starts.record_start(now)
         self.log(f"sparkfleet: starting {self._name(container)}")
-        self.system.runtime.start(container.id)
-        return self.system.runtime.inspect(container.id) or container
+        try:
+            self.system.runtime.start(container.id)
+        except RuntimeRefusedError as error:
+            self._starts.withdraw(now)
+            return self._refusal(error)
+        return ""
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, until a signal at most."""
+        end = self.system.monotonic() + seconds
+        while self.system.monotonic() < end and not self._signalled():
+            self.system.sleep(POLL_S)
 
     def _watch(self, container: Instance, began: float, daemon_was: str) -> int | None:
         """Return the exit code; None: restart with the other ranks. Raise RuntimeUnavailableError."""
@@ -182,7 +230,7 @@ class Supervisor:
         if low := watchdog.diagnostic(self.service):
             self.log(f"sparkfleet: {low.message}. {low.hint}")
             return ENDED
-        if self._runtime_stops(daemon_was):
+        if runtime_wait.was_restarted(self.system, daemon_was):
             raise RuntimeUnavailableError
         ended = self.system.runtime.inspect(container.id)
         code = ended.exit_code if ended else "unknown"
@@ -196,9 +244,7 @@ class Supervisor:
         if len(self._ends) > MAX_ENDS:
             return ENDED
         peers.state = ranks.ENDS
-        pause = self.system.monotonic() + PAUSE_S
-        while self.system.monotonic() < pause and not self._signalled():
-            self.system.sleep(POLL_S)
+        self._pause(PAUSE_S)
         self.log(f"sparkfleet: {valve.flush(self.system).text}")
         return None
 
@@ -237,18 +283,6 @@ class Supervisor:
             return units.ADOPT_AGAIN
         self._starts.reset()
         return STOPPED
-
-    def _runtime_stops(self, was: str) -> bool:
-        """Return whether the container ended because dockerd stops or was restarted.
-
-        On its stop dockerd first closes its socket, then stops its containers, which end with 0.
-        """
-        deadline = self.system.monotonic() + SHUTDOWN_S
-        while self.system.monotonic() < deadline:
-            if not self.system.runtime.available() or self.system.runtime.daemon_identity() != was:
-                return True
-            self.system.sleep(POLL_S)
-        return False
 
     def _await_runtime(self) -> int | None:
         daemon = self.system.runtime.daemon

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from sparkfleet import engines
+from sparkfleet.contract.generation import CACHE_IN_CONTAINER
 from sparkfleet.engines.host import Request
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse
 from sparkfleet.onhost.state import store, units
+from sparkfleet.onhost.supervisor.starts import Starts
 from sparkfleet.onhost.supervisor.supervisor import ENDED, STOPPED, Supervisor
 from tests.unit.onhost.world import Box, Engine, World, generation
 
@@ -255,3 +258,78 @@ def test_a_record_that_becomes_unreadable_stops_no_running_engine(world: World, 
     after(world, 60, supervised.leave.set)
     assert supervised.run() == units.ADOPT_AGAIN
     assert box.running
+
+
+def with_mounts(world: World) -> tuple[Box, Path, Path]:
+    """A promoted container that does not run, its compile cache, and the directory of models."""
+    cache, models = world.root / "caches" / "img1", world.root / "disk" / "models"
+    for path in (cache, models):
+        path.mkdir(parents=True)
+    served = world.serve(generation(mounts={CACHE_IN_CONTAINER: cache, "/models": models}))
+    served.running, served.starts = False, 0
+    return served, cache, models
+
+
+def test_a_compile_cache_that_was_cleared_is_created_before_the_start(world: World) -> None:
+    served, cache, _ = with_mounts(world)
+    cache.rmdir()
+    supervised = supervisor(world)
+    after(world, 5, supervised.stop.set)
+    assert supervised.run() == STOPPED
+    assert served.starts == 1
+    assert cache.is_dir()
+
+
+def test_a_disk_that_comes_late_is_waited_for_and_counts_as_no_start(world: World) -> None:
+    served, _, models = with_mounts(world)
+    models.rmdir()
+    supervised = supervisor(world)
+    after(world, 1500, models.mkdir)
+    after(world, 1560, supervised.leave.set)
+    assert supervised.run() == units.ADOPT_AGAIN
+    assert served.starts == 1
+    assert f"sparkfleet: {models} does not exist: waiting, for 30 min at most" in world.output
+    assert f"STATUS=waiting: {models} does not exist" in "".join(supervised.notes)  # type: ignore[attr-defined]
+
+
+def test_a_disk_that_never_comes_ends_the_unit_with_its_name_and_without_a_restart(world: World) -> None:
+    served, _, models = with_mounts(world)
+    models.rmdir()
+    assert supervisor(world).run() == units.REFUSED
+    assert served.starts == 0
+    assert f"not started within 30 min: {models} does not exist; mount its disk" in world.output[-1]
+    assert not (store.service_directory(world.paths.state, "nano") / "starts.json").exists()
+
+
+def test_a_start_that_dockerd_refuses_is_tried_again_and_counts_as_no_start(world: World, box: Box) -> None:
+    world.engines["img:1"].no_start = "could not select device driver"
+    starts = Starts(store.service_directory(world.paths.state, "nano") / "starts.json")
+    counts: list[int] = []
+    supervised = supervisor(world)
+    after(world, 590, lambda: counts.append(len(starts.recent(world.clock))))
+    after(world, 600, lambda: setattr(world.engines["img:1"], "no_start", ""))
+    after(world, 660, supervised.leave.set)
+    assert supervised.run() == units.ADOPT_AGAIN
+    assert (box.starts, counts) == (1, [0])
+    assert sum("could not select device driver" in line for line in world.output) == 1
+
+
+def test_a_stop_ends_the_wait_for_a_disk(world: World) -> None:
+    _, __, models = with_mounts(world)
+    models.rmdir()
+    supervised = supervisor(world)
+    after(world, 30, supervised.stop.set)
+    assert supervised.run() == STOPPED
+    assert world.clock < 1_000_000 + 60
+
+
+def test_a_restart_of_containerd_is_no_failure_of_the_engine(world: World, box: Box) -> None:
+    supervised = supervisor(world)
+
+    def containerd_restarts() -> None:
+        box.running, box.exit_code, world.daemon = False, 137, "41 8"
+
+    after(world, 30, containerd_restarts)
+    after(world, 100, supervised.stop.set)
+    assert supervised.run() == STOPPED
+    assert box.starts == 2

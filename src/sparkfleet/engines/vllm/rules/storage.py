@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.desired_state import CACHE_IN_CONTAINER, MODELS_IN_CONTAINER
+from sparkfleet.contract.generation import CACHE_IN_CONTAINER
+from sparkfleet.desired_state import MODELS_IN_CONTAINER
 from sparkfleet.engines.vllm.rules.case import Case, Rule, error, info, rule, warning
 
 ALWAYS_MOUNTED = (MODELS_IN_CONTAINER, CACHE_IN_CONTAINER)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 
 UNIT = "docker.service"
+CONTAINERD = "containerd.service"
+"""The daemon that holds the containers for dockerd: its stop may end them, too."""
 LIMIT_S = 180.0
 
 
@@ -18,8 +20,8 @@ def is_stopping() -> bool:
 
 
 def identity() -> str:
-    """Return what changes with every start of dockerd; "" where systemd does not run it."""
-    return _systemctl("show", "--property=MainPID", "--value", UNIT)
+    """Return what changes with every start of dockerd or containerd; "" where systemd does not answer."""
+    return " ".join(_systemctl("show", "--property=MainPID", "--value", UNIT, CONTAINERD).split())
 
 
 def _systemctl(*args: str) -> str:

@@ -46,7 +46,7 @@ class DockerRuntime(DockerEngine):
         return daemon.is_stopping()
 
     def daemon_identity(self) -> str:
-        """Return what changes with every start of dockerd."""
+        """Return what changes with every start of dockerd or containerd."""
         return daemon.identity()
 
     def workload(self, generation: Generation) -> Workload:
