@@ -10,7 +10,7 @@ import ast
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from sparkfleet import engines
+from sparkfleet import exit_codes as exit_code_table
 from sparkfleet.catalog.load import Catalog
-from sparkfleet.cli import COMMANDS, EXIT_CODES, cli
+from sparkfleet.cli import COMMANDS, cli
 from sparkfleet.config import models
 from sparkfleet.config.json_schema import KINDS, schema
 from sparkfleet.config.resource_models import PrepareSpec
 from sparkfleet.contract.codes import AREAS
+from sparkfleet.exit_codes import Code
 from sparkfleet.onhost.gate import failure_patterns
 from sparkfleet.plan import json_schema as plan_schema
 from sparkfleet.plan.operations import OPERATIONS
@@ -358,12 +360,35 @@ def help_of(command: click.Command, parent: click.Context, name: str, depth: int
 
 def exit_codes() -> str:
     """Return the page of exit codes."""
-    rows = [f"| {code} | {text} |" for code, text in EXIT_CODES.items()]
-    table = "\n".join(["| code | meaning |", "|---|---|", *rows])
-    return (
-        f"# Exit codes\n\nExit codes of every `sparkfleet` command:\n\n{table}\n\n"
-        "`pyinfra` has its own: 0 success, 1 a host failed, 2 invalid command line.\n"
-    )
+
+    def table(head: str, rows: Iterable[tuple[str, Mapping[Code, str]]]) -> str:
+        lines = (f"| {name} | {code:d} | {text} |" for name, codes in rows for code, text in codes.items())
+        return "\n".join([f"| {head} | code | meaning |", "|---|---|---|", *lines])
+
+    codes = "\n".join(f"| {code:d} | {text} |" for code, text in exit_code_table.MEANINGS.items())
+    commands = [(f"`{name}`", codes) for name, codes in exit_code_table.COMMANDS.items()]
+    deploys = [(", ".join(f"`{name}`" for name in exit_code_table.DEPLOYS), exit_code_table.RUN)]
+    return f"""# Exit codes
+
+| code | meaning |
+|---|---|
+{codes}
+
+Every command has 64 and 130. 0 is never the code of a run that did nothing of what was requested.
+
+## Commands
+
+{table("command", commands)}
+
+## Deploys
+
+Run by pyinfra; a command line that pyinfra itself refuses ends with 2.
+
+{table("deploys", deploys)}
+
+If nobody reads the output any more (`| head`), the command continues to its end, and its code
+is that of its work. If the output cannot be written (a full disk), a command of `sparkfleet` ends with 1.
+"""
 
 
 def catalog() -> str:

@@ -8,9 +8,14 @@ import sys
 
 import click
 
+<<<<<<< HEAD
 from sparkfleet import data_files, gc_control
+=======
+from sparkfleet import gc_control, interrupts, terminal
+>>>>>>> df540d6c (cli: one table of exit codes, an end at Ctrl-C, output that cannot fail)
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
+from sparkfleet.exit_codes import Code
 
 COMMANDS = {
     "init": ("sparkfleet.cli.init", "Write a fleet directory: inventory, host files, deploys, settings."),
@@ -44,17 +49,6 @@ PLUGINS = {
 
 LONG = {"apply", "lock", "mirror", "prune", "fabric", "lab"}
 """Long-running commands."""
-
-EXIT_CODES = {
-    0: "Success. For `plan`: no changes.",
-    1: "An error. For `plan` also: a host is unreachable or blocked.",
-    2: "For `plan`: there are changes.",
-    64: "Invalid command line.",
-    130: "Interrupted (Ctrl-C).",
-}
-
-INVALID_COMMAND_LINE = 64
-"""EX_USAGE of sysexits.h: 2 would be the code of changes."""
 
 ISSUES = "the project's issue tracker"
 
@@ -152,28 +146,56 @@ def cli() -> None:
 
     To apply changes, run pyinfra: `pyinfra inventories/FLEET.py deploys/serve.py [--dry]`.
 
-    Exit codes: 0 success, 1 error, 64 invalid command line; for `plan` also 2: there are changes.
+    Exit codes: 0 success, 1 error, 64 invalid command line, 130 interrupted; `plan`: 2 there are changes;
+    `apply`: 3 declined.
     """
 
 
+def socks_support_missing() -> Diagnostic:
+    """Return the error of a SOCKS proxy without the package that speaks to one."""
+    names = ("ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
+    found = next((name for name in names if os.environ.get(name, "").startswith("socks")), names[0])
+    return Diagnostic(
+        found,
+        "a SOCKS proxy needs the Python package socksio, which is not installed",
+        "an HTTP proxy, or the package",
+        "pip install socksio, or unset the variable",
+        code="socks-support-missing",
+    )
+
+
 def main() -> None:
-    """Run the command line: errors for people on stderr, without a traceback; exit code 1."""
+    """Run the command line: errors for people on stderr, without a traceback."""
+    terminal.tolerate_output_errors()
+    code = _run()
+    lost = terminal.output_error()
+    if lost:
+        click.echo(lost, err=True)
+    sys.exit(code or (Code.ERROR if lost else Code.OK))
+
+
+def _run() -> int:
     gc_control.pause()
     data_files.use(_updated_knowledge)
     try:
         cli.main(standalone_mode=False)
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else Code.ERROR if done.code else Code.OK
     except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        return done.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(INVALID_COMMAND_LINE if isinstance(error, click.UsageError) else error.exit_code)
+        return Code.COMMAND_LINE if isinstance(error, click.UsageError) else error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        sys.exit(130)
+        click.echo(interrupts.message(), err=True)
+        return Code.INTERRUPTED
     except SparkfleetError as error:
         click.echo(error.text, err=True)
-        sys.exit(1)
+        return Code.ERROR
     except Exception as error:
+        if isinstance(error, ImportError) and "socksio" in str(error):
+            click.echo(str(socks_support_missing()), err=True)
+            return Code.ERROR
         if os.environ.get("SPARKFLEET_DEBUG"):
             raise
         click.echo(f"internal error: {type(error).__name__}: {error}", err=True)
@@ -181,6 +203,7 @@ def main() -> None:
             f"This is a bug. Run it again with SPARKFLEET_DEBUG=1 and report the output to {ISSUES}.",
             err=True,
         )
-        sys.exit(1)
+        return Code.ERROR
     finally:
         gc_control.resume()
+    return Code.OK

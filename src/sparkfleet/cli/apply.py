@@ -13,12 +13,10 @@ import click
 from sparkfleet.cli import arguments, output
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
+from sparkfleet.exit_codes import Code
 
 if TYPE_CHECKING:
     from sparkfleet.plan.model import Plan
-
-CANCELLED = 1
-"""The exit code where the answer is no: nothing was done."""
 
 
 @click.command()
@@ -28,7 +26,7 @@ CANCELLED = 1
 def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
     """Converge every Spark to its host file: show the plan, ask, then run deploys/serve.py with pyinfra.
 
-    Exit code: 0 every host is as declared, 1 an error, a host failed or is unknown, or the answer was no.
+    Exit code: 0 every host is as declared, 1 an error, or a host failed or is unknown, 3 the answer was no.
     """
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
@@ -55,7 +53,7 @@ def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
         sys.exit(found.exit_code)
     if not yes and not click.confirm(question(found)):
         click.echo("cancelled: no host was changed", err=True)
-        sys.exit(CANCELLED)
+        sys.exit(Code.DECLINED)
     _run(inventory, limit, found)
 
 

@@ -13,6 +13,7 @@ from sparkfleet import data_files
 from sparkfleet.cli import output
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError, paragraph
+from sparkfleet.exit_codes import Code
 
 if TYPE_CHECKING:
     from sparkfleet.desired_state import Fleet
@@ -50,7 +51,7 @@ def check(inventory: Path, show_all: bool, as_json: bool) -> None:
         if known := data_files.update_version():
             click.echo(f"knowledge {known}, not the bundled one (sparkfleet knowledge show)")
         click.echo(_summary(inventory, fleet, diagnostics, found, show_all=show_all))
-    sys.exit(1 if failed else 0)
+    sys.exit(Code.ERROR if failed else Code.OK)
 
 
 def _summary(

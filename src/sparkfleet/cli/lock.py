@@ -11,6 +11,7 @@ import click
 
 from sparkfleet.cli import output
 from sparkfleet.errors import paragraph
+from sparkfleet.exit_codes import Code
 
 if TYPE_CHECKING:
     from sparkfleet.desired_state import Fleet
@@ -56,7 +57,7 @@ def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
         for diagnostic in outcome.diagnostics:
             click.echo(paragraph(diagnostic), err=True)
         click.echo(_summary(outcome, yaml_file.shown(places.lock)))
-    sys.exit(1 if outcome.diagnostics else 0)
+    sys.exit(Code.ERROR if outcome.diagnostics else Code.OK)
 
 
 def _print_changes(outcome: Outcome, fleet: Fleet) -> None:

@@ -11,6 +11,7 @@ import click
 
 from sparkfleet.cli import arguments, output
 from sparkfleet.errors import paragraph
+from sparkfleet.exit_codes import Code
 
 
 @click.command()
@@ -49,4 +50,4 @@ def mirror(inventory: Path, directory: Path) -> None:
     packages = f", {output.count(len(content.wheels), 'wheel')}" if content.wheels else ""
     left = f"; {len(diagnostics)} missing" if diagnostics else ""
     click.echo(f"{directory}: {images}, {models}{packages}{left}")
-    sys.exit(1 if diagnostics else 0)
+    sys.exit(Code.ERROR if diagnostics else Code.OK)

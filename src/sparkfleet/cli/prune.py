@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from sparkfleet.cli import arguments
+from sparkfleet.exit_codes import Code
 
 DAY_S = 86400
 
@@ -108,4 +109,4 @@ def prune(  # noqa: PLR0917  (one a switch)
             click.echo(f"{name}   {result.removed} removed, {size(result.freed)} freed")
     if as_json:
         output.as_json(data)
-    sys.exit(1 if failed else 0)
+    sys.exit(Code.ERROR if failed else Code.OK)

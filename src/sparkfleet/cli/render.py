@@ -12,6 +12,7 @@ from sparkfleet import runtimes
 from sparkfleet.cli.render_formats import FORMATS
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError, paragraph
+from sparkfleet.exit_codes import Code
 from sparkfleet.suggest import did_you_mean
 
 _OF_RUNTIMES = [form for name in runtimes.names() for form in runtimes.get(name).formats]
@@ -80,4 +81,4 @@ def render(inventory: Path, host: str, form: str | None, home: str | None) -> No
         click.echo(render_formats.in_format(form or "", spec, made, user), nl=False)
     for diagnostic in unknown:
         click.echo(paragraph(diagnostic), err=True)
-    sys.exit(1 if unknown else 0)
+    sys.exit(Code.ERROR if unknown else Code.OK)

@@ -54,6 +54,7 @@ class Places:
 
 def find(inventory: Path) -> Places:
     """Return the paths of a fleet, given ``inventories/<fleet>.py`` or ``inventories/<fleet>``."""
+    inventory = _resolved(inventory)
     directory = inventory.with_suffix("") if inventory.suffix == ".py" else inventory
     if not directory.is_dir():
         found = [path.name for path in directory.parent.glob("*/")] if directory.parent.is_dir() else []
@@ -70,6 +71,12 @@ def find(inventory: Path) -> Places:
             Diagnostic(str(inventory), "the fleet does not exist", expected, remedy, code="fleet-unknown")
         )
     return Places(directory.name, directory.with_name(f"{directory.name}.py"), directory)
+
+
+def _resolved(inventory: Path) -> Path:
+    """Return what a link leads to, unless the fleet's directory is beside the link."""
+    beside = inventory.with_suffix("") if inventory.suffix == ".py" else inventory
+    return inventory.resolve() if inventory.is_symlink() and not beside.is_dir() else inventory
 
 
 def host_files(places: Places) -> list[Path]:

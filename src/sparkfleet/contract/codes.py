@@ -31,6 +31,10 @@ FILES = {
     "command-not-installed": Code(
         "A command belongs to a distribution that is not installed.", "Run the `pip install` of the message."
     ),
+    "socks-support-missing": Code(
+        "An environment variable names a SOCKS proxy, and the Python package for one is not installed.",
+        "Install it, or unset the variable, as the message says.",
+    ),
     "cluster-unknown": Code("No cluster file has this name.", "Use one of the names that the message lists."),
     "file-name-invalid": Code(
         "A file in the fleet's directory has a name that cannot be used, or does not end with `.yaml`.",

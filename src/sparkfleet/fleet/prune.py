@@ -11,6 +11,7 @@ from paramiko import SSHException
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
+from sparkfleet import interrupts
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import NOTE, Event
 from sparkfleet.contract.stage import STAGED, PruneItem, PruneRequest, StageRequest, StageResult
@@ -86,7 +87,8 @@ def remove(fleet: Fleet, plans: tuple[HostPrune, ...], report: Report) -> dict[s
 
     def work(plan: HostPrune) -> None:
         try:
-            found[plan.host] = _remove(fleet, plan, report)
+            with interrupts.at_work(plan.host):
+                found[plan.host] = _remove(fleet, plan, report)
         except SparkfleetError as error:
             found[plan.host] = error.diagnostics[0]
         except (remote.ConnectionLostError, SSHException, OSError) as error:

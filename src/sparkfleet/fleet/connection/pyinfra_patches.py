@@ -14,6 +14,8 @@ from importlib import metadata
 from types import FrameType, ModuleType
 from typing import Any
 
+from sparkfleet import interrupts
+
 
 def before_connections() -> None:
     """Apply the patches that a command needs before its first import of what opens connections."""
@@ -28,6 +30,8 @@ def patch_for_gevent() -> None:
     every installed package: 120 of the 650 ms of a plan of one host.
     """
     from gevent import monkey  # noqa: PLC0415  (only for commands that connect)
+
+    interrupts.end_on_interrupt()
 
     original = metadata.entry_points
     found = original()

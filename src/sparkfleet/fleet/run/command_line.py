@@ -11,8 +11,9 @@ from pathlib import Path
 
 from pyinfra.context import ctx_state
 
-from sparkfleet import gc_control
+from sparkfleet import gc_control, interrupts, terminal
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.exit_codes import Code
 from sparkfleet.fleet.connection import known_hosts, pyinfra_patches
 from sparkfleet.fleet.run import fleet_run
 from sparkfleet.inventory import LOCAL, host_names, unknown_hosts
@@ -57,13 +58,18 @@ def diagnostic_of(arguments: Sequence[str], interactive: bool) -> Diagnostic | N
 
 
 def _unknown_limit(inventory: Path, arguments: Sequence[str]) -> Diagnostic | None:
-    """Return an error for a ``--limit`` that matches no host; pyinfra would do nothing and exit with 0."""
+    """Return an error for a ``--limit`` or ``--exclude`` that matches no host.
+
+    pyinfra would do nothing and exit with 0, or change the host that was to be left out.
+    """
     names = host_names(inventory)
     groups = {"all", inventory.stem, *_assigned(inventory)}
-    limits = [after for before, after in pairwise(arguments) if before == "--limit"]
-    limits += [one.removeprefix("--limit=") for one in arguments if one.startswith("--limit=")]
-    limits = [name for name in limits if name not in groups]
-    return next(iter(unknown_hosts({"--limit": limits}, [*names, LOCAL] if names else [])), None)
+    named = {}
+    for option in ("--limit", "--exclude"):
+        values = [after for before, after in pairwise(arguments) if before == option]
+        values += [one.removeprefix(f"{option}=") for one in arguments if one.startswith(f"{option}=")]
+        named[option] = [name for name in values if name not in groups]
+    return next(iter(unknown_hosts(named, [*names, LOCAL] if names else [])), None)
 
 
 def _assigned(inventory: Path) -> set[str]:
@@ -73,12 +79,33 @@ def _assigned(inventory: Path) -> set[str]:
     return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
+def end_when_declined() -> None:
+    """Have pyinfra end with a code of its own when the prompt before changes is not answered with Enter.
+
+    pyinfra 3.10 exits with 0 then.
+    """
+    from pyinfra_cli import cli  # noqa: PLC0415  (pyinfra's command line is running)
+
+    ask = cli._do_confirm  # noqa: SLF001
+
+    def confirm(message: str) -> bool:
+        if not ask(message):
+            sys.stderr.write("cancelled: no host was changed\n")
+            raise SystemExit(Code.DECLINED)
+        return True
+
+    cli._do_confirm = confirm  # noqa: SLF001
+
+
 def configure() -> None:
     """Check the arguments (exit 1 if wrong), patch pyinfra, and record connection errors for the report."""
     diagnostic = diagnostic_of(sys.argv[1:], sys.stdin is not None and sys.stdin.isatty())
     if diagnostic is not None:
         sys.stderr.write(f"{diagnostic}\n")
-        raise SystemExit(1)
+        raise SystemExit(Code.ERROR)
+    terminal.tolerate_output_errors()
+    interrupts.end_on_interrupt()
+    end_when_declined()
     gc_control.pause()
     os.environ.setdefault("PYINFRA_PROGRESS", "off")  # sparkfleet shows its own
     known_hosts.use()

@@ -13,6 +13,7 @@ from pyinfra.api.command import FunctionCommand
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
+from sparkfleet import interrupts
 from sparkfleet.contract.codec import Document
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import Event
@@ -44,6 +45,7 @@ class RunContext:
     def progress(self, phase: str, text: str = "", have: int = 0, total: int = 0) -> None:
         """Show the phase of this host, and how far it is."""
         self.run.board.progress(self.host.name, phase, text, have, total)
+        interrupts.note(self.host.name, phase)
 
     def log(self, text: str) -> None:
         """Print a permanent line."""
@@ -81,7 +83,7 @@ def _execute_safely(
 ) -> bool:
     acting = RunContext(state, host)
     try:
-        with acting.run.board.host(host.name):
+        with acting.run.board.host(host.name), interrupts.at_work(host.name):
             refuse_stale(acting)
             execute(acting, operations)
     except SparkfleetError as error:

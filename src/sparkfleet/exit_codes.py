@@ -1,0 +1,72 @@
+"""Exit codes of every command and deploy: one table, from which docs/reference/exit-codes.md is generated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+
+
+class Code(IntEnum):
+    """An exit code."""
+
+    OK = 0
+    ERROR = 1
+    CHANGES = 2
+    DECLINED = 3
+    COMMAND_LINE = 64
+    """EX_USAGE of sysexits.h: 2 would be the code of changes."""
+    INTERRUPTED = 130
+
+
+MEANINGS: Mapping[Code, str] = {
+    Code.OK: "Success.",
+    Code.ERROR: "An error: in the fleet's files, an unknown inventory or host, or a host that failed.",
+    Code.CHANGES: "There are changes.",
+    Code.DECLINED: "Nothing was done: the answer to the question was no.",
+    Code.COMMAND_LINE: "Invalid command line.",
+    Code.INTERRUPTED: "Interrupted (Ctrl-C). What has begun on a host continues there, and is named.",
+}
+
+COMMANDS: Mapping[str, Mapping[Code, str]] = {
+    "init": {
+        Code.OK: "the directory is written, or has these files already",
+        Code.ERROR: "a file is in the way, or a login failed",
+    },
+    "check": {Code.OK: "no errors; there may be warnings", Code.ERROR: "errors"},
+    "plan": {
+        Code.OK: "no changes",
+        Code.ERROR: "an error, or a host is unreachable or blocked",
+        Code.CHANGES: "changes",
+    },
+    "apply": {
+        Code.OK: "every host is as declared",
+        Code.ERROR: "an error, a host failed or is unknown, or no terminal to ask on",
+        Code.DECLINED: "the answer was no; no host was changed",
+    },
+    "status": {
+        Code.OK: "healthy",
+        Code.ERROR: "a host is unreachable, a service is not running, or a check failed",
+    },
+    "lock": {Code.OK: "everything is pinned", Code.ERROR: "an entry could not be resolved"},
+    "mirror": {Code.OK: "the mirror is complete", Code.ERROR: "a download failed"},
+    "prune": {Code.OK: "listed, or deleted", Code.ERROR: "a host is unreachable, or an item remains"},
+    "catalog": {Code.OK: "shown", Code.ERROR: "no such recipe, or an invalid one"},
+    "diagnose": {Code.OK: "read, whether or not a cause was found", Code.ERROR: "the log cannot be read"},
+    "render": {Code.OK: "rendered", Code.ERROR: "errors in the fleet's files, or a service is not pinned"},
+    "fabric": {Code.OK: "every link was measured", Code.ERROR: "an error, or a link was not measured"},
+    "rules": {Code.OK: "listed", Code.ERROR: "the list cannot be written"},
+    "schema": {Code.OK: "printed", Code.ERROR: "the schema cannot be written"},
+}
+"""Command -> its own meaning of the codes; all have COMMAND_LINE and INTERRUPTED, too."""
+
+RUN: Mapping[Code, str] = {
+    Code.OK: "every host is as declared; with --dry: every host could be planned",
+    Code.ERROR: "a wrong inventory, --limit or --exclude, or a host failed, is unreachable or is blocked",
+    Code.DECLINED: "the prompt was not answered with Enter; no host was changed",
+    Code.INTERRUPTED: MEANINGS[Code.INTERRUPTED],
+}
+
+DEPLOYS: Mapping[str, Mapping[Code, str]] = dict.fromkeys(
+    ("serve", "prepare", "fabric", "stage", "verify"), RUN
+)
+"""Deploys, run by pyinfra: its code of an invalid command line is 2."""
