@@ -8,11 +8,7 @@ import sys
 
 import click
 
-<<<<<<< HEAD
-from sparkfleet import data_files, gc_control
-=======
-from sparkfleet import gc_control, interrupts, terminal
->>>>>>> df540d6c (cli: one table of exit codes, an end at Ctrl-C, output that cannot fail)
+from sparkfleet import data_files, gc_control, interrupts, terminal
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.exit_codes import Code
