@@ -84,11 +84,11 @@ def test_a_socks_proxy_without_the_package_for_it(unreachable: FleetFiles) -> No
 
 
 def test_an_inventory_by_a_link(unreachable: FleetFiles) -> None:
-    elsewhere = unreachable.root / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "mine.py").symlink_to(unreachable.root / "inventories/lab.py")
-    code, err = shell(unreachable, ("sparkfleet", "check", "elsewhere/mine.py"))
+    directory = unreachable.root / "links"
+    directory.mkdir()
+    (directory / "mine.py").symlink_to(unreachable.root / "inventories/lab.py")
+    code, err = shell(unreachable, ("sparkfleet", "check", "links/mine.py"))
     assert (code, err) == (Code.OK, "")
-    code, err = shell(unreachable, ("pyinfra", "elsewhere/mine.py", *RUN[2:]))
+    code, err = shell(unreachable, ("pyinfra", "links/mine.py", *RUN[2:]))
     assert code == Code.ERROR
     assert "Unable to connect to port 1 on 127.0.0.1" in err
