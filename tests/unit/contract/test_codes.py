@@ -66,6 +66,7 @@ def test_no_test_is_marked_with_an_unknown_code(provoking: dict[str, str]) -> No
 
 
 SAME_STATE = {
+    "mount-missing",
     "bad-flag-value",
     "bad-json",
     "container-name-taken",
