@@ -108,7 +108,6 @@ class Weights:
 
 MODELS_IN_CONTAINER = "/models"
 """Mount point of the model store: HF_HOME of every engine."""
-"""Mount point of the compile cache."""
 
 
 @dataclass(frozen=True)
