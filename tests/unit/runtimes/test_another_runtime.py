@@ -20,6 +20,7 @@ from sparkfleet import runtimes
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation
 from sparkfleet.desired_state import Container, Host, ImageRef, Prepare
+from sparkfleet.exit_codes import Code
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import ChangeKind, HostPlan, Plan
 from sparkfleet.plan.report import plan_text
@@ -199,7 +200,7 @@ def test_a_format_that_a_services_runtime_lacks_is_an_invalid_command_line(
 ) -> None:
     args = ("render", str(fleet.inventory), "spark-01", "--format", "compose")
     code, _, err = command(monkeypatch, capsys, *args)
-    assert code == sparkfleet.cli.INVALID_COMMAND_LINE
+    assert code == Code.COMMAND_LINE
     assert "'oss' runs in process, which has no format 'compose'; expected one of: unit, systemd, json" in err
 
 
