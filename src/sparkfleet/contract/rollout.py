@@ -169,7 +169,7 @@ class RolloutResult(Document):
 
 
 def serving_now(result: RolloutResult) -> str:
-    """Return what serves after a rollback, as far as the rollout has proven it."""
+    """Return which services serve after a rollback, as far as the rollout has proven it."""
     parts = []
     if result.serving:
         again = "serves again and passed" if result.outcome == RESTORED else "passed"

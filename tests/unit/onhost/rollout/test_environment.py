@@ -164,7 +164,7 @@ def test_a_declared_disk_that_is_not_mounted_is_named_before_anything_stops(
 
 
 @pytest.mark.parametrize("options", ["noauto", "defaults"])
-def test_a_disk_that_nobody_mounts_or_a_directory_with_content_blocks_nothing(
+def test_an_unmounted_disk_with_noauto_or_a_directory_with_content_blocks_no_rollout(
     world: World, cache: Path, models: Path, options: str
 ) -> None:
     world.serve(old(cache, models))
