@@ -55,6 +55,10 @@ COMMANDS: Mapping[str, Mapping[Code, str]] = {
     "render": {Code.OK: "rendered", Code.ERROR: "errors in the fleet's files, or a service is not pinned"},
     "fabric": {Code.OK: "every link was measured", Code.ERROR: "an error, or a link was not measured"},
     "rules": {Code.OK: "listed", Code.ERROR: "the list cannot be written"},
+    "knowledge": {
+        Code.OK: "shown, updated, or back at the release's own",
+        Code.ERROR: "the knowledge cannot be read, downloaded or verified",
+    },
     "schema": {Code.OK: "printed", Code.ERROR: "the schema cannot be written"},
 }
 """Command -> its own meaning of the codes; all have COMMAND_LINE and INTERRUPTED, too."""
