@@ -174,7 +174,8 @@ def test_a_limit_that_matches_no_host_is_an_error_of_every_command_that_has_one(
 ) -> None:
     files = fleet({"spark-01.yaml": "serve: gpt-oss-20b\n", "inventories/lab.py": INVENTORY})
     files.pin()
-    argv = [BIN / "sparkfleet", *path, files.inventory, "--limit", "spark-1", *["-y"][: path == ("apply",)]]
+    yes = ("-y",) if path == ("apply",) else ()
+    argv = [str(BIN / "sparkfleet"), *path, str(files.inventory), "--limit", "spark-1", *yes]
     done = subprocess.run(argv, cwd=files.root, capture_output=True, text=True, check=False)
     assert (done.returncode, "no host matches" in done.stderr) == (Code.ERROR, True)
 
