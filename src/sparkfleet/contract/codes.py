@@ -386,6 +386,29 @@ RUN = {
         "The fabric's links could not be configured; the old configuration is active again.",
         "Check cables and addresses, then run again.",
     ),
+    "fabric-link-differs": Code(
+        "A link does not have its address, MTU or RDMA state after the change.",
+        "See `networkctl` or `nmcli` on the Spark for what else configures the link.",
+    ),
+    "fabric-management-lost": Code(
+        "The change of links took the management network down.",
+        "Check which netdev carries the SSH connection.",
+    ),
+    "fabric-mtu-too-large": Code(
+        "Another Spark answers to small packets only: the MTU is smaller there or on the way.",
+        "Set the switch to jumbo frames, or declare a smaller `fabric: {mtu: ...}`.",
+    ),
+    "fabric-not-confirmed": Code(
+        "The operator did not open a new connection after the change of links.",
+        "Check the network, then run again.",
+    ),
+    "fabric-other-end-failed": Code(
+        "The Spark at the other end of a link could not be configured.",
+        "Resolve its failure, then run again.",
+    ),
+    "fabric-peer-silent": Code(
+        "Another Spark does not answer over a link.", "Check cable, switch and the other Spark."
+    ),
     "flags-rejected-by-image": Code(
         "The engine in the image rejects the flags; the running engine was not touched.",
         "Correct the flags; `sparkfleet check` names the closest one.",

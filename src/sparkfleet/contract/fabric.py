@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from sparkfleet.contract.codec import Document
+from sparkfleet.contract.codec import Document, Json, Migration
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.rollout import diagnostic_of
 
 NETPLAN_FILE = "60-sparkfleet-fabric.yaml"
 MARK = "# Written by sparkfleet"
@@ -118,16 +121,26 @@ class LinksBefore(Document):
     renderer: str
 
 
+FAILED = "fabric-change-failed"
+"""Code of a change of links that failed for a reason without a code of its own."""
+
+
+def _with_code(data: Json) -> Json:
+    return diagnostic_of(data, "fabric", FAILED)
+
+
 @dataclass(frozen=True)
 class FabricResult(Document):
     """End of a change of links: ``result.json`` of its job."""
 
     NAME = "result of a change of links"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _with_code}
 
     outcome: str
     """``linked``, ``removed``, ``refused``, ``returned``; ``lost``: not known."""
-    cause: str = ""
-    remedy: str = ""
+    diagnostic: Diagnostic | None = None
+    """Why the links are not as declared."""
     job: str = ""
 
 

@@ -12,7 +12,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.fabric import FabricResult
+from sparkfleet.contract.fabric import FAILED, FabricResult
 from sparkfleet.contract.rollout import Event
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
@@ -63,13 +63,13 @@ def _link(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
         return
     member = spark_plan.declared(act.host).member
     wired = f" ({ring.wiring(member.hosts)})" if member and member.fabric.ring else ""
+    wrong = result.diagnostic or Diagnostic("fabric", "no reason was reported", code=FAILED)
     raise executor.FailedError(
-        Diagnostic(
-            f"{act.host.name}: fabric",
-            result.cause,
-            "every Spark of the cluster answers on every link, and management stays as it is",
-            (result.remedy or "run again") + wired,
-            code="fabric-change-failed",
+        replace(
+            wrong,
+            location=f"{act.host.name}: {wrong.location}",
+            expected="every Spark of the cluster answers on every link, and management stays as it is",
+            hint=(wrong.hint or "run again") + wired,
         )
     )
 

@@ -8,10 +8,13 @@ missing for too long, everything is reverted. A job that was killed, also by a r
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.fabric import (
+    FAILED,
     FabricRequest,
     FabricResult,
     LinksBefore,
@@ -114,15 +117,18 @@ def _run(system: System, job: str) -> FabricResult:
     if journal.last("keep"):
         return change.finish()
     if journal.before(LinksBefore):
-        return change.revert("it was interrupted", "run again")
+        return change.revert(_failed("it was interrupted", "run again"))
     return change.apply()
 
 
 def _quarantine(system: System, job: str, error: ContractError) -> FabricResult:
     """End a job whose files cannot be read, so that no boot and no run waits for it."""
     directory, wrong = folder(system, job), error.diagnostic
-    cause = f"{wrong.location}: {wrong.message}; the links stay as they are"
-    result = FabricResult(LOST, cause, wrong.hint or "run again: the plan shows the links", job)
+    found, hint = (
+        f"{wrong.message}; the links stay as they are",
+        wrong.hint or "run again: the plan shows the links",
+    )
+    result = FabricResult(LOST, replace(wrong, message=found, hint=hint), job)
     events = directory / "events.jsonl"
     if wrong.location == str(events):
         events.rename(f"{events}.unreadable")
@@ -144,9 +150,8 @@ def follow(system: System, job: str, since: int, wait_s: float) -> list[Event]:
     def stopped() -> list[Event]:
         if _goes_on(system, job):
             return []
-        lost = FabricResult(
-            LOST, "the job ended without a result", "run again: the links are reverted at the next boot"
-        )
+        found, hint = "the job ended without a result", "run again: the links are reverted at the next boot"
+        lost = FabricResult(LOST, Diagnostic("fabric", found, hint=hint, code="job-lost"))
         return [Event(since, RESULT, result=lost.to_json())]
 
     return follow_events(system, folder(system, job), FabricResult, since, wait_s, stopped=stopped)
@@ -163,6 +168,10 @@ def _prune(system: System) -> None:
         files.remove(path.parent)
 
 
+def _failed(found: str, hint: str) -> Diagnostic:
+    return Diagnostic("fabric", found, hint=hint, code=FAILED)
+
+
 class _Change:
     """One change of the links."""
 
@@ -174,15 +183,15 @@ class _Change:
         system, request = self.system, self.request
         refusal = netplan.refusal(system, request.text)
         if refusal:
-            return self._end(REFUSED, f"netplan rejects the file: {refusal}", "nothing was changed")
+            rejected = _failed(f"netplan rejects the file: {refusal}", "nothing was changed")
+            return self._end(REFUSED, rejected)
         try:
             unmanaged = files.read_document(UnmanagedLinks, self._unmanaged) or UnmanagedLinks()
         except ContractError as error:
             wrong = error.diagnostic
-            found = f"{wrong.location}: {wrong.message}; nothing was changed"
-            return self._end(
-                REFUSED, found, wrong.hint or f"restore or move away {wrong.location}; then run again"
-            )
+            hint = wrong.hint or f"restore or move away {wrong.location}; then run again"
+            found = f"{wrong.message}; nothing was changed"
+            return self._end(REFUSED, replace(wrong, message=found, hint=hint))
         old = netplan.own_text(system)
         touched = sorted({link for link, _ in request.addresses} | set(links_of(old)))
         management = {*request.management, *unmanaged.management, *links.of_default_routes(system)}
@@ -202,12 +211,12 @@ class _Change:
         declared = [link for link, _ in request.addresses]
         diagnostic = netplan.activate(system, before.renderer, touched, declared)
         if diagnostic:
-            return self.revert(diagnostic, "fix it, then run again")
+            return self.revert(_failed(diagnostic, "fix it, then run again"))
         self._drop(before, unmanaged)
         self.journal.step("watch", "waiting for a new connection, and for the other Sparks")
-        cause = watch.watch(system, request, before.management, self.journal.directory)
-        if cause:
-            return self.revert(cause, "check cables, switch and the other Spark; then run again")
+        missing = watch.watch(system, request, before.management, self.journal.directory)
+        if missing:
+            return self.revert(missing)
         self.journal.step("keep", "all peers answer")
         return self.finish()
 
@@ -215,18 +224,18 @@ class _Change:
         """Write the evidence and the result."""
         if not self.request.text:
             files.remove(self._unmanaged)
-            return self._end(REMOVED, "", "")
+            return self._end(REMOVED)
         evidence = check.evidence(self.system, self.request)
         path = self.system.paths.state / "evidence" / f"fabric-{self.request.cluster}.json"
         files.write_json(path, evidence.to_json())
-        return self._end(LINKED, "", "")
+        return self._end(LINKED)
 
-    def revert(self, cause: str, remedy: str) -> FabricResult:
+    def revert(self, wrong: Diagnostic) -> FabricResult:
         """Restore the file, the links, and the management network."""
         system, before = self.system, self.journal.before(LinksBefore)
         if before is None:
             raise FileNotFoundError(self.journal.directory / "before.json")
-        self.journal.step("return", cause)
+        self.journal.step("return", wrong.message)
         netplan.write(system, before.text)
         renderer = before.renderer
         diagnostic = netplan.activate(system, renderer, before.touched, links_of(before.text))
@@ -235,8 +244,8 @@ class _Change:
         if not before.networkd and not before.text and renderer == "networkd":
             systemctl(system, "stop", f"{netplan.NETWORKD.removesuffix('.service')}.socket", netplan.NETWORKD)
         left = "; ".join(([diagnostic] if diagnostic else []) + diagnostics)
-        message = f"{cause}; everything was reverted" + (f", except: {left}" if left else "")
-        return self._end(RETURNED, message, remedy)
+        message = f"{wrong.message}; everything was reverted" + (f", except: {left}" if left else "")
+        return self._end(RETURNED, replace(wrong, message=message))
 
     def _restore(self, had: links.Snapshot) -> list[str]:
         """Restore the netdevs, and check that this is stable; return what failed.
@@ -287,7 +296,7 @@ class _Change:
             if address not in before.links.get(link, LinkState()).addresses:
                 self.system.run(("ip", "address", "del", address, "dev", link))
 
-    def _end(self, outcome: str, cause: str, remedy: str) -> FabricResult:
-        result = FabricResult(outcome, cause, remedy, self.request.id)
+    def _end(self, outcome: str, wrong: Diagnostic | None = None) -> FabricResult:
+        result = FabricResult(outcome, wrong, self.request.id)
         self.journal.finish(result)
         return result

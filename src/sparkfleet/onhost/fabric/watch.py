@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparkfleet.contract.fabric import FabricRequest, LinksGivenUp
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.fabric import FAILED, FabricRequest, LinksGivenUp
 from sparkfleet.onhost.fabric import check, links
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import System
@@ -25,27 +26,26 @@ SMALL_S = 8.0
 class Missing:
     """Something that is not yet as declared."""
 
-    kind: str
-    cause: str
+    diagnostic: Diagnostic
     patience_s: float | None = None
     """Seconds without interruption after which it is given up; None: the time of the whole change."""
 
 
-def watch(system: System, request: FabricRequest, management: links.Snapshot, job: Path) -> str:
-    """Return "" when everything answers, else what did not within the time."""
+def watch(system: System, request: FabricRequest, management: links.Snapshot, job: Path) -> Diagnostic | None:
+    """Return None when everything answers, else what did not within the time."""
     began = system.monotonic()
     since: dict[str, float] = {}
     while True:
         found = missing(system, request, management, job)
         now = system.monotonic()
         if not found and now - began >= HOLD_S:
-            return ""
-        since = {one.kind: since.get(one.kind, now) for one in found}
+            return None
+        since = {one.diagnostic.code: since.get(one.diagnostic.code, now) for one in found}
         for one in found:
-            if one.patience_s is not None and now - since[one.kind] >= one.patience_s:
-                return one.cause
+            if one.patience_s is not None and now - since[one.diagnostic.code] >= one.patience_s:
+                return one.diagnostic
         if now - began >= request.wait_s:
-            return found[0].cause if found else "the system is too slow"
+            return found[0].diagnostic if found else wrong("the system is too slow", code=FAILED)
         system.sleep(POLL_S)
 
 
@@ -55,20 +55,27 @@ def missing(
     """Return what is not as declared, the most severe first. Peers are checked if nothing is missing here."""
     gone = links.missing(system, management)
     if gone:
-        return (Missing("management", f"the management network was lost: {'; '.join(gone)}", LOST_S),)
+        lost = f"the management network was lost: {'; '.join(gone)}"
+        return (Missing(wrong(lost, code="fabric-management-lost"), LOST_S),)
     given_up = files.read_document(LinksGivenUp, job / "given-up.json")
     if given_up:
-        return (Missing("given up", given_up.cause, 0),)
-    dark = [Missing("carrier", cause, DARK_S) for cause in check.dark(system, request)]
-    own = [Missing("links", cause) for cause in check.mismatches(system, request)]
+        return (Missing(wrong(given_up.cause, code="fabric-other-end-failed"), 0),)
+    dark = [Missing(wrong(one, code="fabric-no-carrier"), DARK_S) for one in check.dark(system, request)]
+    own = [Missing(wrong(one, code="fabric-link-differs")) for one in check.mismatches(system, request)]
     if not (job / "confirmed").exists():
         cause = "the operator did not open a new connection: the management network may be lost"
-        own.append(Missing("operator", cause))
+        own.append(Missing(wrong(cause, code="fabric-not-confirmed")))
     return (*dark, *own) or _silent(system, request)
 
 
 def _silent(system: System, request: FabricRequest) -> tuple[Missing, ...]:
     answers = check.silent(system, request.peers, request.mtu)
     small = bool(answers) and all(answer.small for answer in answers)
-    kind, patience_s = ("small", SMALL_S) if small else ("silent", None)
-    return tuple(Missing(kind, answer.problem, patience_s) for answer in answers)
+    code, patience_s = ("fabric-mtu-too-large", SMALL_S) if small else ("fabric-peer-silent", None)
+    return tuple(Missing(wrong(answer.problem, code=code), patience_s) for answer in answers)
+
+
+def wrong(found: str, *, code: str) -> Diagnostic:
+    """Return why a change of links does not succeed."""
+    hint = "check cables, switch and the other Spark; then run again"
+    return Diagnostic("fabric", found, hint=hint, code=code)

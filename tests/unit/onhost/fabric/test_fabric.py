@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.fabric import MARK, FabricRequest, Peer, links_of
+from sparkfleet.contract.fabric import MARK, FabricRequest, FabricResult, Peer, links_of
 from sparkfleet.onhost.fabric import fabric, netplan
 from sparkfleet.onhost.machine.system import Ran, System
 from sparkfleet.onhost.state.journal import read_events
@@ -101,6 +101,7 @@ def test_rdma_is_looked_at_and_kept_as_evidence_and_what_the_kernel_does_not_tel
     }
 
 
+@pytest.mark.provokes("fabric-link-differs")
 def test_an_rdma_device_that_is_down_is_named_and_everything_is_reverted(net: Network) -> None:
     before = everything(net)
     rdma(net, "rocep1s0f1", "1: DOWN")
@@ -114,20 +115,26 @@ def everything(net: Network) -> object:
     return copy.deepcopy((files, net.netdevs, net.networkd))
 
 
+def message(result: FabricResult) -> str:
+    return result.diagnostic.line if result.diagnostic else ""
+
+
 def returned(net: Network, before: object, cause: str) -> None:
     """Assert that the job went back, for this cause, and that nothing is left of it."""
     result = fabric.run(net, "fabric-1")  # type: ignore[arg-type]
     assert result.outcome == fabric.RETURNED
-    assert cause in result.cause
+    assert cause in message(result)
     assert everything(net) == before
 
 
+@pytest.mark.provokes("fabric-not-confirmed")
 def test_without_a_new_connection_everything_is_reverted(net: Network) -> None:
     before = everything(net)
     begin(net)
     returned(net, before, "the operator did not open a new connection")
 
 
+@pytest.mark.provokes("fabric-peer-silent")
 def test_a_peer_that_does_not_answer_is_named_and_everything_is_reverted(net: Network) -> None:
     before = everything(net)
     begin(net)
@@ -136,6 +143,7 @@ def test_a_peer_that_does_not_answer_is_named_and_everything_is_reverted(net: Ne
     returned(net, before, "spark-02 (192.168.176.2) does not answer over fab0")
 
 
+@pytest.mark.provokes("fabric-mtu-too-large")
 def test_a_smaller_mtu_on_the_path_is_distinguished_from_silence_without_waiting_for_the_timeout(
     net: Network,
 ) -> None:
@@ -161,7 +169,7 @@ def test_a_cable_that_is_pulled_meanwhile_is_named_and_not_waited_for_to_the_end
     net.hook = pulled
     net.passes = 0
     result = fabric.run(net, "fabric-1")  # type: ignore[arg-type]
-    assert (result.outcome, "fab0 has no carrier" in result.cause) == (fabric.RETURNED, True)
+    assert (result.outcome, "fab0 has no carrier" in message(result)) == (fabric.RETURNED, True)
     assert net.clock - began < REQUEST.wait_s / 2
     net.netdevs["fab0"].carrier = True
     assert everything(net) == before
@@ -212,6 +220,7 @@ def test_a_lost_management_network_is_restored_without_help(net: Network, addres
     assert net.clock - began < 5
 
 
+@pytest.mark.provokes("fabric-management-lost")
 def test_a_management_network_lost_after_all_peers_answered_is_restored(net: Network) -> None:
     before = everything(net)
     system = begin(net)
@@ -241,7 +250,7 @@ def test_a_file_that_netplan_refuses_is_never_put_in_place(net: Network) -> None
     net.refuses = "Error in network definition: unknown key"
     result = fabric.run(system, "fabric-1")
     assert result.outcome == fabric.REFUSED
-    assert "unknown key" in result.cause
+    assert "unknown key" in message(result)
     assert everything(net) == before
 
 
@@ -257,6 +266,7 @@ def test_a_failed_renderer_is_reported_and_everything_is_reverted(net: Network) 
     returned(net, before, "networkctl reconfigure fab0: Unknown object")
 
 
+@pytest.mark.provokes("fabric-other-end-failed")
 def test_the_operator_can_revert_it_at_once(net: Network) -> None:
     before = everything(net)
     system = begin(net)
@@ -324,7 +334,7 @@ def test_a_job_whose_request_cannot_be_read_is_ended_and_no_change_waits_for_it(
     assert everything(net) == before
     (result,) = fabric.follow(system, "fabric-1", 0, 0)
     assert result.result is not None
-    assert "request.json: is empty" in result.result["cause"]
+    assert "is empty" in str(result.result["diagnostic"])
     begin(net, FabricRequest.removal("fabric-2"))  # raises where another job is in progress
 
 
@@ -370,7 +380,7 @@ def test_a_removal_is_reverted_if_the_management_network_is_lost(
 
     net.hook = take
     result = fabric.run(system, "fabric-2")
-    assert (result.outcome, "wlP9s9 lost 192.168.7.7/24" in result.cause) == (fabric.RETURNED, True)
+    assert (result.outcome, "wlP9s9 lost 192.168.7.7/24" in message(result)) == (fabric.RETURNED, True)
     assert everything(net) == before
 
 
@@ -438,7 +448,7 @@ def test_what_cannot_be_reverted_is_reported(net: Network) -> None:
 
     net._run = fails  # type: ignore[method-assign]
     result = fabric.run(net, "fabric-1")  # type: ignore[arg-type]
-    assert "except: ip address add 10.9.9.9/24 dev fab1: no buffer" in result.cause
+    assert "except: ip address add 10.9.9.9/24 dev fab1: no buffer" in message(result)
 
 
 def test_asked_twice_a_job_is_started_once_and_one_at_a_time(net: Network) -> None:
@@ -503,7 +513,7 @@ def test_a_job_whose_request_is_truncated_changes_no_link(net: Network, name: st
     path.write_text(json.dumps({key: whole[key] for key in whole if name not in {key, "all"}}))
     result = fabric.run(system, "fabric-1")
     assert result.outcome == "lost"
-    assert f"{path}: {'id' if name == 'all' else name}: is missing" in result.cause
+    assert f"{path}: {'id' if name == 'all' else name}: is missing" in message(result)
     assert everything(net) == before
 
 
@@ -561,6 +571,7 @@ def test_a_record_of_the_links_that_cannot_be_read_is_named_before_anything_chan
     path.write_text(text)
     result = fabric.run(system, "fabric-1")
     assert result.outcome == fabric.REFUSED
-    assert str(path) in result.cause
-    assert result.remedy
+    assert str(path) in message(result)
+    assert result.diagnostic
+    assert result.diagnostic.hint
     assert (everything(net), path.read_text()) == (before, text)
