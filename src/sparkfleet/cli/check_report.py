@@ -60,7 +60,14 @@ def _content(service: Service, host: Host) -> object:
         ),
         (service.name, service.recipe, service.engine, service.requires_engine),
         (weights.repo, weights.revision, weights.gated),
-        (host.reserve_gib, host.min_available_gib, host.hf_token, host.ignore_rules, host.paths),
+        (
+            host.reserve_gib,
+            host.memory_gib,
+            host.min_available_gib,
+            host.hf_token,
+            host.ignore_rules,
+            host.paths,
+        ),
     )
 
 

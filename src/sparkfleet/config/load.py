@@ -298,6 +298,7 @@ def _host(source: HostSource, own: _Placed, joined: Joined | None, context: reso
         min_available_gib=defaults.min_available_gib
         if source.settings.min_available_gib is None
         else source.settings.min_available_gib,
+        memory_gib=source.settings.memory_gib or 0.0,
         hf_endpoint=defaults.hf_endpoint or "",
         hf_token=defaults.hf_token or "",
         sudo_password=source.settings.ssh.sudo_password or defaults.sudo_password,

@@ -14,6 +14,7 @@ from sparkfleet import engines, runtimes
 from sparkfleet.config.base import HostPath, Model, PasswordSource, TokenSource
 from sparkfleet.config.resource_models import PrepareSpec
 from sparkfleet.desired_state import FlagValue
+from sparkfleet.engines.base import TOTAL_GIB
 
 EnvValue = str | int | float | bool | None
 """Value of a variable: true is 1, false is 0, null removes the variable."""
@@ -274,6 +275,12 @@ class HostFile(Model):
         ge=0,
         description="Memory reserved for the OS and other processes (GiB), for example engines that "
         "sparkfleet does not manage.",
+    )
+    memory_gib: float | None = Field(
+        None,
+        gt=0,
+        description="Memory of the Spark (GiB, MemTotal) for `sparkfleet check`, which contacts no Spark. "
+        f"Default: {TOTAL_GIB:g} is assumed. A plan reads it from the Spark.",
     )
     models_dir: HostPath | None = Field(None, description="Model directory; default: from group_data.")
     cache_dir: HostPath | None = Field(

@@ -280,6 +280,8 @@ def _expected(details: list[Any], name: str, value: Any) -> str:
                 text = f"a string that matches {context['pattern']}"
             case "literal_error":
                 text = context["expected"].replace("'", "")
+            case "greater_than":
+                text = f"more than {context['gt']:g}"
             case "greater_than_equal":
                 text = f"at least {context['ge']:g}"
             case "less_than_equal":

@@ -264,6 +264,8 @@ class Host:
     paths: Paths = Paths()
     reserve_gib: float = 12.0
     min_available_gib: float = 2.0
+    memory_gib: float = 0.0
+    """Memory of the Spark as declared (GiB), for checks without a connection; 0: not declared."""
     hf_endpoint: str = ""
     hf_token: str = ""
     """Source of the token (``env:NAME``), not the token."""

@@ -23,7 +23,15 @@ Packages = tuple[tuple[str, str], ...]
 
 GIB = 2**30
 TOTAL_GIB = 119.7
-"""MemTotal of a GB10 under older DGX OS; newer ones show 121.6. For hosts that have not been probed."""
+"""MemTotal of a GB10 under older DGX OS; newer ones show 121.6, and there are Sparks of 64 GB. Assumed for a
+host that is neither probed nor declares it."""
+
+
+def total_memory(host: Host) -> float:
+    """Return the memory that a host file declares (GiB), else what is assumed."""
+    return host.memory_gib or TOTAL_GIB
+
+
 SERVICE = "service"
 """``location`` of a diagnostic about a service as a whole."""
 

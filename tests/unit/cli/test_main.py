@@ -136,7 +136,7 @@ class TestCheck:
         fleet({"spark-01.yaml": f"serve: {SMALL}\n", "spark-02.yaml": f"serve: {NANO}\n"}).pin()
         assert run("check", "inventories/lab.py") == (
             0,
-            "inventories/lab.py: 2 Sparks, 2 services: no errors, 0 warnings, 1 info finding (see --all)\n",
+            "inventories/lab.py: 2 Sparks, 2 services: no errors, 0 warnings, 2 info findings (see --all)\n",
             "",
         )
 
@@ -409,7 +409,7 @@ class TestRender:
         _, out, _ = run("render", "inventories/lab.py", "spark-01", "--format", "compose")
         service = parse(out.encode(), "compose.yaml").data["services"]["oss"]
         assert service["environment"]["PRICE"] == "$$5: on"
-        assert service["command"][:3] == ["openai/gpt-oss-20b", "--served-model-name", "oss"]
+        assert service["command"][:4] == ["vllm", "serve", "openai/gpt-oss-20b", "--served-model-name"]
         assert service["volumes"][0]["source"] == "/home/me/vllm"
         assert service["restart"] == "no"
         assert "labels" not in service

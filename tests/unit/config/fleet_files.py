@@ -100,9 +100,9 @@ def write(root: Path, files: Mapping[str, str]) -> FleetFiles:
 def _image(key: str, image: Any) -> LockedImage:
     digest = image.digest or "sha256:" + hashlib.sha256(key.encode()).hexdigest()
     tag = "" if image.digest else image.tag
-    pinned = replace(
-        image, tag=tag, digest=digest, entrypoint=("vllm", "serve"), engine_version="0.19.0", size=123
-    )
+    is_nvidia = image.repository.startswith("nvcr.io/nvidia/")
+    entrypoint = ("/opt/nvidia/nvidia_entrypoint.sh",) if is_nvidia else ("vllm", "serve")
+    pinned = replace(image, tag=tag, digest=digest, entrypoint=entrypoint, engine_version="0.19.0", size=123)
     return LockedImage(pinned, digest, "2026-01-01T00:00:00Z", (("PATH", "/usr/bin"),))
 
 

@@ -35,7 +35,7 @@ def test_the_lock_file_gives_digest_commit_files_and_figures(fleet: Callable[...
     service = files.load(need_lock=True).hosts[0].services[0]
     assert service.image.digest == lock.images["nvcr.io/nvidia/vllm:26.04-py3"].image.digest
     assert service.image.tag == "26.04-py3"
-    assert service.image.entrypoint == ("vllm", "serve")
+    assert service.image.entrypoint == ("/opt/nvidia/nvidia_entrypoint.sh",)
     assert len(service.weights.revision) == 40
     assert [file.path for file in service.weights.files] == ["config.json", "model.safetensors"]
     assert service.weights.size == 5_000_700

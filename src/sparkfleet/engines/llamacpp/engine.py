@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sparkfleet import engines
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.contract.generation import Task
-from sparkfleet.engines.base import GIB, TOTAL_GIB, Engine, FlagChange, Footprints, ParsedArgs, field_of
+from sparkfleet.engines.base import GIB, Engine, FlagChange, Footprints, ParsedArgs, field_of, total_memory
 from sparkfleet.engines.llamacpp import args, check, gguf, images, memory, model_files, schema
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class LlamaCpp(Engine):
             flag = one.location.lstrip("-")
             fields = (f"flags.{flag}", f"flags.{flag.removeprefix('no-')}", f"env.{flag}")
             found.append(replace(one, location=field_of(service, *fields)))
-        estimate = self._estimate(service, host, TOTAL_GIB if total_gib is None else total_gib)
+        estimate = self._estimate(service, host, total_memory(host) if total_gib is None else total_gib)
         if estimate is not None and not estimate.fits:
             where = field_of(service, "flags.ctx-size", "flags.c", "model")
             hint = "a smaller ctx-size, cache-type-k and cache-type-v q8_0, or a smaller quantization"

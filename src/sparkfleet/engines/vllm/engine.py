@@ -13,7 +13,6 @@ from packaging.version import InvalidVersion, Version
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.contract.generation import Task
 from sparkfleet.engines.base import (
-    TOTAL_GIB,
     ArgCheck,
     ArgChecker,
     Engine,
@@ -225,7 +224,7 @@ class Vllm(Engine):
             versioned,
             host,
             schema=own,
-            total_gib=TOTAL_GIB if total_gib is None else total_gib,
+            total_gib=total_gib,
             measured=_measured(measured),
         )
         return (*self._check_args(service, own, version), *found)
@@ -262,7 +261,7 @@ class Vllm(Engine):
     ) -> memory.Measured | None:
         """See ``Engine``."""
         known = schema.nearest(service.image.engine_version)[0]
-        flags = memory.settings(args.parse(argv, known).values, known)
+        flags = memory.settings(args.parse(argv, known).values, known, total_gib)
         return calibrate.measured(log, flags, total_gib)
 
     def _check_args(self, service: Service, own: Schema | None, named: str) -> Iterator[Diagnostic]:

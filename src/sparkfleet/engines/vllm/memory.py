@@ -26,7 +26,13 @@ LOGIT_BYTES = 12
 MAX_NUM_SEQS = 1024
 BATCHED_TOKENS = 8192
 """Defaults of ``vllm serve`` on a GPU of 70 GiB or more."""
+SMALL_GPU_GIB = 70
+SMALL_MAX_NUM_SEQS, SMALL_BATCHED_TOKENS = 256, 2048
+"""The same on a smaller one."""
 UTILIZATION = 0.92
+OUTSIDE_GIB = 5.6
+"""What an engine takes outside of its share: it lives in the CPU's part of the same memory. Measured on GB10:
+DeepSeek-v4-Flash-One-DGX-Spark#10."""
 
 Verdict = Literal["fits", "tight", "does not fit", "unknown"]
 """tight: the intervals decide; unknown: the model's dimensions are unknown."""
@@ -55,6 +61,10 @@ class Settings:
     """GPUs that share the model: tensor times pipeline parallel."""
     kv_cache_gib: float = 0
     """``--kv-cache-memory-bytes``: size of the KV cache, regardless of utilization; 0: not set."""
+    cpu_offload_gib: float = 0
+    """``--cpu-offload-gb``: weights that are kept outside of the share, in the same memory."""
+    kv_offload_gib: float = 0
+    """``--kv-offloading-size``: KV cache that is kept there."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,8 @@ class Machine:
     """Reserved for everything but engines."""
     others_gib: float = 0.0
     """Memory of this Spark's other engines."""
+    is_assumed: bool = False
+    """The total was neither read nor declared."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,10 @@ class Estimate:
     """What is left of the Spark's memory for everything but engines."""
     reserve_gib: float
     total_gib: float
+    offloaded_gib: float = 0.0
+    """Weights and KV cache outside of the budget: pinned memory of the CPU, which is the same memory."""
+    is_assumed: bool = False
+    """The total was neither read nor declared."""
 
     @property
     def leaves_reserve(self) -> bool:
@@ -121,30 +137,41 @@ class Estimate:
             kv = "KV unknown"
         else:
             kv = f"{_span(self.one_sequence)} KV for one {_tokens(self.max_model_len)} sequence"
+        offloaded = f"{self.offloaded_gib:.1f} offloaded + " if self.offloaded_gib else ""
+        assumed = " (assumed)" if self.is_assumed else ""
         line = (
-            f"{self.weights_gib:.1f} weights + {kv} (room for {_span(self.pool)})"
-            f" + {self.reserve_gib:.1f} reserve of {self.total_gib:.1f} GiB: {self.verdict}"
+            f"{self.weights_gib:.1f} weights + {offloaded}{kv} (room for {_span(self.pool)})"
+            f" + {self.reserve_gib:.1f} reserve of {self.total_gib:.1f} GiB{assumed}: {self.verdict}"
         )
         if self.verdict in ("tight", "does not fit") and self.largest_len:
             line += f"; max-model-len {self.largest_len} would fit"
         return line if self.leaves_reserve else f"{line}; {self.left_gib:.1f} GiB left, less than the reserve"
 
 
-def settings(values: Mapping[str, Any], schema: Schema | None = None) -> Settings:
-    """Return the settings of parsed flags (``argv.parse(...).values``), with the release's own defaults."""
+def settings(
+    values: Mapping[str, Any], schema: Schema | None = None, total_gib: float = TOTAL_GIB
+) -> Settings:
+    """Return the settings of parsed flags (``argv.parse(...).values``), with the release's own defaults.
+
+    Some depend on the Spark's memory.
+    """
+    small = total_gib < SMALL_GPU_GIB
+    seqs, tokens = (SMALL_MAX_NUM_SEQS, SMALL_BATCHED_TOKENS) if small else (MAX_NUM_SEQS, BATCHED_TOKENS)
     default = schema.flags.get("--gpu-memory-utilization") if schema else None
     fallback = default.default if default is not None else UTILIZATION
     tensor = _number(values.get("--tensor-parallel-size"), 1)
     pipeline = _number(values.get("--pipeline-parallel-size"), 1)
     return Settings(
         max_model_len=max(0, int(_number(values.get("--max-model-len"), 0))),
-        max_num_seqs=int(_number(values.get("--max-num-seqs"), MAX_NUM_SEQS)),
-        batched_tokens=int(_number(values.get("--max-num-batched-tokens"), BATCHED_TOKENS)),
+        max_num_seqs=int(_number(values.get("--max-num-seqs"), seqs)),
+        batched_tokens=int(_number(values.get("--max-num-batched-tokens"), tokens)),
         utilization=_number(values.get("--gpu-memory-utilization"), _number(fallback, UTILIZATION)),
         kv_dtype=str(values.get("--kv-cache-dtype", "auto")),
         eager=values.get("--enforce-eager") is True,
         parallel=int(tensor * pipeline),
         kv_cache_gib=_number(values.get("--kv-cache-memory-bytes"), 0) / GIB,
+        cpu_offload_gib=_number(values.get("--cpu-offload-gb"), 0),
+        kv_offload_gib=_number(values.get("--kv-offloading-size"), 0),
     )
 
 
@@ -154,9 +181,15 @@ def estimate(
     flags: Settings,
     machine: Machine,
     measured: Measured | None = None,
+    *,
+    tables_gib: float = 0.0,
 ) -> Estimate:
-    """Return what one engine needs and whether it fits; ``weights_bytes`` are the model's and drafters'."""
-    weights = measured.weights_gib if measured else weights_bytes / GIB / flags.parallel
+    """Return what one engine needs and whether it fits; ``weights_bytes`` are the model's and drafters'.
+
+    ``tables_gib``: of these the tables that are offloaded to the CPU's memory, on this Spark.
+    """
+    moved = tables_gib + flags.cpu_offload_gib
+    weights = measured.weights_gib if measured else max(0.0, weights_bytes / GIB / flags.parallel - moved)
     overhead = _overhead(shape, flags, measured)
     if flags.kv_cache_gib:
         pool = Interval(flags.kv_cache_gib, flags.kv_cache_gib)
@@ -166,7 +199,8 @@ def estimate(
         pool = Interval(budget - weights - overhead.high, budget - weights - overhead.low)
     length = flags.max_model_len or (shape.context if shape else 0)
     one = _one_sequence(shape, length, flags)
-    left = machine.total_gib - budget - machine.others_gib
+    offloaded = moved + flags.kv_offload_gib
+    left = machine.total_gib - budget - machine.others_gib - offloaded - OUTSIDE_GIB
     return Estimate(
         verdict=_verdict(shape, length, pool, one, left),
         budget_gib=budget,
@@ -181,6 +215,8 @@ def estimate(
         left_gib=left,
         reserve_gib=machine.reserve_gib,
         total_gib=machine.total_gib,
+        offloaded_gib=offloaded,
+        is_assumed=machine.is_assumed,
     )
 
 

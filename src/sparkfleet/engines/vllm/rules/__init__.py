@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Host, Service
-from sparkfleet.engines.base import TOTAL_GIB
 from sparkfleet.engines.vllm.memory import Estimate, Measured
 from sparkfleet.engines.vllm.rules import (
     backends,
@@ -42,13 +41,14 @@ def check(
     host: Host,
     *,
     schema: Schema | None = None,
-    total_gib: float = TOTAL_GIB,
+    total_gib: float | None = None,
     measured: Measured | None = None,
 ) -> tuple[Diagnostic, ...]:
     """Return what the rules find, without those that the host file ignores.
 
     ``schema`` is the image's own, where it was read, else the nearest bundled one. ``total_gib`` is the
-    Spark's memory, where it was read; ``measured`` is what the engine logged at its last start.
+    Spark's memory, where it was read, else the declared or assumed one counts. ``measured`` is what the
+    engine logged at its last start.
     """
     case = replace(case_of(service, host, total_gib, schema), measured=measured)
     ignored = dict(host.ignore_rules)
@@ -61,7 +61,7 @@ def estimate(
     host: Host,
     *,
     schema: Schema | None = None,
-    total_gib: float = TOTAL_GIB,
+    total_gib: float | None = None,
     measured: Measured | None = None,
 ) -> Estimate | None:
     """Return the memory that the service needs; None when the size of its weights is not locked."""

@@ -13,7 +13,7 @@ from packaging.version import InvalidVersion, Version
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.desired_state import Host, Service
 from sparkfleet.engines import model_architecture
-from sparkfleet.engines.base import SERVICE, field_of
+from sparkfleet.engines.base import SERVICE, field_of, total_memory
 from sparkfleet.engines.model_architecture import Shape
 from sparkfleet.engines.vllm import args, images, schema
 from sparkfleet.engines.vllm.memory import Measured
@@ -93,6 +93,8 @@ class Case:
     """vLLM inside the image; None: unknown."""
     values: Mapping[str, Any]
     """Canonical flag -> value."""
+    total_is_assumed: bool = False
+    """The Spark's memory was neither read nor declared."""
     measured: Measured | None = None
     """Memory figures from the engine's log of its last start with this model and image."""
 
@@ -115,6 +117,12 @@ class Case:
     def weights_gib(self) -> float:
         """Size of the model's and its drafters' files; 0 when they are not locked."""
         return sum(weights.size for weights in (self.service.weights, *self.service.drafters)) / 2**30
+
+    @property
+    def total_text(self) -> str:
+        """Return the Spark's memory, and whether it is assumed, for a message."""
+        note = ", assumed: 'memory_gib' in the host file declares it" if self.total_is_assumed else ""
+        return f"{self.total_gib:.1f} GiB{note}"
 
     def is_model(self, pattern: str) -> bool:
         """Return whether the repository's name has the pattern in it, whoever publishes it."""
@@ -202,8 +210,11 @@ class Case:
         return False if "vllm" in self.schema.packages else None
 
 
-def case_of(service: Service, host: Host, total_gib: float, known: Schema | None = None) -> Case:
-    """Return the case of a service. ``known``: the image's own schema, where it was read out."""
+def case_of(service: Service, host: Host, total_gib: float | None, known: Schema | None = None) -> Case:
+    """Return the case of a service.
+
+    ``total_gib``: the Spark's memory, and ``known``: the image's own schema, where they were read.
+    """
     named = service.image.engine_version or images.vllm_version(service.image.repository, service.image.tag)
     bundled, exact = schema.nearest(named)
     used = known or bundled
@@ -211,7 +222,8 @@ def case_of(service: Service, host: Host, total_gib: float, known: Schema | None
     return Case(
         service=service,
         host=host,
-        total_gib=total_gib,
+        total_gib=total_memory(host) if total_gib is None else total_gib,
+        total_is_assumed=total_gib is None and not host.memory_gib,
         schema=used,
         exact=exact or known is not None,
         version=_version(known.version if known else named),

@@ -17,7 +17,9 @@ LARGE_GIB = 30.0
 """About 60 billion parameters at four bits."""
 HIGH_SHARE = 0.90
 HIGHEST_SHARE = 0.92
-LARGEST_GIB = 100.0
+LARGEST_SHARE = 0.835
+TABLES_GIB = {r"\bQwen3\.8-Flash-Next": 47.7, r"\bDeepSeek-V4\.1-Flash": 188.8}
+"""Model -> its embedding tables in FP8: vllm#56757, vllm#57491."""
 DIFFUSION_SEQS = 4
 DIFFUSION_GIB = 0.25
 """Buffer of one sequence: a canvas of 256 tokens, 262144 vocabulary entries, float32."""
@@ -88,7 +90,7 @@ def high_share(case: Case) -> Diagnostic | None:
         return error(f"{SHARE} {share:g} is more than the whole memory (1)", hint, SHARE)
     if share <= 0:
         return error(f"{SHARE} {share:g}: vLLM takes a share above 0 and up to 1", hint, SHARE)
-    text = f"{SHARE} {share:g} leaves {(1 - share) * case.total_gib:.1f} GiB for Linux"
+    text = f"{SHARE} {share:g} leaves {(1 - share) * case.total_gib:.1f} GiB for Linux (of {case.total_text})"
     return error(text, hint, SHARE) if share > HIGHEST_SHARE else warning(text, hint, SHARE)
 
 
@@ -108,14 +110,48 @@ def does_not_fit(case: Case) -> Diagnostic | None:
     return warning(f"it may not fit: {found.text()}", hint)
 
 
-@rule("MEM-09", "weights above 100 GiB need two Sparks", "dgx-vllm 12")
+@rule(
+    "MEM-09", "weights above five sixths of the memory need several Sparks", "dgx-vllm 12: 100 of 119.7 GiB"
+)
 def too_large(case: Case) -> Diagnostic | None:
     """They leave no room for a KV cache."""
     parallel = memory.settings(case.values, case.schema).parallel
-    if case.weights_gib <= LARGEST_GIB * parallel:
+    weights_gib = case.weights_gib - (_tables_gib(case) if _has_tables_on_disk(case) else 0)
+    if weights_gib <= LARGEST_SHARE * case.total_gib * parallel:
         return None
-    text = f"{case.weights_gib:.0f} GiB of weights do not fit beside a KV cache"
+    text = f"{weights_gib:.0f} GiB of weights do not fit beside a KV cache ({case.total_text})"
     return error(text, "serve it on a cluster of Sparks, or use a more quantized checkpoint")
+
+
+@rule(
+    "MEM-18",
+    "the Spark keeps its reserve beside what an engine takes outside of its share",
+    "DeepSeek-v4-Flash-One-DGX-Spark#10: 5.6 GiB outside; GLM-5.3-Flash-EXL3#118: lock-ups at 0.85 to 0.87",
+)
+def small_reserve(case: Case) -> Diagnostic | None:
+    """Without memory for Linux the whole Spark hangs."""
+    found = estimate(case)
+    if found is None or found.left_gib < 0 or found.leaves_reserve:
+        return None
+    text = (
+        f"{found.left_gib:.1f} GiB are left for Linux and everything else, less than reserve_gib "
+        f"{found.reserve_gib:g}: an engine takes about {memory.OUTSIDE_GIB} GiB outside of its share"
+    )
+    return warning(text, "lower gpu-memory-utilization, or set it with kv-cache-memory-bytes", SHARE)
+
+
+@rule(
+    "MEM-21",
+    "tables that are offloaded to the CPU's memory count in the Spark's memory",
+    "vllm#57910, vllm#56757: EngramConfig.cpu_offload pins them in host memory, which is the GPU's on GB10",
+)
+def offloaded_tables(case: Case) -> Diagnostic | None:
+    """Offloading frees nothing here."""
+    size = _tables_gib(case)
+    if not size or _has_tables_on_disk(case) or not _are_offloaded(case):
+        return None
+    text = f"the embedding tables ({size:.0f} GiB) are pinned beside the engine's share, in the same memory"
+    return info(text, "count them when you choose gpu-memory-utilization, or use more Sparks")
 
 
 @rule("MEM-10", "a container's memory limit is below the Spark's memory", "mistral-small-4-spark 3.1")
@@ -124,7 +160,7 @@ def useless_limit(case: Case) -> Diagnostic | None:
     limit = _size_gib(case.service.container.memory)
     if limit is None or limit < case.total_gib:
         return None
-    text = f"the container's memory limit of {limit:.0f} GiB is above the Spark's {case.total_gib:.0f} GiB"
+    text = f"the container's memory limit of {limit:.0f} GiB is above the Spark's {case.total_text}"
     return warning(text, "remove container.memory, or lower it", "container.memory")
 
 
@@ -240,10 +276,35 @@ def estimate(case: Case) -> memory.Estimate | None:
     if not case.service.weights.files:
         return None
     others_gib = engines.memory_of_others(case.service, case.host, case.total_gib)
-    machine = memory.Machine(case.total_gib, case.host.reserve_gib, others_gib)
+    machine = memory.Machine(case.total_gib, case.host.reserve_gib, others_gib, case.total_is_assumed)
     size = sum(weights.size for weights in (case.service.weights, *case.service.drafters))
-    settings = memory.settings(case.values, case.schema)
-    return memory.estimate(case.shape, size, settings, machine, case.measured)
+    settings = memory.settings(case.values, case.schema, case.total_gib)
+    tables_gib = _tables_gib(case)
+    if _has_tables_on_disk(case):
+        size, tables_gib = size - int(tables_gib * 2**30), 0.0
+    tables_gib = tables_gib / settings.parallel if _are_offloaded(case) else 0.0
+    return memory.estimate(case.shape, size, settings, machine, case.measured, tables_gib=tables_gib)
+
+
+def _tables_gib(case: Case) -> float:
+    """Return the size of a model's n-gram or per-layer embedding tables; 0: it has none."""
+    return next((gib for model, gib in TABLES_GIB.items() if case.is_model(model)), 0.0)
+
+
+def _are_offloaded(case: Case) -> bool:
+    """Return whether vLLM keeps the tables in pinned memory of the CPU."""
+    config = case.values.get("--engram-config")
+    if isinstance(config, Mapping) and isinstance(config.get("cpu_offload"), bool):
+        return bool(config["cpu_offload"])
+    declared = case.env.get("VLLM_PLE_CPU_OFFLOAD")
+    if declared is not None:
+        return declared != "0"
+    known = case.schema.json_classes.get("EngramConfig")
+    return known is not None and known.fields.get("cpu_offload", {}).get("default") is True
+
+
+def _has_tables_on_disk(case: Case) -> bool:
+    return case.env.get("VLLM_PLE_TABLE_MEMORY") == "disk"  # of the fork spark-vllm-b12x
 
 
 def _size_gib(text: str) -> float | None:
@@ -259,6 +320,8 @@ RULES: tuple[Rule, ...] = (
     high_share,
     does_not_fit,
     too_large,
+    small_reserve,
+    offloaded_tables,
     useless_limit,
     needless_shm,
     no_shm,

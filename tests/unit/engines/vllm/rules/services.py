@@ -57,6 +57,7 @@ class Made:
     gated: bool = False
     token: str = "env:HF_TOKEN"
     task: Task = Task.CHAT
+    memory_gib: float = 0.0
 
     def service(self) -> Service:
         flags = {key: value for key, value in QUIET.items() if key not in self.without} | self.flags
@@ -78,7 +79,7 @@ class Made:
         )
 
     def host(self) -> Host:
-        return Host("spark-01", (self.service(),), hf_token=self.token)
+        return Host("spark-01", (self.service(),), hf_token=self.token, memory_gib=self.memory_gib)
 
     def verdicts(self, schema: Schema | None = None) -> dict[str, Diagnostic]:
         return {found.code: found for found in check(self.service(), self.host(), schema=schema)}

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from sparkfleet.contract.generation import Task
-from sparkfleet.desired_state import Container, Host, Mount
+from sparkfleet.desired_state import Container, Host, Mount, WeightFile, Weights
+from sparkfleet.engines.vllm import memory
 from sparkfleet.engines.vllm.rules import EXTERNAL_CHECKS, RULES, check, estimate
 from sparkfleet.engines.vllm.schema import Flag, Schema, load
 from sparkfleet.plan.lint import unknown_ignores
@@ -38,6 +39,7 @@ FP8 = {"quantization_config": {"quant_method": "fp8"}}
 WITH_MTP, WITH_DFLASH = {"speculative-config": MTP}, {"speculative-config": DFLASH}
 LONG = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
 
+FLASH_NEXT = "RadixArk/Qwen3.8-Flash-Next-NVFP4"
 GLM = "nvidia/GLM-5.3-Flash-NVFP4"
 INDEXER_64, INDEXER_512 = ({"VLLM_SPARSE_INDEXER_MAX_LOGITS_MB": size} for size in ("64", "512"))
 EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
@@ -115,6 +117,10 @@ AGAINST = [
     ("KV-08", "info", Made("org/X-NVFP4", flags={"kv-cache-dtype": "fp8"})),
     ("CTX-06", "warning", Made(GLM, vllm="0.28.0", flags={"max-model-len": 262144})),
     ("CTX-06", "warning", Made(GLM, vllm="0.28.0", flags={"max-model-len": 262144}, env=INDEXER_512)),
+    ("MEM-09", "error", Made(gib=60, memory_gib=60)),
+    ("MEM-18", "warning", Made(config=DENSE, gib=20, flags={"gpu-memory-utilization": 0.88})),
+    ("MEM-21", "info", Made(FLASH_NEXT, vllm="0.32.0")),
+    ("MEM-21", "info", Made(FLASH_NEXT, vllm="0.32.0", flags={"engram-config": {"cpu_offload": True}})),
     ("MEM-15", "warning", Made(box=Container(ipc="private", shm_size="64gb"))),
     ("MEM-16", "warning", Made(flags={"kv-offloading-size": 8})),
     ("MEM-16", "warning", Made(flags={"cpu-offload-gb": 10})),
@@ -243,6 +249,11 @@ FOR = [
     ("CTX-06", Made(GLM, vllm="0.28.0", flags={"max-model-len": 131072})),
     ("CTX-06", Made(GLM, vllm="0.28.0", flags={"max-model-len": 262144}, env=INDEXER_64)),
     ("CTX-06", Made(GLM, vllm="0.28.0", flags={"max-model-len": 262144}, env=EXPANDABLE)),
+    ("MEM-09", Made(gib=60)),
+    ("MEM-09", Made(FLASH_NEXT, gib=125, env={"VLLM_PLE_TABLE_MEMORY": "disk"})),
+    ("MEM-18", Made(config=DENSE, gib=20, flags={"gpu-memory-utilization": 0.85})),
+    ("MEM-21", Made(FLASH_NEXT, vllm="0.32.0", flags={"engram-config": {"cpu_offload": False}})),
+    ("MEM-21", Made(FLASH_NEXT, vllm="0.30.0", env={"VLLM_PLE_CPU_OFFLOAD": "0"})),
     ("MEM-15", Made(box=Container(ipc="private", shm_size="16g"))),
     ("MEM-15", Made(box=Container(shm_size="64g"))),
     ("MEM-16", Made(flags={"cpu-offload-gb": 0, "kv-transfer-config": {"kv_connector": "NixlConnector"}})),
@@ -386,6 +397,60 @@ def test_other_services_of_the_spark_count_in_the_memory() -> None:
     assert wider is not None
     assert wider.total_gib == 200.0
     assert estimate(Made().service(), host) is None
+
+
+def test_tables_that_are_offloaded_are_in_the_same_memory() -> None:
+    made = Made(FLASH_NEXT, vllm="0.32.0", config=DENSE, gib=123)
+    offloaded = estimate(made.service(), made.host())
+    resident = estimate(replace(made, flags={"engram-config": {"cpu_offload": False}}).service(), made.host())
+    assert offloaded is not None
+    assert resident is not None
+    assert (round(offloaded.weights_gib, 1), offloaded.offloaded_gib) == (75.3, 47.7)
+    assert (round(resident.weights_gib, 1), resident.offloaded_gib) == (123.0, 0.0)
+    assert offloaded.left_gib == pytest.approx(resident.left_gib - 47.7)
+    assert offloaded.verdict == resident.verdict == "does not fit"
+    assert "47.7 offloaded" in offloaded.text()
+
+
+def test_weights_and_cache_that_are_offloaded_count_in_what_is_left() -> None:
+    made = Made(config=DENSE, gib=20)
+    plain = estimate(made.service(), made.host())
+    moved = estimate(
+        replace(made, flags={"cpu-offload-gb": 5, "kv-offloading-size": 8}).service(), made.host()
+    )
+    assert plain is not None
+    assert moved is not None
+    assert moved.left_gib == pytest.approx(plain.left_gib - 13)
+    assert moved.weights_gib == pytest.approx(15)
+
+
+def test_the_drafter_counts_in_the_weights() -> None:
+    made = Made(config=DENSE, gib=20)
+    drafter = Weights("org/drafter", "b" * 40, (WeightFile("model.safetensors", 3 << 30),))
+    found = estimate(replace(made.service(), drafters=(drafter,)), made.host())
+    assert found is not None
+    assert found.weights_gib == pytest.approx(23)
+
+
+def test_a_message_shows_whether_the_memory_is_assumed() -> None:
+    made = Made(config=DENSE, gib=20)
+    assumed = estimate(made.service(), made.host())
+    declared = estimate(made.service(), replace(made.host(), memory_gib=61.0))
+    observed = estimate(made.service(), replace(made.host(), memory_gib=61.0), total_gib=121.6)
+    assert assumed is not None
+    assert declared is not None
+    assert observed is not None
+    assert (assumed.total_gib, declared.total_gib, observed.total_gib) == (119.7, 61.0, 121.6)
+    assert "of 119.7 GiB (assumed)" in assumed.text()
+    assert "of 61.0 GiB:" in declared.text()
+    high = Made(flags={"gpu-memory-utilization": 0.95})
+    assert "assumed" in high.verdicts()["MEM-04"].message
+    assert "of 61.0 GiB)" in replace(high, memory_gib=61.0).verdicts()["MEM-04"].message
+
+
+def test_a_small_spark_has_the_defaults_of_a_small_gpu() -> None:
+    assert memory.settings({}, None, 61.0).max_num_seqs == 256
+    assert memory.settings({}, None, 119.7).max_num_seqs == 1024
 
 
 def test_a_memory_limit_that_cannot_be_read_is_none_of_these_rules() -> None:
