@@ -404,14 +404,20 @@ def catalog() -> str:
         info = recipe.model_info
         weights = f"{info.weights_gib:g} GiB {info.quantization or ''}" if info.weights_gib else ""
         link = f"[{recipe.recipe}](#{recipe.recipe.replace('.', '')})"
-        cells = (link, recipe.model or "", weights, str(info.context or ""), recipe.confidence)
+        cells = (link, recipe.model or "", weights, str(info.context or ""), recipe.status)
         rows.append(f"| {' | '.join(cells)} |")
     parts[-1] += "\n" + "\n".join(rows) + "\n"
     for recipe in recipes.values():
         parts.append(
             f"## {recipe.recipe}\n\n{recipe.title}. Image `{recipe.image}`. Source: {recipe.source}.\n"
         )
+        if recipe.links:
+            parts[-1] += "\nLinks: " + ", ".join(f"<{link}>" for link in recipe.links) + ".\n"
+        if recipe.limitations:
+            limitations = "\n".join(f"- {sentence}" for sentence in recipe.limitations)
+            parts.append(f"Limitations:\n\n{limitations}\n")
         if recipe.notes:
+            parts.append("Notes:\n")
             parts.append("\n".join(f"- {note}" for note in recipe.notes) + "\n")
     return "\n".join(parts)
 

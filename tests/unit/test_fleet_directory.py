@@ -166,7 +166,7 @@ def recipe(name: str, gib: float | None, **fields: object) -> Recipe:
             "recipe": name,
             "title": name,
             "source": "here",
-            "confidence": "documented",
+            "status": "documented",
             "model": f"org/{name}",
             "image": "nvcr.io/nvidia/vllm:26.04-py3",
             "model_info": {"weights_gib": gib},
@@ -187,7 +187,7 @@ def test_a_small_spark_gets_the_largest_documented_recipe_that_needs_nothing_mor
         recipe("right", 9),
         recipe("small", 4),
         recipe("gated", 9.5, requires={"gated": True}),
-        recipe("derived", 9.5, confidence="derived"),
+        recipe("derived", 9.5, status="derived"),
         recipe("two", 9.5, requires={"sparks": 2}),
         recipe("unknown", None),
     ]

@@ -184,6 +184,8 @@ def _shipped() -> list[str]:
 
 def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     data = {**parent, **child}
+    if "source" in child:
+        data["links"] = child.get("links", [])
     for name in _BY_KEY:
         if isinstance(parent.get(name), dict) and isinstance(child.get(name), dict):
             data[name] = {**parent[name], **child[name]}

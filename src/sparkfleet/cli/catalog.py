@@ -67,12 +67,12 @@ def list_recipes(  # noqa: PLR0917  (click gives each by its name)
     if sparks is not None:
         recipes = [r for r in recipes if r.requires.sparks <= sparks]
     if as_json:
-        output.as_json([recipe.model_dump(mode="json", exclude_defaults=True) for recipe in recipes])
+        output.as_json([_data(recipe) for recipe in recipes])
         return
     rows = [_row(recipe) for recipe in recipes]
     if not rows:
         click.echo("no recipe matches the filters", err=True)
-    headings = ("recipe", "parameters", "quantization", "weights", "context", "confidence", "requires")
+    headings = ("recipe", "parameters", "quantization", "weights", "context", "status", "requires")
     output.table(headings, rows)
 
 
@@ -81,7 +81,7 @@ def list_recipes(  # noqa: PLR0917  (click gives each by its name)
 @_FLEET
 @arguments.JSON
 def show(name: str, inventory: Path | None, as_json: bool) -> None:
-    """Show one recipe: model, image, flags and notes."""
+    """Show one recipe: model, image, status, flags, limitations, notes and links."""
     recipes = _catalog(inventory)
     if name not in recipes.names():
         remedy = did_you_mean(name, recipes.names(), "run `sparkfleet catalog list`")
@@ -90,7 +90,7 @@ def show(name: str, inventory: Path | None, as_json: bool) -> None:
         )
     recipe = recipes[name]
     if as_json:
-        output.as_json(recipe.model_dump(mode="json", exclude_defaults=True))
+        output.as_json(_data(recipe))
         return
     click.echo(_page(recipe, recipes.where(name).rpartition(":")[0]))
 
@@ -102,6 +102,10 @@ def _catalog(inventory: Path | None) -> Catalog:
     return Catalog.of(load.find(inventory).recipes if inventory else None)
 
 
+def _data(recipe: Recipe) -> dict[str, Any]:
+    return {**recipe.model_dump(mode="json", exclude_defaults=True), "status": recipe.status}
+
+
 def _row(recipe: Recipe) -> tuple[str, ...]:
     model_info = recipe.model_info
     return (
@@ -110,7 +114,7 @@ def _row(recipe: Recipe) -> tuple[str, ...]:
         model_info.quantization or "?",
         f"{model_info.weights_gib:g} GiB" if model_info.weights_gib is not None else "?",
         _tokens(model_info.context),
-        recipe.confidence,
+        recipe.status,
         _requires(recipe),
     )
 
@@ -160,15 +164,27 @@ def _page(recipe: Recipe, file: str) -> str:
         "license": model_info.license or "",
         "requires": _requires(recipe),
         "extends": recipe.extends or "",
-        "source": f"{recipe.source} ({recipe.confidence})",
+        "status": f"{recipe.status} ({_STATUS[recipe.status]})",
+        "source": recipe.source,
         "file": file,
     }
     lines = [f"{recipe.recipe}: {recipe.title}", ""]
     lines += [f"  {label:<13} {value}" for label, value in fields.items() if value]
     lines += _block("flags", recipe.flags) + _block("env", recipe.env)
-    if recipe.notes:
-        lines += ["", "notes"] + [f"  - {note}" for note in recipe.notes]
+    for title, texts in (
+        ("limitations", recipe.limitations),
+        ("notes", recipe.notes),
+        ("links", recipe.links),
+    ):
+        lines += ["", title, *(f"  - {text}" for text in texts)] if texts else []
     return "\n".join(lines)
+
+
+_STATUS = {
+    "tested": "on a Spark",
+    "documented": "by the source, not tested here",
+    "derived": "from a similar recipe, not tested",
+}
 
 
 def _block(title: str, values: dict[str, Any]) -> list[str]:

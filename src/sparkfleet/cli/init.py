@@ -141,7 +141,7 @@ def recommend(recipes: Iterable[Recipe], memory_gib: float | None) -> str:
         weights, needs = recipe.model_info.weights_gib, recipe.requires
         if weights is None or (memory_gib is not None and weights > SHARE * memory_gib):
             continue
-        if recipe.confidence == "documented" and not needs.gated and not needs.packages and needs.sparks == 1:
+        if recipe.status == "documented" and not needs.gated and not needs.packages and needs.sparks == 1:
             fits[recipe.recipe] = weights
     if FIRST in fits or not fits:
         return FIRST if fits else ""

@@ -27,6 +27,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{7,40}$")]
 Reason = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[int, Field(ge=1)]
+Link = Annotated[str, Field(pattern=r"^https://[^\s<>()\[\]]+$")]
 Duration = Annotated[str, Field(pattern=r"^([0-9]{1,4}h)?([0-9]{1,6}m)?([0-9]{1,8}s?)?$", min_length=1)]
 """As 1h30m, 30m, 90s."""
 ContainerPath = Annotated[str, Field(pattern=r"^/[^,:\s]+$")]
@@ -147,9 +148,16 @@ class Recipe(Model):
         None,
         description="Base recipe for values that are not set here; flags, env and model_info merge by key.",
     )
-    source: str = Field(description="Source of the recipe: document and section, or a URL.")
-    confidence: Literal["tested", "documented", "derived"] = Field(
+    source: str = Field(description="Source of the recipe: document and section, or measurement and date.")
+    links: tuple[Link, ...] = Field(
+        (), description="Public pages of the source; inherited only together with `source`."
+    )
+    status: Literal["tested", "documented", "derived"] = Field(
         "documented", description="tested on a Spark; documented by the source; derived from a similar one."
+    )
+    limitations: tuple[Reason, ...] = Field(
+        (),
+        description="What does not work or is not proven, one sentence each; a plan shows them.",
     )
     model: Repository | None = Field(
         None, description="Repository on the Hugging Face Hub; if unset, the host file sets it."

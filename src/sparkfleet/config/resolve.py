@@ -169,6 +169,7 @@ def _service(
         requires_engine=(recipe.requires.engine or "") if recipe else "",
         requires_packages=packages,
         requires_sparks=recipe.requires.sparks if recipe else 1,
+        limitations=recipe.limitations if recipe else (),
         engine=engine.name,
         runtime=runtime,
         served_aliases=tuple(aliases),

@@ -82,6 +82,7 @@ _PATTERNS = {
     "models_dir": "a path on the Spark, absolute or starting with ~, without ',', ':' or spaces",
     "cache_dir": "a path on the Spark, absolute or starting with ~, without ',', ':' or spaces",
     "target": "an absolute path in the container, without ',', ':' or spaces",
+    "links": "a URL that starts with https://",
     "ports": "SPARK:CONTAINER, as 9090:9090",
     "extra_hosts": "NAME:ADDRESS",
     "tmpfs": "an absolute path in the container, with options after ':'",

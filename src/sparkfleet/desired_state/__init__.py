@@ -171,6 +171,8 @@ class Service:
     """Python packages and version ranges that the service requires."""
     requires_sparks: int = 1
     """Minimum number of Sparks."""
+    limitations: tuple[str, ...] = ()
+    """What the recipe says does not work or is not proven."""
     engine: str = engines.DEFAULT
     """Name of the engine: a folder of ``sparkfleet.engines``."""
     runtime: str = runtimes.DEFAULT

@@ -227,7 +227,11 @@ def _service(
         total_gib = observed.memory_total_mib / MIB_IN_GIB
         measured = calibration.measured(service, record, total_gib)
         findings = lint.findings(service, host, total_gib=total_gib, measured=measured)
-        notes += [*_memory(service, host, total_gib, measured), *_warnings(service, findings)]
+        notes += [
+            *_memory(service, host, total_gib, measured),
+            *_warnings(service, findings),
+            *(Note(Step.SERVICE, "limitation", text=sentence) for sentence in service.limitations),
+        ]
         obstacles += [
             render.obstacles(host, member, observed.fabric) if member else None,
             lint.first_error(service, findings) if new_input else None,  # never for a running service

@@ -140,7 +140,7 @@ def test_every_deployment_of_the_sources_has_a_recipe() -> None:
     assert set(SHIPPED) >= LAUNCHES | VARIANTS
     derived = set(SHIPPED) - LAUNCHES - VARIANTS
     assert len(derived) >= 10
-    assert all(SHIPPED[name].confidence == "derived" for name in derived)
+    assert all(SHIPPED[name].status == "derived" for name in derived)
 
 
 def test_a_recipe_of_gguf_names_its_file_and_how_many_tokens_are_kept() -> None:
@@ -152,7 +152,19 @@ def test_a_recipe_of_gguf_names_its_file_and_how_many_tokens_are_kept() -> None:
 def test_every_recipe_names_its_source_and_says_what_to_know() -> None:
     for recipe in SHIPPED.values():
         assert recipe.source
-        assert recipe.notes
+        assert recipe.notes or recipe.limitations
+
+
+def test_limitations_are_whole_sentences() -> None:
+    sentences = [(name, text) for name, recipe in SHIPPED.items() for text in recipe.limitations]
+    assert sentences
+    assert [one for one in sentences if one[1][0].islower() or not one[1].endswith(".")] == []
+
+
+def test_links_are_where_the_source_is_a_public_page() -> None:
+    for name, recipe in SHIPPED.items():
+        if recipe.source.startswith(("F. Vlaicu", "NVIDIA")):
+            assert recipe.links, name
 
 
 def test_gated_models_ask_for_a_token() -> None:

@@ -41,6 +41,17 @@ def test_a_recipe_extends_another_key_by_key(fleet: Callable[..., FleetFiles]) -
     assert found.requires.engine == ">=0.17.1"
 
 
+def test_links_belong_to_the_source_that_names_them(fleet: Callable[..., FleetFiles]) -> None:
+    link = "https://example.org/page"
+    files = {
+        "base.yaml": f"recipe: base\ntitle: T\nsource: one\nlinks: [{link}]\nmodel: a/b\nimage: x/y:z\n",
+        "same.yaml": "recipe: same\nextends: base\n",
+        "other.yaml": "recipe: other\nextends: base\nsource: two\n",
+    }
+    found = catalog(fleet, files)
+    assert (found["same"].links, found["other"].links) == ((link,), ())
+
+
 def test_recipes_extend_over_several_steps(fleet: Callable[..., FleetFiles]) -> None:
     files = {
         "one.yaml": f"recipe: one\nextends: {SMALL}\nflags: {{max-num-seqs: 1}}\n",
@@ -77,6 +88,12 @@ def test_each_value_knows_the_file_that_set_it(fleet: Callable[..., FleetFiles])
             f"recipe: own\nextends: {SMALL}\nmodel_info: {{context: x}}\n",
             ":3",
             "'model_info.context' is 'x'",
+        ),
+        (
+            "own.yaml",
+            f"recipe: own\nextends: {SMALL}\nlinks: ['http://example.org']\n",
+            ":3",
+            "'links[0]' is 'http://example.org'",
         ),
         ("own.yml", "recipe: own\n", "", "ends with '.yml'"),
         (f"{SMALL}.yaml", f"recipe: {SMALL}\n", "", "the shipped catalog already has a recipe"),

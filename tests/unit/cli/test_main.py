@@ -346,6 +346,14 @@ class TestCatalog:
         ):
             assert text in out
 
+    def test_a_recipe_is_shown_with_its_status_limitations_and_links(self, run: Run) -> None:
+        _, out, _ = run("catalog", "show", "gemma-4-26b-a4b-nvfp4")
+        assert "  status        documented (by the source, not tested here)\n" in out
+        assert "\nlimitations\n  - The checkpoint works with tensor-parallel-size 1 alone" in out
+        assert "\nlinks\n  - https://vlaicu.io/posts/dgx-vllm/" in out
+        _, out, _ = run("catalog", "show", "gemma-4-26b-a4b-nvfp4", "--json")
+        assert json.loads(out)["status"] == "documented"
+
     def test_a_recipe_of_gguf_is_shown_with_its_engine_and_file(self, run: Run) -> None:
         _, out, _ = run("catalog", "show", "mistral-nemo-instruct-2407-gguf")
         assert "  engine        llamacpp" in out

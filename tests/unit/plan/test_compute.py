@@ -50,6 +50,23 @@ def test_a_fresh_spark_gets_programs_directories_image_weights_and_the_service()
     assert {c.action for c in service_entry.fields()} == {Action.ADD}
 
 
+LIMITATION = "Tool calls were not tried."
+
+
+def test_a_plan_shows_the_limitations_of_what_it_is_about_to_serve() -> None:
+    limited = with_service(limitations=(LIMITATION,))
+    created = host_plan(limited, fake_spark.fresh(limited)).change_sets[-1]
+    assert [note.text for note in notes(created, "limitation")] == [LIMITATION]
+    changed = with_service(limitations=(LIMITATION,), port=8001)
+    entry = only_entry(changed, fake_spark.converged(HOST))
+    assert [note.text for note in notes(entry, "limitation")] == [LIMITATION]
+
+
+def test_limitations_of_a_service_that_runs_as_declared_change_nothing() -> None:
+    limited = with_service(limitations=(LIMITATION,))
+    assert host_plan(limited, fake_spark.converged(HOST)).change_sets == ()
+
+
 def flags(**changed: object) -> dict[str, object]:
     merged = {**dict(NANO.flags), **{key.replace("_", "-"): value for key, value in changed.items()}}
     return {"flags": tuple((key, value) for key, value in merged.items() if value is not None)}
