@@ -56,9 +56,10 @@ lint: $(STAMP)  ## ruff, mypy strict, and import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-docs: $(STAMP)  ## regenerate docs/reference, docs/schema and the picture in CONTRIBUTING.md
+docs: $(STAMP)  ## regenerate docs/reference, docs/schema, the limits and the picture in CONTRIBUTING.md
 	@$(BIN)/python tools/generate_reference.py
 	@$(BIN)/python tools/architecture.py
+	@$(BIN)/python tools/host_limits.py
 
 knowledge: $(STAMP)  ## an archive for `sparkfleet knowledge update` (RELEASE="0.34.0 ...": more vLLM releases)
 	@$(BIN)/python -m tools.make_knowledge $(RELEASE)

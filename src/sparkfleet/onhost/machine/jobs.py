@@ -16,6 +16,8 @@ from sparkfleet.onhost.machine import files
 RUN_DIR = Path("/run/sparkfleet")
 HUB_TOKEN, TRANSFER_KEY, SEND_REQUEST = SECRETS = ("token", "key", "request")
 """Kinds of secrets: the hub's token, the key of a copy, and the request to its sender, which has that key."""
+SYSTEMD_S = 180.0
+"""Seconds for systemd to answer."""
 BEGINS_WITHIN_S = 60.0
 """Seconds between a secret's arrival and its job's start, at most."""
 
@@ -26,8 +28,12 @@ def unit(job: str) -> str:
 
 
 def is_going_on(job: str) -> bool:
-    """Return whether a job runs."""
-    return subprocess.run(["systemctl", "is-active", "--quiet", unit(job)], check=False).returncode == 0
+    """Return whether a job runs; one that systemd does not answer for may run."""
+    argv = ["systemctl", "is-active", "--quiet", unit(job)]
+    try:
+        return subprocess.run(argv, check=False, timeout=SYSTEMD_S).returncode == 0
+    except subprocess.TimeoutExpired:
+        return True
 
 
 def secret(job: str, kind: str = HUB_TOKEN) -> Path:
@@ -68,9 +74,12 @@ def start(job: str, argv: Sequence[str], *properties: str) -> None:
     # However the job ends, SIGKILL included:
     command += ["--property=ExecStopPost=/bin/rm -f " + " ".join(str(secret(job, kind)) for kind in SECRETS)]
     command += [f"--property={entry}" for entry in properties]
-    done = subprocess.run(
-        [*command, "/usr/bin/python3", "-I", "-B", *argv], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
+    command += ["/usr/bin/python3", "-I", "-B", *argv]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SYSTEMD_S)
+        problem = done.stderr.strip() if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        problem = f"no answer within {SYSTEMD_S:.0f} s"
+    if problem or done.returncode:
         forget_secrets(job)
-        raise OSError(f"systemd-run: {done.stderr.strip()}")
+        raise OSError(f"systemd-run: {problem}")

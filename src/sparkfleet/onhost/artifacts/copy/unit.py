@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from sparkfleet.contract import codec
@@ -71,7 +72,9 @@ def run(job: str) -> int:
 
 def end(job: str) -> None:
     """Stop a sender, if it runs."""
-    subprocess.run(["systemctl", "stop", jobs.unit(job)], capture_output=True, check=False)
+    argv = ["systemctl", "stop", jobs.unit(job)]
+    with suppress(subprocess.TimeoutExpired):  # systemd stops it nevertheless
+        subprocess.run(argv, capture_output=True, check=False, timeout=jobs.SYSTEMD_S)
 
 
 def _listeners_path(job: str) -> Path:

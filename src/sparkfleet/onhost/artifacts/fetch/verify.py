@@ -71,5 +71,6 @@ def _size(path: Path) -> int:
 def _lower_priority() -> None:
     """Use only idle CPU and disk time: engines have priority."""
     os.nice(19)
-    with contextlib.suppress(OSError):
-        subprocess.run(["ionice", "-c", "3", "-p", str(os.getpid())], capture_output=True, check=False)
+    argv = ["ionice", "-c", "3", "-p", str(os.getpid())]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(argv, capture_output=True, check=False, timeout=20)

@@ -25,6 +25,9 @@ from sparkfleet.runtimes.base import (
 from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
 
 COMMIT_S = 1800.0
+"""Seconds for an image to be made of a container."""
+LOAD_S = 3600.0
+"""Seconds for ``docker load``: an image has 10 to 30 GB."""
 OUTPUT_LINES = 200
 """Lines of a program's output that an error has."""
 INHERITED = ("Entrypoint", "Env", "User", "WorkingDir")
@@ -79,7 +82,10 @@ class DockerImages(DockerEngine):
     def load(self, archive: Path) -> None:
         """Run ``docker load``."""
         argv = ("docker", "load", "--quiet", "--input", str(archive))
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=LOAD_S)
+        except subprocess.TimeoutExpired:
+            raise RuntimeRefusedError(f"docker load took more than {LOAD_S:.0f} s") from None
         if done.returncode:
             raise RuntimeRefusedError(done.stderr.strip() or f"docker load ended with {done.returncode}")
 

@@ -1,0 +1,262 @@
+"""Limits of the programs on a Spark: those that the code names, and why other loops, waits and reads end.
+
+Both are found in the syntax trees: a constant by its name, a loop, wait, read or command without a limit by
+its form. docs/explanation/limits.md is generated from them; tests/unit/tools/test_host_limits.py
+demands a reason for each of the latter.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "sparkfleet"
+PAGE = ROOT / "docs" / "explanation" / "limits.md"
+ON_HOST = ("onhost", "runtimes/docker/onhost", "contract")
+"""Directories of programs that run on a Spark (those of resources have no loop and no wait)."""
+LIMIT = re.compile(
+    r"(_S|_MIB|_LINES|_LIMIT|_TRIES|_CONNECTIONS|LONGEST|BALLAST|POLL)$|^(MAX|KEPT|LIMIT|MOST|LONGEST|FINISHED)_?"
+)
+"""Names of constants that limit something."""
+
+REASONS: Mapping[str, Mapping[str, str]] = {
+    "onhost/artifacts/copy/job.py": {
+        "receive_in_child wait": "its output has ended: the process is ending",
+        "receive read": "a request of the program that started it, on stdin",
+    },
+    "onhost/artifacts/copy/places.py": {
+        "_default_routes read": "a file of /proc",
+    },
+    "onhost/artifacts/copy/receive.py": {
+        "Receiver.run queue": "the files of one copy",
+        "Receiver._fetch loop": "`TRIES` without progress, `SILENT_S` each",
+    },
+    "onhost/artifacts/copy/send.py": {
+        "Sender._accept accept": "the socket does not block",
+        "Sender._serve_requests loop": "`SILENT_S` for a request; with the connection",
+    },
+    "onhost/artifacts/fetch/fetch.py": {
+        "fetch loop": "with the download, whose reads have limits; serves beside it",
+    },
+    "onhost/artifacts/fetch/fetch_record.py": {
+        "_changing lock": "the lock is held while one file is written",
+    },
+    "onhost/artifacts/fetch/hash_record.py": {
+        "_locked lock": "the lock is held while one file is written",
+    },
+    "onhost/artifacts/fetch/http_download.py": {
+        "main read": "a request of the program that started it, on stdin",
+    },
+    "onhost/artifacts/fetch/verify.py": {
+        "hash_files loop": "with the last file; the engine serves meanwhile",
+    },
+    "onhost/artifacts/image/install_packages.py": {
+        "main command": "`timeout_s` of the derived image: its container",
+        "complaints command": "`timeout_s` of the derived image",
+    },
+    "onhost/artifacts/image/loopback_registry.py": {
+        "serve join": "`shutdown` has returned: the thread is ending",
+    },
+    "onhost/artifacts/stage.py": {
+        "_exclusive lock": "the other fetch; nothing is stopped meanwhile",
+    },
+    "onhost/cluster/head.py": {
+        "Head.open loop": "`DECISION_S`",
+    },
+    "onhost/collectors/basics.py": {
+        "sha256_of read": "the file of the programs, below 1 MB",
+    },
+    "onhost/fabric/bench_stream.py": {
+        "sink accept": "`WAIT_S`",
+    },
+    "onhost/fabric/watch.py": {
+        "watch loop": "`wait_s` of the request",
+    },
+    "onhost/gate/gate.py": {
+        "Gate._moved loop": "`COUNTER_S`",
+    },
+    "onhost/machine/mounts.py": {
+        "wait loop": "`limit_s` of the caller: `MOUNTS_S`",
+    },
+    "onhost/machine/programs.py": {
+        "identity read": "the file of the programs, below 1 MB",
+    },
+    "onhost/prune/hub_cache.py": {
+        "sweep_shared lock": "huggingface_hub holds the lock while it renames a file",
+    },
+    "onhost/rollout/rollout.py": {
+        "Rollout.promote loop": "again only when dockerd stopped meanwhile: the engine that passed must be "
+        "supervised at the end",
+        "Rollout.restore loop": "again only when dockerd stopped meanwhile: an engine must serve at the end",
+    },
+    "onhost/state/journal.py": {
+        "follow_events loop": "`wait_s` of the caller",
+    },
+    "onhost/supervisor/supervisor.py": {
+        "Supervisor.run loop": "with the engine, a signal or a refusal: it is the service",
+    },
+    "runtimes/docker/onhost/api.py": {
+        "Response.__init__ readline": "dockerd, which root runs; `QUICK_S` a read",
+        "Response.read read": (
+            "dockerd, which root runs; `QUICK_S` a read; a log is limited by the log options "
+            "of the container, 3 files of 50 MB"
+        ),
+        "EngineApi._ask read": "see `Response.read`",
+    },
+    "runtimes/docker/onhost/engine.py": {
+        "DockerEngine.pull_events read": "the error of a refused pull",
+    },
+    "runtimes/docker/onhost/images.py": {
+        "DockerImages.export read": "`docker save` has closed its output",
+    },
+    "runtimes/docker/onhost/streams.py": {
+        "lines_of loop": "with the container; a line has `LINE_LIMIT` bytes",
+    },
+}
+"""Module -> function and form -> why it ends. A name in capitals is a constant of the other table."""
+
+
+ENDLESS = {
+    *("wait", "join", "communicate", "get", "read", "readline", "readlines", "accept", "serve_forever"),
+}
+"""Methods that wait or read without an end, when they are called without a limit."""
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A loop, wait, read or command without a limit of its own."""
+
+    module: str
+    function: str
+    form: str
+    line: int
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Return the keys of ``REASONS``."""
+        return self.module, f"{self.function} {self.form}"
+
+    @property
+    def reason(self) -> str:
+        """Return why it ends, "" for no declared reason."""
+        return REASONS.get(self.module, {}).get(self.key[1], "")
+
+
+def modules() -> Iterator[Path]:
+    """Yield the modules of the programs on a Spark."""
+    for directory in ON_HOST:
+        yield from sorted((SOURCE / directory).rglob("*.py"))
+
+
+def unlimited(path: Path) -> Iterator[Place]:
+    """Yield the places of a module that have no limit of their own."""
+    yield from places(path.relative_to(SOURCE).as_posix(), ast.parse(path.read_text(encoding="utf-8")))
+
+
+def places(module: str, tree: ast.AST, function: str = "") -> Iterator[Place]:
+    """Yield the places of a syntax tree that have no limit of their own."""
+    for node in ast.iter_child_nodes(tree):
+        name = function
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            name = f"{function}.{node.name}".lstrip(".")
+        form = _form(node)
+        if form:
+            yield Place(module, function, form, node.lineno)  # type: ignore[attr-defined]
+        yield from places(module, node, name)
+
+
+def _form(node: ast.AST) -> str:
+    if isinstance(node, ast.While) and isinstance(node.test, ast.Constant):
+        return "loop"
+    if not isinstance(node, ast.Call):
+        return ""
+    called = ast.unparse(node.func)
+    method = called.rpartition(".")[2]
+    named = {one.arg for one in node.keywords}
+    if called in {"subprocess.run", "subprocess.check_output"} and "timeout" not in named:
+        return "command"
+    if (
+        method in {"wait", "join", "communicate", "get"}
+        and not node.args
+        and not named & {"timeout", "block"}
+    ):
+        return method
+    if method in {"read", "readline", "readlines"} and not node.args and isinstance(node.func, ast.Attribute):
+        return method
+    if method in {"accept", "serve_forever"} and not node.args:
+        return method
+    if method in {"Queue", "SimpleQueue", "deque"} and "maxlen" not in named and len(node.args) < 2:  # noqa: PLR2004
+        return "queue"
+    if method == "flock" and "LOCK_NB" not in ast.unparse(node) and "LOCK_UN" not in ast.unparse(node):
+        return "lock"
+    return ""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A constant that limits something."""
+
+    module: str
+    name: str
+    value: str
+    text: str
+
+
+def limits() -> Iterator[Limit]:
+    """Yield the constants that limit something, with their docstrings."""
+    for path in modules():
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        for number, node in enumerate(body):
+            if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+                continue
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            after = body[number + 1] if number + 1 < len(body) else None
+            text = ""
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                text = " ".join(str(after.value.value).split())
+            names = target.elts if isinstance(target, ast.Tuple) else [target]
+            values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+            for name, value in zip(names, values, strict=False):
+                if isinstance(name, ast.Name) and LIMIT.search(name.id) and _is_number(value):
+                    module = path.relative_to(SOURCE).as_posix()
+                    yield Limit(module, name.id, ast.unparse(value), text)
+
+
+def _is_number(value: ast.expr) -> bool:
+    parts = [one for one in ast.walk(value) if not isinstance(one, ast.BinOp | ast.operator)]
+    return all(isinstance(one, ast.Constant) and isinstance(one.value, int | float) for one in parts)
+
+
+def page() -> str:
+    """Return docs/explanation/limits.md."""
+    rows = [f"| `{one.name}` | {one.value} | {one.text} | `{one.module}` |" for one in limits()]
+    endings = [
+        f"| `{one.module}` | `{one.function}` | {one.form} | {one.reason} |"
+        for one in {one.key: one for path in modules() for one in unlimited(path)}.values()
+    ]
+    constants = "\n".join(["| name | value | limits | module |", "|---|---|---|---|", *rows])
+    endings_table = "\n".join(["| module | function | form | ends |", "|---|---|---|---|", *endings])
+    return f"""# Limits on a Spark
+
+A rollout stops one engine before it starts the next one: a wait without a limit in between keeps a service
+down. So every loop, wait, retry, buffer and queue of the programs on a Spark has a limit, or a declared
+reason to end. A test finds new ones.
+
+Names that end in `_S` are seconds, in `_MIB` mebibytes.
+
+## Named limits
+
+{constants}
+
+## Ends by other means
+
+{endings_table}
+"""
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
