@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.cli import check_report
 from sparkfleet.contract import codec
 from sparkfleet.desired_state import host_from_json
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.inventory import Pins, load, load_fleet
+from sparkfleet.inventory import Pins, load, load_fleet, read_fleet
 from tests.unit.config.fleet_files import SMALL, FleetFiles
 
 
@@ -303,3 +304,50 @@ def test_a_key_of_compose_or_ansible_names_the_key_to_use(
     fleet: Callable[..., FleetFiles], text: str, hint: str
 ) -> None:
     assert hint in fleet({"spark-01.yaml": text}).diagnostic().hint
+
+
+def test_an_invalid_value_hides_no_other_mistake_of_its_file(fleet: Callable[..., FleetFiles]) -> None:
+    text = (
+        "serve:\n  recipe: gpt-oss-20b\n  port: 99999\n  flags: {model: x/y}\n"
+        "  container: {cpuset: all, restart: no}\n"
+    )
+    found = {
+        (one.location.rpartition(":")[2], one.code) for one in fleet({"spark-01.yaml": text}).diagnostics()
+    }
+    assert found == {
+        ("3", "yaml-invalid-value"),
+        ("4", "flag-reserved"),
+        ("5", "yaml-invalid-value"),
+        ("5", "yaml-unknown-key"),
+    }
+
+
+def test_of_a_service_without_readable_mounts_no_rule_says_anything(fleet: Callable[..., FleetFiles]) -> None:
+    text = (
+        "serve:\n  recipe: gpt-oss-20b\n  flags: {chat-template: /t/x.jinja, max-num-seqs: many}\n"
+        "  container: {mounts: [{source: t, target: /t}]}\n"
+    )
+    files = fleet({"spark-01.yaml": text})
+    loaded = read_fleet(files.inventory, pins=Pins.IGNORED)
+    found = [one.code for one in (*loaded.diagnostics, *check_report.diagnostics(loaded))]
+    assert found == ["yaml-invalid-value", "bad-type"]
+
+
+def test_services_of_a_spark_are_compared_only_if_all_of_them_are_complete(
+    fleet: Callable[..., FleetFiles],
+) -> None:
+    text = "serve:\n- {recipe: gpt-oss-20b, port: 8000, imag: x}\n- {recipe: gpt-oss-20b, port: 8000}\n"
+    assert fleet({"spark-01.yaml": text}).diagnostic().code == "yaml-unknown-key"
+
+
+def test_with_invalid_group_data_no_rule_guesses(fleet: Callable[..., FleetFiles]) -> None:
+    files = fleet(
+        {
+            "spark-01.yaml": "serve: llama-3.3-70b-instruct-nvfp4\n",
+            "group_data/all.py": "sparkfleet = {'hf_tokn': 'x'}",
+        }
+    )
+    loaded = read_fleet(files.inventory, pins=Pins.IGNORED)
+    assert [one.code for one in (*loaded.diagnostics, *check_report.diagnostics(loaded))] == [
+        "yaml-unknown-key"
+    ]

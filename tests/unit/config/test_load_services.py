@@ -369,3 +369,15 @@ def test_a_variable_that_is_named_like_a_secret_is_refused(
         assert files.diagnostic().code == "secret-exposed"
     else:
         assert files.load().hosts
+
+
+def test_a_service_without_a_memory_share_counts_with_the_engines_default(
+    fleet: Callable[..., FleetFiles],
+) -> None:
+    services = (
+        f"serve:\n- {{recipe: {SMALL}, name: one, flags: {{gpu-memory-utilization: null}}}}\n"
+        f"- {{recipe: {SMALL}, name: two, flags: {{gpu-memory-utilization: 0.3}}}}\n"
+    )
+    found = fleet({"spark-01.yaml": services}).diagnostic()
+    assert found.code == "memory-overcommitted"
+    assert "0.92 (one)" in found.message

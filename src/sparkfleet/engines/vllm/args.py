@@ -44,6 +44,8 @@ SHORT_NAMES: Mapping[str, str] = {
     "tp": "tensor-parallel-size",
 }
 """Short option -> flag; the same in every release that has the flag."""
+LONG_NAMES: Mapping[str, str] = {"device-memory-utilization": "gpu-memory-utilization"}
+"""Second long name -> flag. Earlier releases know the flag alone."""
 _LEVEL = re.compile(r"-?O([0-3]?)")
 
 
@@ -66,7 +68,7 @@ def full_flag(name: str, value: FlagValue) -> tuple[str, FlagValue]:
     if level and (not level[1] or value is True):
         return "optimization-level", int(level[1]) if level[1] else value
     head, dot, rest = name.lstrip("-").partition(".")
-    return SHORT_NAMES.get(head, head) + dot + rest, value
+    return SHORT_NAMES.get(head, LONG_NAMES.get(head, head)) + dot + rest, value
 
 
 def canonical(key: str, schema: Schema | None) -> str:

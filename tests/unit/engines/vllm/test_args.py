@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparkfleet.engines.vllm import schema
-from sparkfleet.engines.vllm.args import SHORT_NAMES, Parsed, canonical, full_flag, parse, render
+from sparkfleet.engines.vllm.args import LONG_NAMES, SHORT_NAMES, Parsed, canonical, full_flag, parse, render
 from sparkfleet.engines.vllm.check import check_flags
 from tests.unit.engines.vllm.strategies import flags_of
 
@@ -212,6 +212,8 @@ def test_short_names_are_those_of_every_release() -> None:
         for flag in schema.load(version).flags.values():
             for alias in flag.aliases:
                 found.setdefault(alias, set()).add(flag.name.removeprefix("--"))
+    long = {alias[2:]: names for alias, names in found.items() if alias.startswith("--")}
+    assert long == {alias: {name} for alias, name in LONG_NAMES.items()}
     short = {alias[1:]: names for alias, names in found.items() if not alias.startswith("--")}
     del short["h"], short["O"]  # help; up to 0.11 a level or the compilation config
     assert short == {alias: {name} for alias, name in SHORT_NAMES.items()}
