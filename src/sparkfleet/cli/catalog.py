@@ -183,7 +183,7 @@ def _page(recipe: Recipe, file: str) -> str:
 _STATUS = {
     "tested": "on a Spark",
     "documented": "by the source, not tested here",
-    "derived": "from a similar recipe, not tested",
+    "derived": "from similar deployments, not tested",
 }
 
 

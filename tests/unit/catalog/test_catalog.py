@@ -54,6 +54,17 @@ VARIANTS = {
     "qwen3.6-27b-nvfp4-yarn",
 }
 
+SINCE_JUNE = {
+    "gemma-4-31b-it-nvfp4-assistant",
+    "minimax-m2.7-nvfp4",
+    "muse-glimmer-30b",
+    "nemotron-3.5-lightning-30b-a3b-nvfp4",
+    "qwen3.5-122b-a10b-nvfp4",
+    "qwen3.6-35b-a3b-nvfp4-256k",
+    "qwen3.8-27b-nvfp4-dflash2",
+}
+"""Models and settings that NVIDIA or vLLM published for Sparks after the guides."""
+
 EXPECTED_WARNINGS = {
     "mistral-nemo-12b-fp8-long": ["CTX-04"],
     "mistral-nemo-instruct-2407-online-fp8": ["Q-05"],
@@ -67,13 +78,22 @@ def service_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Se
     return write(tmp_path, {"spark-01.yaml": f"serve: {{{model}recipe: {name}}}\n"}).service()
 
 
+def _placed(text: str, sparks: int) -> dict[str, str]:
+    """Return the fleet's files that serve it: a host file, or a cluster file of that many Sparks."""
+    if sparks == 1:
+        return {"spark-01.yaml": text}
+    hosts = [f"spark-{number:02}" for number in range(1, sparks + 1)]
+    members = {f"{host}.yaml": "serve: null\n" for host in hosts}
+    return {**members, "clusters/wide.yaml": f"hosts: [{', '.join(hosts)}]\n{text}"}
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_recipe_passes_its_own_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any) -> None:
     monkeypatch.chdir(tmp_path)
     model = "model: org/model, " if SHIPPED[name].model is None else ""
     group_data = "sparkfleet = {'hf_token': 'env:HF_TOKEN'}"
     text = f"serve: {{{model}recipe: {name}}}\n"
-    files = write(tmp_path, {"spark-01.yaml": text, "group_data/all.py": group_data})
+    files = write(tmp_path, {**_placed(text, SHIPPED[name].requires.sparks), "group_data/all.py": group_data})
     loaded = read_fleet(files.inventory, pins=Pins.IGNORED)
     assert loaded.diagnostics == ()
     found = [note for note in diagnostics(loaded) if note.severity != "info"]
@@ -137,8 +157,8 @@ def test_dflash_has_no_fp8_kv_cache_and_the_coders_drafter_has_one(name: Any) ->
 
 
 def test_every_deployment_of_the_sources_has_a_recipe() -> None:
-    assert set(SHIPPED) >= LAUNCHES | VARIANTS
-    derived = set(SHIPPED) - LAUNCHES - VARIANTS
+    assert set(SHIPPED) >= LAUNCHES | VARIANTS | SINCE_JUNE
+    derived = set(SHIPPED) - LAUNCHES - VARIANTS - SINCE_JUNE
     assert len(derived) >= 10
     assert all(SHIPPED[name].status == "derived" for name in derived)
 
@@ -153,6 +173,18 @@ def test_every_recipe_names_its_source_and_says_what_to_know() -> None:
     for recipe in SHIPPED.values():
         assert recipe.source
         assert recipe.notes or recipe.limitations
+
+
+def test_a_recipe_whose_sources_name_two_tool_parsers_has_a_note() -> None:
+    for name in ("qwen3.6-35b-a3b-nvfp4-256k", "nemotron-3.5-lightning-30b-a3b-nvfp4"):
+        assert any("contradict each other on the tool parser" in note for note in SHIPPED[name].notes)
+
+
+def test_a_derived_recipe_of_a_new_model_says_that_it_was_not_tried() -> None:
+    derived = [SHIPPED[name] for name in SINCE_JUNE if SHIPPED[name].status == "derived"]
+    assert derived
+    for recipe in derived:
+        assert any("ot tried" in sentence for sentence in recipe.limitations), recipe.recipe
 
 
 def test_limitations_are_whole_sentences() -> None:
