@@ -130,6 +130,14 @@ def test_the_report_has_a_cluster_once_with_what_differs_by_member() -> None:
     )
 
 
+def test_a_limitation_of_a_cluster_is_shown_once() -> None:
+    changed = [host(rank, limitations=("Tool calls were not tried.",), **WIDER) for rank in (0, 1)]
+    found = both(*(plan(one, converged(host(rank))) for rank, one in enumerate(changed)))
+    text = plan_text(Plan(tuple(found.values())))
+    assert text.count("Tool calls were not tried.") == 1
+    assert "\n  = limitation  Tool calls were not tried.\n" in text
+
+
 def test_the_report_names_the_member_that_has_a_field_alone() -> None:
     found = both(plan(host(0), converged(host(0))), plan(host(1), stopped(host(1))))
     text = plan_text(Plan(tuple(found.values())))
