@@ -6,6 +6,7 @@ A part of another format is named and makes the host unknown. A state file that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -60,8 +61,20 @@ def _wrong_answer(host: str, found: str, expected: str = "") -> Diagnostic:
     return Diagnostic(host, f"the probe's answer {found}", expected, "run again with -vvv", code=codec.SHAPE)
 
 
+NEEDS_TERMINAL = re.compile(r"must have a tty|requiretty", re.IGNORECASE)
+"""sudo's message where sudoers has ``Defaults requiretty``: no password helps there."""
+
+
 def sudo_diagnostic(host: str, message: str, source: str = "") -> Diagnostic:
     """Return the diagnostic of a refused sudo; ``source``: where the password came from."""
+    if NEEDS_TERMINAL.search(message):
+        return Diagnostic(
+            host,
+            f"sudo refused: {message}",
+            "sudo without a terminal for the login user",
+            f'on {host}: echo "Defaults:$USER !requiretty" | sudo tee /etc/sudoers.d/$USER-notty',
+            code="sudo-denied",
+        )
     if source:
         return Diagnostic(
             host,

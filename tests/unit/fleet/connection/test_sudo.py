@@ -12,6 +12,7 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote, secret_cache, sudo
 from sparkfleet.fleet.connection.probe import observe
 from sparkfleet.probe import root_shell
+from sparkfleet.probe.answer import sudo_diagnostic
 from sparkfleet.probe.command import ProbeRequest
 
 
@@ -110,3 +111,10 @@ def test_a_secret_is_read_once_however_many_want_it(tmp_path: Any) -> None:
     assert [secret_cache.read_once(source, field="x") for _ in range(3)] == ["secret"] * 3
     assert count.read_text() == "x\n"
     assert sudo.FIELD == "sudo_password"
+
+
+@pytest.mark.parametrize("source", ["", "SPARKFLEET_SUDO_PASSWORD"])
+def test_a_sudo_that_requires_a_terminal_gets_no_remedy_of_passwords(source: str) -> None:
+    found = sudo_diagnostic("spark-01", "sudo: sorry, you must have a tty to run sudo", source)
+    assert "!requiretty" in found.hint
+    assert "password" not in f"{found.expected} {found.hint}".lower()
