@@ -30,9 +30,9 @@ SMALL_GPU_GIB = 70
 SMALL_MAX_NUM_SEQS, SMALL_BATCHED_TOKENS = 256, 2048
 """The same on a smaller one."""
 UTILIZATION = 0.92
-OUTSIDE_GIB = 5.6
-"""What an engine takes outside of its share: it lives in the CPU's part of the same memory. Measured on GB10:
-DeepSeek-v4-Flash-One-DGX-Spark#10."""
+OUTSIDE_SHARE = 0.046
+"""What an engine takes outside of its share, in the CPU's part of the same memory. Measured once: 5.6 of
+121.7 GiB (DeepSeek-v4-Flash-One-DGX-Spark#10). It counts against the reserve, not in the verdict."""
 
 Verdict = Literal["fits", "tight", "does not fit", "unknown"]
 """tight: the intervals decide; unknown: the model's dimensions are unknown."""
@@ -200,7 +200,7 @@ def estimate(
     length = flags.max_model_len or (shape.context if shape else 0)
     one = _one_sequence(shape, length, flags)
     offloaded = moved + flags.kv_offload_gib
-    left = machine.total_gib - budget - machine.others_gib - offloaded - OUTSIDE_GIB
+    left = machine.total_gib - budget - machine.others_gib - offloaded
     return Estimate(
         verdict=_verdict(shape, length, pool, one, left),
         budget_gib=budget,
@@ -212,7 +212,7 @@ def estimate(
         all_sequences=Interval(one.low * flags.max_num_seqs, one.high * flags.max_num_seqs),
         sequences=Interval(_ratio(pool.low, one.high), _ratio(pool.high, one.low)),
         largest_len=_largest(shape, pool.low, flags),
-        left_gib=left,
+        left_gib=left - OUTSIDE_SHARE * machine.total_gib,
         reserve_gib=machine.reserve_gib,
         total_gib=machine.total_gib,
         offloaded_gib=offloaded,

@@ -131,11 +131,12 @@ def too_large(case: Case) -> Diagnostic | None:
 def small_reserve(case: Case) -> Diagnostic | None:
     """Without memory for Linux the whole Spark hangs."""
     found = estimate(case)
-    if found is None or found.left_gib < 0 or found.leaves_reserve:
+    if found is None or found.verdict == "does not fit" or found.leaves_reserve:
         return None
+    outside = memory.OUTSIDE_SHARE * found.total_gib
     text = (
         f"{found.left_gib:.1f} GiB are left for Linux and everything else, less than reserve_gib "
-        f"{found.reserve_gib:g}: an engine takes about {memory.OUTSIDE_GIB} GiB outside of its share"
+        f"{found.reserve_gib:g}: an engine takes about {outside:.1f} GiB outside of its share"
     )
     return warning(text, "lower gpu-memory-utilization, or set it with kv-cache-memory-bytes", SHARE)
 

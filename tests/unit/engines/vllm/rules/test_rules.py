@@ -455,3 +455,15 @@ def test_a_small_spark_has_the_defaults_of_a_small_gpu() -> None:
 
 def test_a_memory_limit_that_cannot_be_read_is_none_of_these_rules() -> None:
     assert Made(box=Container(memory="much")).verdicts() == {}
+
+
+def test_what_is_outside_of_the_share_is_no_reason_that_a_model_does_not_fit() -> None:
+    made = Made(
+        config=DENSE, gib=1, memory_gib=23.5, flags={"gpu-memory-utilization": 0.97, "max-model-len": 1024}
+    )
+    found = estimate(made.service(), made.host())
+    assert found is not None
+    assert found.left_gib < 0
+    assert found.verdict == "fits"
+    assert made.verdicts()["MEM-18"].severity == "warning"
+    assert "MEM-06" not in made.verdicts()
