@@ -39,6 +39,8 @@ MAX_ENDS, PAUSE_S = 6, 10.0
 """Ends of a rank's engine within an hour after which the supervisor fails, and seconds until a restart."""
 START_S, RETRY_S = 1800.0, 15.0
 """Seconds for mounts and dockerd to let the container start, and between two attempts."""
+MAX_REFUSALS = 30
+"""Refused requests of dockerd within an hour after which the supervisor fails."""
 OK = 200
 
 
@@ -61,6 +63,7 @@ class Supervisor:
     peers: ranks.Peers | None = None
     _ready: bool = False
     _ends: list[float] = field(default_factory=list)
+    _refusals: list[float] = field(default_factory=list)
 
     def run(self) -> int:
         """Supervise the container until it ends for good; return the exit code."""
@@ -74,9 +77,6 @@ class Supervisor:
         except DiagnosticError as error:  # refused: systemd does not restart the unit
             self.log(f"sparkfleet: {error}")
             return units.REFUSED
-        except RuntimeRefusedError as error:
-            self.log(f"sparkfleet: {self._refusal(error)}")
-            return ENDED
 
     def _refusal(self, error: RuntimeRefusedError) -> str:
         return f"{self.system.runtime.daemon}: {error}"
@@ -117,6 +117,18 @@ class Supervisor:
             return self._watch(container, began, daemon_was)
         except RuntimeUnavailableError:
             return self._await_runtime()
+        except RuntimeRefusedError as error:
+            return self._after_refusal(error)
+
+    def _after_refusal(self, error: RuntimeRefusedError) -> int | None:
+        """Start over after a pause: an engine that runs is adopted. Return ENDED after many refusals."""
+        self.log(f"sparkfleet: {self._refusal(error)}")
+        now = self.system.monotonic()
+        self._refusals = [at for at in (*self._refusals, now) if now - at < units.WITHIN_S]
+        if len(self._refusals) > MAX_REFUSALS or self._signalled():
+            return ENDED
+        self._pause(RETRY_S)
+        return None
 
     def _refused(self, message: str, hint: str, *, code: str) -> DiagnosticError:
         return DiagnosticError(Diagnostic(self.service, message, hint=hint, code=code))

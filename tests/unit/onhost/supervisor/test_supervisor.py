@@ -13,6 +13,7 @@ from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.supervisor.starts import Starts
 from sparkfleet.onhost.supervisor.supervisor import ENDED, STOPPED, Supervisor
+from sparkfleet.runtimes.base import RuntimeRefusedError
 from tests.unit.onhost.world import Box, Engine, World, generation
 
 NANO = generation()
@@ -333,3 +334,23 @@ def test_a_restart_of_containerd_is_no_failure_of_the_engine(world: World, box: 
     after(world, 100, supervised.stop.set)
     assert supervised.run() == STOPPED
     assert box.starts == 2
+
+
+@pytest.mark.parametrize("refusals", [5, 1000])
+def test_a_request_that_dockerd_refuses_is_no_failure_of_a_running_engine(
+    world: World, box: Box, monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    world._run_box(box)
+    find, refused = world.runtime.find, [0]
+
+    def find_or_refuse(*args: object) -> object:
+        refused[0] += 1
+        if refused[0] <= refusals:
+            raise RuntimeRefusedError("500: layer not known", 500)
+        return find(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.runtime, "find", find_or_refuse)
+    supervised = supervisor(world)
+    after(world, 3000, supervised.leave.set)
+    assert supervised.run() == (units.ADOPT_AGAIN if refusals == 5 else ENDED)
+    assert (box.running, box.starts) == (True, 1)
