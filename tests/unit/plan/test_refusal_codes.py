@@ -48,6 +48,7 @@ ONLY_IN_THE_RUN = {
     "hub-refused": "a plan sends no request to the hub",
     "image-missing": "the plan fetches what is missing before the rollout",
     "job-lost": "the program on the Spark ends without a result",
+    "mount-missing": "a disk is mounted or unmounted at any time: each start waits for it",
     "registry-credentials-unreadable": "a plan sends no request to a registry, and most images need no login",
     "rollout-interrupted": "the head of a cluster is restarted during a rollout",
     "runtime-refused": "dockerd refuses the request itself",
