@@ -7,7 +7,6 @@ with one ``rsync`` over SSH: the same files, in one run, in turn.
 from __future__ import annotations
 
 import argparse
-import json
 import secrets
 import shutil
 import sys
@@ -21,6 +20,15 @@ from tools.bench.fleets import ROOT
 from tools.bench.sparks import Sparks
 from tools.bench.table import Budget
 
+from sparkfleet.contract import codec
+from sparkfleet.contract.stage import LoginUser, SenderPlace
+from sparkfleet.contract.transfer import (
+    FileToReceive,
+    ReceiveRequest,
+    SenderListens,
+    SendRequest,
+    SentFile,
+)
 from sparkfleet_lab import lifecycle
 
 FROM, TO = "/var/tmp/bench-from", "/var/tmp/bench-to"  # noqa: S108  (on lab machines)
@@ -125,28 +133,23 @@ def _timed(machines: Sparks, name: str, command: str, stdin: bytes | None = None
 def _copy(machines: Sparks, address: str, hashes: Mapping[str, str], size: int) -> float:
     """Copy as a staging job does; the time is the receiver's, including hashes and fsync."""
     first, second = machines.names[:2]
-    token, names = secrets.token_hex(16), sorted(hashes)
-    peer = machines.state.fabric.address(machines.state.machine(second).last)
-    user = {"name": "nvidia", "uid": 1000, "gid": 1000, "home": "/home/nvidia"}
-    request = {
-        "id": f"send-{secrets.token_hex(4)}",
-        "addresses": [address],
-        "peers": [peer],
-        "token": token,
-        "user": user,
-        "files": [{"path": f"{FROM}/{name}", "size": size} for name in names],
-    }
-    describe = machines.sh(first, f"{PYZ} copy-serve", json.dumps(request).encode())
-    order = {
-        "token": token,
-        "sender": first,
-        "listeners": [[0, *sample] for sample in json.loads(describe.splitlines()[-1])["listeners"]],
-        "files": [
-            {"number": n, "size": size, "blob": hashes[name], "target": f"{TO}/{name}", "name": name}
-            for n, name in enumerate(names)
-        ],
-    }
-    return _timed(machines, second, f"{PYZ} copy-receive", json.dumps(order).encode())
+    key, names = secrets.token_hex(16), sorted(hashes)
+    request = SendRequest(
+        id=f"send-{secrets.token_hex(4)}",
+        addresses=(address,),
+        peers=(machines.state.fabric.address(machines.state.machine(second).last),),
+        user=LoginUser("nvidia", 1000, 1000, "/home/nvidia"),
+        files=tuple(SentFile(f"{FROM}/{name}", size) for name in names),
+        transfer_key=key,
+    )
+    answer = machines.sh(first, f"{PYZ} copy-serve", codec.dumps(request).encode())
+    listens = codec.loads(SenderListens, answer.splitlines()[-1])
+    order = ReceiveRequest(
+        SenderPlace(first, tuple((0, *listener) for listener in listens.listeners)),
+        tuple(FileToReceive(n, size, hashes[name], f"{TO}/{name}", name) for n, name in enumerate(names)),
+        transfer_key=key,
+    )
+    return _timed(machines, second, f"{PYZ} copy-receive", codec.dumps(order).encode())
 
 
 def _rsync(machines: Sparks, second: str, address: str) -> float:
