@@ -49,7 +49,7 @@ def test_apply_changes_what_was_approved_or_nothing(lab: Lab, lab_state: State, 
     running = spark.sh("docker inspect -f '{{.Id}}' nano")
 
     code, shown = apply_on_terminal(serving.fleet, "n")
-    assert (code, "no host was changed" in shown) == (1, True), shown
+    assert (code, "no host was changed" in shown) == (3, True), shown
     assert "--max-num-seqs" in shown
     assert "Apply 1 change on spark-01? About" in shown
     assert spark.sh("docker inspect -f '{{.Id}}' nano") == running
