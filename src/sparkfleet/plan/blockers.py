@@ -91,12 +91,14 @@ def _taken(host: Host, name: str, service: str, observed: Observed) -> Diagnosti
     owner = (
         f"belongs to the service {container.service}" if container.service else "is not managed by sparkfleet"
     )
-    rename = "or choose another `name:` in the host file" if name == service else "a rollout needs its name"
+    runtime = _runtime(container)
+    rename = runtime.rename_command(name, f"{name}-by-hand")
+    other = "or choose another `name:` in the host file" if name == service else "a rollout needs its name"
     return Diagnostic(
-        f"{host.name}: container {name}",
-        f"a container of this name that {owner}",
-        "a free container name",
-        f"on {host.name}: docker rename {name} {name}-by-hand (or remove it); {rename}",
+        f"{host.name}: {runtime.noun} {name}",
+        f"a {runtime.noun} of this name that {owner}",
+        f"a free {runtime.noun} name",
+        f"on {host.name}: {rename} (or remove it); {other}",
         code="container-name-taken",
     )
 

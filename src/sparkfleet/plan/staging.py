@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from sparkfleet import runtimes
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.onhost.artifacts.fetch.rates import COPY, DOWNLOAD, PULL
@@ -154,12 +155,14 @@ def weights_operation(weights: Weights, observed: Observed) -> FetchWeights | No
     )
 
 
-_DISKS = {
-    "models": ("weights", "or put models_dir on another disk"),
-    "images": ("image and container", "docker image prune"),
-    "state": ("the journal of a rollout", "free some space"),
-}
-"""File system -> what sparkfleet stores on it, and how to free space there."""
+def _disks(service: Service) -> dict[str, tuple[str, str]]:
+    """Return, by file system, what sparkfleet stores on it for a service, and how to free space there."""
+    runtime = runtimes.get(service.runtime)
+    return {
+        "models": ("weights", "or put models_dir on another disk"),
+        "images": (f"image and {runtime.noun}", runtime.prune_command),
+        "state": ("the journal of a rollout", "free some space"),
+    }
 
 
 def _prunable(host: Host, observed: Observed, names: list[str]) -> list[str]:
@@ -189,11 +192,11 @@ def disk_diagnostic(
         count = SPARE_BYTES + sum(needed[name] for name in names)
         if free < count:
             path = observed.disks[names[0]].path
-            what = ", ".join(_DISKS[name][0] for name in names)
-            room = "; ".join([*_prunable(host, observed, names), *(_DISKS[name][1] for name in names)])
+            stored, free_space = zip(*(_disks(service)[name] for name in names), strict=True)
+            room = "; ".join([*_prunable(host, observed, names), *free_space])
             return Diagnostic(
                 f"{host.name}: {path}",
-                f"{size(free)} free, {size(count)} needed for {service.name} ({what})",
+                f"{size(free)} free, {size(count)} needed for {service.name} ({', '.join(stored)})",
                 "enough space for everything before any engine stops",
                 f"on {host.name}: df -h {path}; {room}; then run again",
                 code="disk-full",

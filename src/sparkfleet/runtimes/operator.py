@@ -76,6 +76,8 @@ class OperatorRuntime(Protocol):
     formats: tuple[str, ...]
     """Formats of ``sparkfleet render``, the default first."""
     collectors: Collectors
+    prune_command: str
+    """Command by which people free disk space where the runtime stores images and instances."""
 
     def definition(self, workload: DeclaredWorkload, argv: tuple[str, ...]) -> tuple[str, ...]:
         """Return what an instance is created from: ``Generation.definition``, which the driver reads.

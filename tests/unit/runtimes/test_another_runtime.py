@@ -38,6 +38,7 @@ from sparkfleet.runtimes.operator import (
 from tests.unit.config.fleet_files import FleetFiles, write
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import only_entry, rollout, rows, with_service
+from tests.unit.plan.test_not_managed import blocked
 
 NAME = "process"
 LIMIT, BIND = "MemoryMax", "BindPaths"
@@ -58,6 +59,7 @@ class Process:
     daemon_units: tuple[str, ...] = ()
     formats: tuple[str, ...] = ("unit",)
     collectors = Collectors((f"sparkfleet.runtimes.{NAME}.collectors.probe",), (), ())
+    prune_command = "rm -r /var/cache/process"
 
     def definition(self, workload: DeclaredWorkload, argv: tuple[str, ...]) -> tuple[str, ...]:
         environment = (f"Environment={name}={value}" for name, value in workload.environment.items())
@@ -186,7 +188,7 @@ def test_each_service_is_rendered_by_its_runtime(
     assert code == 0
     own, other = out.split("\n\n")
     assert own.startswith("BindPaths=/home/nvidia/vllm:/models ")
-    assert "ExecStart=openai/gpt-oss-20b" in own
+    assert "ExecStart=vllm serve openai/gpt-oss-20b" in own
     assert other.startswith("docker create --name two ")
     _, out, _ = command(monkeypatch, capsys, *render, "--format", "json")
     one, two = (Generation.from_json(data) for data in json.loads(out))
@@ -262,6 +264,20 @@ def test_its_part_of_the_probe_is_sent_read_and_its_absence_named() -> None:
     assert isinstance(gone, WithoutRuntime)
     host = replace(service(), prepare=Prepare(docker="install"))
     assert host_plan(host, gone) == HostPlan("spark-01", unknown=gone.plain)
+
+
+def test_hints_name_the_runtimes_commands() -> None:
+    host = service()
+    fresh = fake_spark.fresh(host)
+    other = unit_seen("nano", "", "sha256:1", ["ExecStart=serve"])
+    (taken,) = blocked(host_plan(host, replace(fresh, instances=(replace(other, service=""),))))
+    assert (taken.location, taken.expected) == ("spark-01: process nano", "a free process name")
+    assert "on spark-01: mv nano nano-by-hand (or remove it)" in taken.hint
+    full = replace(fresh.disks["images"], free=1 << 30)
+    (disk,) = blocked(host_plan(host, replace(fresh, disks=dict.fromkeys(fresh.disks, full))))
+    assert "(weights, image and process, the journal of a rollout)" in disk.message
+    assert "rm -r /var/cache/process" in disk.hint
+    assert "docker" not in taken.line + disk.line
 
 
 def answer(part: dict[str, Any]) -> str:

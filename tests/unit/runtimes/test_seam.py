@@ -1,11 +1,14 @@
 """Nothing outside ``runtimes/`` names Docker: prose (docstrings, comments, messages) may, code may not.
 
-Messages are literals with a blank: commands are lists. ``docker.io`` is a registry like any other.
+Messages are literals with a blank. Commands are lists: a literal in a list or tuple, or the first argument of
+a call, that begins with a command of docker is code. ``docker.io`` is a registry like any other.
 """
 
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +49,7 @@ ALLOWED: dict[str, tuple[str, set[str]]] = {
             "spark-vllm-docker",
         },
     ),
+    "engines/vllm/rules/external_checks.py": (LOGIN, {"docker is logged in at nvcr.io"}),
     "fleet/operations/docker_install.py": (INSTALLER, {"docker", "docker-install-failed", "docker.service"}),
     "fleet/operations/host.py": (INSTALLER, {"DOCKER", "docker_install"}),
     "lock/registry.py": (REGISTRY, {"docker-content-digest"}),
@@ -75,12 +79,28 @@ ALLOWED: dict[str, tuple[str, set[str]]] = {
 """Paths below ``src/sparkfleet`` -> why they name Docker, and what; it only gets shorter."""
 
 
+COMMAND = re.compile(r"(sudo )?docker ")
+IN_CODE = (ast.List, ast.Tuple)
+
+
+def commands(node: ast.AST) -> Iterator[str]:
+    """Yield the commands of docker in a list or tuple, and at the beginning of a call's arguments."""
+    values = node.elts if isinstance(node, IN_CODE) else node.args[:1] if isinstance(node, ast.Call) else []
+    for value in values:
+        part = value.values[0] if isinstance(value, ast.JoinedStr) and value.values else value
+        if isinstance(part, ast.Constant) and isinstance(part.value, str) and COMMAND.match(part.value):
+            yield part.value
+
+
 def code_names(tree: ast.AST) -> Iterator[str]:
-    """Yield identifiers, imports and string literals that are no prose."""
+    """Yield identifiers, imports (of runtimes by their full names) and literals that are no prose."""
     for node in ast.walk(tree):
+        yield from commands(node)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sparkfleet.runtimes"):
+            yield from (f"{node.module}.{one.name}" for one in node.names)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value.strip():
             yield node.value
-        for field in ("name", "id", "attr", "arg", "module"):
+        for field in ("name", "asname", "id", "attr", "arg", "module"):
             value = getattr(node, field, None)
             if isinstance(value, str):
                 yield value
@@ -107,6 +127,24 @@ def test_no_code_outside_runtimes_names_docker(path: Path) -> None:
 def test_the_check_knows_code_from_prose() -> None:
     tree = ast.parse('import docker\n"""docker runs"""\nhint = "run docker login"\nargv = ("docker", "ps")\n')
     assert set(code_names(tree)) == {"docker", "hint", "argv", "ps"}
+
+
+def test_the_check_knows_imports_of_a_runtime_and_commands() -> None:
+    tree = ast.parse(
+        "from sparkfleet.runtimes import docker as other\n"
+        'run(f"sudo docker rm {name}")\nargv = ("sh", "-c", "docker ps")\nraise Error(1, "docker pull it")\n'
+    )
+    found = set(code_names(tree))
+    assert {"sparkfleet.runtimes.docker", "other", "sudo docker rm ", "docker ps"} <= found
+    assert "docker pull it" not in found
+
+
+def test_the_layers_forbid_to_import_a_runtimes_folder() -> None:
+    text = (SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    contracts = tomllib.loads(text)["tool"]["importlinter"]["contracts"]
+    (contract,) = [one for one in contracts if one["name"] == "Nothing imports the folder of a runtime"]
+    folders = {f"{runtimes.__name__}.{name}" for name in runtimes.names()}
+    assert folders <= set(contract["forbidden_modules"])
 
 
 def test_each_exception_has_a_reason_and_a_file() -> None:

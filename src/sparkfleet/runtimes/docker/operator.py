@@ -42,6 +42,7 @@ class Docker:
         preflight=(f"{COLLECTORS}.preflight",),
         storage=(f"{COLLECTORS}.storage",),
     )
+    prune_command = "docker image prune"
 
     def definition(self, workload: DeclaredWorkload, argv: tuple[str, ...]) -> tuple[str, ...]:
         """Return the arguments of ``docker create`` after its name."""
