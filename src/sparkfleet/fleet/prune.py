@@ -20,7 +20,7 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.probe import observe
 from sparkfleet.fleet.operations import host
-from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
+from sparkfleet.fleet.run import fleet_plan, fleet_run, host_errors, spark_plan
 from sparkfleet.fleet.staging import stage_job
 from sparkfleet.inventory import Pins
 from sparkfleet.plan import host_changes
@@ -62,17 +62,21 @@ def probe_all(inventory: Path, named: Mapping[str, Sequence[str]]) -> Fleet:
 
 def _probe(fleet: Fleet, one: PyinfraHost) -> None:
     spec = spark_plan.declared(one)
+    try:
+        seen = _seen(fleet, spec, one)
+    except Exception as error:  # noqa: BLE001  (a failure of one host must not stop another)
+        seen = host_errors.host_diagnostic(spec.name, error)
+    fleet.seen[spec.name] = (spec, seen)
+
+
+def _seen(fleet: Fleet, spec: Host, one: PyinfraHost) -> Observed | Diagnostic:
     one.connect()
     if not one.connected:
         why = fleet_run.of(fleet.state).unreachable.get(one.name)
-        fleet.seen[spec.name] = (
-            spec,
-            why or Diagnostic(spec.name, "unreachable", code="ssh-unreachable"),
-        )
-        return
+        return why or Diagnostic(spec.name, "unreachable", code="ssh-unreachable")
     fleet.state.activate_host(one)
     fleet.connections[spec.name] = one
-    fleet.seen[spec.name] = (spec, observe(one, replace(probe_request(spec), stored=True)))
+    return observe(one, replace(probe_request(spec), stored=True))
 
 
 def has_other_programs(observed: Observed) -> bool:

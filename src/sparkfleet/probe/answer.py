@@ -182,7 +182,10 @@ class _Parts:
             return runtimes.get(name).read_answer(self.data["runtimes"][name])
         except ContractError as error:
             self.diagnostics.append(self.wrong(error))
-            return RuntimeSeen()
+        except Exception as error:  # noqa: BLE001  (it holds what other programs wrote: of this host alone)
+            found = f"cannot be read: {name}: {type(error).__name__}: {error}"
+            self.diagnostics.append(_wrong_answer(self.host, found))
+        return RuntimeSeen()
 
     def check(self, name: str, kind: type[T], value: Any, default: D) -> T | D:
         """Return a value as its type, or the default with a diagnostic."""

@@ -41,6 +41,7 @@ from sparkfleet.probe.observation import Observed
 from sparkfleet.runtimes import errors
 from sparkfleet.runtimes.docker.collectors import probe as docker_look
 from sparkfleet.runtimes.docker.onhost import api
+from sparkfleet.runtimes.docker.operator import Docker
 from tests.unit.frames import text_of
 
 ME = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
@@ -510,6 +511,56 @@ def test_a_whole_answer_becomes_observed() -> None:
     assert seen.user.expand("~/vllm") == "/home/n/vllm"
     assert seen.images == {"r@d": None}
     assert seen.weights["a/b@c"]["f"] == (1, "b")
+
+
+def container(bindings: Any) -> dict[str, Any]:
+    return {
+        "id": "c1",
+        "name": "other",
+        "image_id": "sha256:1",
+        "state": "running",
+        "started_at": "",
+        "config": {"Image": "web", "Labels": {}},
+        "host": {"NetworkMode": "default", "PortBindings": bindings},
+    }
+
+
+@pytest.mark.parametrize(
+    ("host_port", "ports"),
+    [("8100-8102", {8100, 8101, 8102}), ("8000", {8000}), ("", set()), (None, set())],
+)
+def test_a_container_holds_each_port_that_it_publishes(host_port: str | None, ports: set[int]) -> None:
+    bindings = {"80/tcp": [{"HostIp": "", "HostPort": host_port}], "81/tcp": None}
+    docker = {"state": "ok", "containers": [container(bindings)], "images": {}}
+    seen = read_answer("spark-01", answer(docker=docker))
+    assert isinstance(seen, Observed)
+    assert seen.instances[0].ports == ports
+
+
+@pytest.mark.parametrize(
+    "bindings",
+    [[1], {"80/tcp": "x"}, {"80/tcp": [1]}, {"80/tcp": [{"HostPort": 8000}]}]
+    + [{"80/tcp": [{"HostPort": port}]} for port in ("http", "8000-", "1-9999999", "٣")],
+)
+def test_ports_of_another_shape_make_that_host_unknown_and_are_named(bindings: Any) -> None:
+    docker = {"state": "ok", "containers": [container(bindings)], "images": {}}
+    diagnostic = read_answer("spark-01", answer(docker=docker))
+    assert isinstance(diagnostic, Diagnostic)
+    assert diagnostic.location == "spark-01"
+    assert "PortBindings" in diagnostic.message
+    assert diagnostic.expected
+
+
+def test_an_unexpected_error_while_a_runtime_is_read_is_a_diagnostic(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_self: object, _part: object) -> None:
+        raise AttributeError("'int' object has no attribute 'get'")
+
+    monkeypatch.setattr(Docker, "read_answer", fail)
+    diagnostic = read_answer("spark-01", answer())
+    assert isinstance(diagnostic, Diagnostic)
+    assert "docker: AttributeError: 'int' object" in diagnostic.message
 
 
 BROKEN = {

@@ -4,7 +4,6 @@ a stale plan, execute, and turn every error into a failed host with its reason.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,7 +19,7 @@ from sparkfleet.contract.rollout import Event
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.remote import ConnectionLostError
-from sparkfleet.fleet.run import fleet_run, spark_plan
+from sparkfleet.fleet.run import fleet_run, host_errors, spark_plan
 from sparkfleet.plan.model import HostPlan, Operation, Step
 
 D = TypeVar("D", bound=Document)
@@ -99,12 +98,7 @@ def _execute_safely(
             ),
         )
     except Exception as error:  # noqa: BLE001  (a failure of one host must not stop another)
-        if fleet_run.is_verbose():
-            traceback.print_exc()
-        remedy = "run again with SPARKFLEET_DEBUG=1 and report it"
-        diagnostics = (
-            Diagnostic(host.name, f"{type(error).__name__}: {error}", hint=remedy, code="operation-failed"),
-        )
+        diagnostics = (host_errors.host_diagnostic(host.name, error),)
     else:
         acting.run.done_steps.add((host.name, step))
         return True

@@ -17,7 +17,7 @@ from pyinfra_cli.inventory import make_inventory
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import known_hosts, pyinfra_patches
-from sparkfleet.fleet.run import fleet_run, spark_plan, user_deploy
+from sparkfleet.fleet.run import fleet_run, host_errors, spark_plan, user_deploy
 from sparkfleet.inventory import Pins, host_names, loading, unknown_hosts
 from sparkfleet.plan.model import Plan
 
@@ -56,19 +56,21 @@ def on_each(
 
 
 def _visit(state: State, host: PyinfraHost, work: Callable[[PyinfraHost], None]) -> None:
-    """Connect, work, disconnect.
+    """Connect, work, disconnect; record any error as the reason why this host has no answer.
 
     pyinfra keeps every connection to the end: 1,000 hosts would reach the limit of open files, and each
     connection costs memory and wakes up ten times a second.
     """
-    host.connect()
-    if not host.connected:
-        return  # the run has the reason
-    state.activate_host(host)
     try:
-        work(host)
+        host.connect()
+        if host.connected:  # else the run has the reason
+            state.activate_host(host)
+            work(host)
+    except Exception as error:  # noqa: BLE001  (a failure of one host must not stop another)
+        fleet_run.of(state).unreachable[host.name] = host_errors.host_diagnostic(host.name, error)
     finally:
-        hang_up(host)
+        if host.connected:
+            hang_up(host)
 
 
 def hang_up(host: PyinfraHost) -> None:

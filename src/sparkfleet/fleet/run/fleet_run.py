@@ -66,6 +66,7 @@ class FleetRun:
     cluster_rollouts: dict[str, ClusterRollout] = field(default_factory=dict)
     """By cluster: its rollout in this run."""
     unreachable: dict[str, Diagnostic] = field(default_factory=dict)
+    """Why a host has no answer: no connection, or an error in the middle of its work."""
     failures: dict[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
     shown: bool = False
@@ -280,8 +281,3 @@ def watch_connections(state: State) -> None:
         state.should_raise_failed_hosts = lambda _state: False
 
     state.init = init  # type: ignore[method-assign]
-
-
-def is_verbose() -> bool:
-    """Return whether internal errors are printed with a traceback."""
-    return bool(os.environ.get("SPARKFLEET_DEBUG"))

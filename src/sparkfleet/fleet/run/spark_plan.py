@@ -7,12 +7,13 @@ from dataclasses import replace
 import click
 from pyinfra.api.host import Host as PyinfraHost
 
-from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import UNREADABLE, RolloutResult
 from sparkfleet.desired_state import Host, host_from_json
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote, secrets
 from sparkfleet.fleet.connection.probe import observe
+from sparkfleet.fleet.run import host_errors
 from sparkfleet.plan import resource_changes
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, Step
@@ -41,21 +42,23 @@ def login_user(host: PyinfraHost) -> User:
 
 
 def fresh_plan(host: PyinfraHost, steps: tuple[Step, ...] = EVERY_STEP) -> HostPlan:
-    """Probe the Spark and return the plan of these steps."""
+    """Probe the Spark and return the plan of these steps; after any error it is unknown."""
+    try:
+        return _probed_plan(host, steps)
+    except Exception as error:  # noqa: BLE001  (a failure of one host must not stop another)
+        return HostPlan(host.name, unknown=host_errors.host_diagnostic(host.name, error))
+
+
+def _probed_plan(host: PyinfraHost, steps: tuple[Step, ...]) -> HostPlan:
     spec = declared(host)
     request = probe_request(spec)
-    try:
+    seen = _seen(host, request)
+    if isinstance(seen, Observed) and (kinds := resource_changes.undeclared_kinds(request, seen)):
+        # Resources of these kinds are recorded on the Spark, but no longer declared.
+        request = replace(request, resources=request.resources or (), recorded_kinds=kinds)
         seen = _seen(host, request)
-        if isinstance(seen, Observed) and (kinds := resource_changes.undeclared_kinds(request, seen)):
-            # Resources of these kinds are recorded on the Spark, but no longer declared.
-            request = replace(request, resources=request.resources or (), recorded_kinds=kinds)
-            seen = _seen(host, request)
-        if isinstance(seen, Observed) and request.resources:
-            seen = secrets.compare(spec, seen)
-    except remote.ConnectionLostError as error:
-        return HostPlan(host.name, unknown=_lost(host, error))
-    except SparkfleetError as error:
-        return HostPlan(host.name, unknown=combine(*error.diagnostics))
+    if isinstance(seen, Observed) and request.resources:
+        seen = secrets.compare(spec, seen)
     whole = host_plan(spec, seen)
     if Step.VERIFY in steps and isinstance(seen, Observed):
         return verify_plan(spec, seen, whole, again=bool(host.data.get(AGAIN)))
@@ -71,10 +74,6 @@ def _seen(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
     return seen
 
 
-def _lost(host: PyinfraHost, error: Exception) -> Diagnostic:
-    return Diagnostic(host.name, f"connection lost: {error}", hint="run again", code="connection-lost")
-
-
 def plan_after(host: PyinfraHost, rollout: str, steps: tuple[Step, ...]) -> HostPlan:
     """Follow the rollout of an earlier run to its end, then plan the rest."""
 
@@ -88,8 +87,6 @@ def plan_after(host: PyinfraHost, rollout: str, steps: tuple[Step, ...]) -> Host
         report(result.text or result.cause)
         if result.outcome == UNREADABLE and result.diagnostic:
             report(f"do: {result.diagnostic.hint}")
-    except remote.ConnectionLostError as error:
-        return HostPlan(host.name, unknown=_lost(host, error))
-    except SparkfleetError as error:
-        return HostPlan(host.name, unknown=error.diagnostics[0])
+    except Exception as error:  # noqa: BLE001  (a failure of one host must not stop another)
+        return HostPlan(host.name, unknown=host_errors.host_diagnostic(host.name, error))
     return fresh_plan(host, steps)

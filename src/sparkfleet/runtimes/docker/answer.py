@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,34 @@ class _Config:
     StopSignal: str | None = None
 
 
+PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class _Binding:
+    """An entry of ``PortBindings``: a port, a range as of ``docker run -p 8100-8110:80``, or any ("")."""
+
+    HostPort: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what is no port."""
+        if self.HostPort and not PORTS.fullmatch(self.HostPort):
+            raise ValueError(f"HostPort: found {self.HostPort[:20]!r}, expected a port or a range of ports")
+
+    @property
+    def ports(self) -> range:
+        """Return every port that Docker may choose."""
+        found = PORTS.fullmatch(self.HostPort or "")
+        return range(int(found[1]), int(found[2] or found[1]) + 1) if found else range(0)
+
+
+@dataclass(frozen=True)
+class _HostConfig:
+    """What a plan reads of ``HostConfig`` in Docker's inspect data."""
+
+    PortBindings: Mapping[str, tuple[_Binding, ...] | None] | None = None
+
+
 @dataclass(frozen=True)
 class ContainerPart:
     """A container; ``config`` and ``host`` are Docker's inspect data, of unmanaged containers a part."""
@@ -41,13 +70,13 @@ class ContainerPart:
     def __post_init__(self) -> None:
         """Raise ValueError for inspect data of another format."""
         codec.read(_Config, self.config, "Config")
+        codec.read(_HostConfig, self.host, "HostConfig")
 
     def seen(self) -> InstanceSeen:
         """Return the container, with the service that its label names."""
         config = codec.read(_Config, self.config, "Config")
         labels = config.Labels or {}
-        bindings = self.host.get("PortBindings") or {}
-        published = (entry.get("HostPort") for entries in bindings.values() for entry in entries or ())
+        bindings = codec.read(_HostConfig, self.host, "HostConfig").PortBindings or {}
         return InstanceSeen(
             id=self.id,
             name=self.name,
@@ -59,7 +88,7 @@ class ContainerPart:
             image=config.Image or "",
             command=(*(config.Entrypoint or ()), *(config.Cmd or ())),
             env=config.Env or (),
-            ports=frozenset(int(port) for port in published if port),
+            ports=frozenset(port for each in bindings.values() for one in each or () for port in one.ports),
             details={"Config": self.config, "HostConfig": self.host},
         )
 
