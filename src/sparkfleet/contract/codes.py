@@ -522,6 +522,10 @@ START = {
     "container-start-failed": Code(
         "The runtime could not start the engine's container.", "Read the runtime's message."
     ),
+    "engine-unsupported": Code(
+        "The programs on the Spark do not know the engine, or this way to start it on several Sparks.",
+        "Run `deploys/prepare.py` with the sparkfleet that declares it: it updates the programs.",
+    ),
     "engine-does-not-stop": Code(
         "A running engine does not end, not even after SIGKILL.", "Run `nvidia-smi` on the Spark; reboot it."
     ),

@@ -41,7 +41,7 @@ class Event(Document):
     VERSION = 3
     MIGRATIONS: ClassVar[Mapping[int, Migration]] = {
         1: _nested_result,
-        2: lambda data: diagnostic_of(data, "candidate", "rollout-failed"),
+        2: lambda data: diagnostic_of(data, "", "rollout-failed"),  # the rollout knows the service
     }
 
     n: int

@@ -13,7 +13,7 @@ from sparkfleet.onhost import main
 from sparkfleet.onhost.machine import host, programs
 from sparkfleet.onhost.rollout import follow, rollout, services, transient_unit
 from sparkfleet.onhost.state import store
-from tests.unit.onhost.world import Killed, World, generation
+from tests.unit.onhost.world import Engine, Killed, World, generation
 
 OLD, NEW = generation(), generation(image="img:2")
 STATE = Path(__file__).parents[2] / "fixtures/host_state/f014667/root"
@@ -23,7 +23,9 @@ KILLED_AT = (1, 8, 15, 22, 29, 36, 43, 50)
 
 
 def as_written_before(data: Any) -> Any:
-    """Return a document without versions, with earlier names and the generation label in the definition."""
+    """Return a document without versions, with earlier names, the generation label in the definition, and
+    cause and remedy in place of a diagnostic.
+    """
     if isinstance(data, list):
         return [as_written_before(entry) for entry in data]
     if not isinstance(data, dict):
@@ -31,10 +33,12 @@ def as_written_before(data: Any) -> Any:
     if "definition" in data:
         label = f"{LABEL_GENERATION}={data['id']}"
         data = {**data, "definition": ["--label", label, *data["definition"]]}
+    if isinstance(found := data.get("diagnostic"), dict):
+        data = {**data, "cause": found["message"], "remedy": found["hint"]}
     return {
         {"rollout": "swap", "definition": "create"}.get(key, key): as_written_before(value)
         for key, value in data.items()
-        if key not in {"version", "runtime"}
+        if key not in {"version", "runtime", "diagnostic"}
     }
 
 
@@ -96,6 +100,36 @@ def test_an_unfinished_rollout_of_an_earlier_version_is_finished_before_the_next
     assert (code, answer.rollout, world.spawned) == (transient_unit.BUSY, "s1", ["s1"])
     rollout.run(world, "s1")
     check_one_generation_serves(world)
+
+
+def test_a_restore_that_an_earlier_version_began_ends_with_its_cause_and_the_name_of_the_service(
+    world: World,
+) -> None:
+    world.serve(OLD)
+    world.engines["img:2"] = Engine(answer="I do not know")
+    world.write(RolloutRequest("s1", NEW, ("nano",)))
+    events = store.rollout_directory(world.paths.state, "s1") / "events.jsonl"
+
+    def kill_in_the_restore() -> None:
+        if '"step": "restore"' in events.read_text():
+            world.kill_at = world.points
+
+    world.on_tick.append(kill_in_the_restore)
+    with pytest.raises(Killed):
+        rollout.run(world, "s1")
+    world.on_tick.clear()
+    world.kill_at = -1
+    world.dies()
+    make_older(world.paths.state)
+    written = (world.paths.state / "swaps/s1/events.jsonl").read_text()
+    assert '"cause": "' in written
+    assert '"diagnostic"' not in written
+    result = rollout.run(world, "s1")
+    assert result.outcome == "restored"
+    assert result.diagnostic is not None
+    assert (result.diagnostic.location, result.diagnostic.code) == ("nano", "rollout-failed")
+    assert "I do not know" in result.cause
+    assert "candidate" not in f"{result.cause} {result.text}"
 
 
 def test_a_rollout_that_an_earlier_version_still_runs_is_followed_and_not_started_again(world: World) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sparkfleet import engines
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.generation import GateResult, RolloutRequest
+from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.cluster.head import Head
 from sparkfleet.onhost.cluster.member import Member
+from sparkfleet.onhost.cluster.messages import CoordinationError
 from sparkfleet.onhost.gate.failure import Failure
 from sparkfleet.onhost.gate.gate import Gate
 from sparkfleet.onhost.machine.system import System
@@ -97,12 +98,16 @@ class SingleHost:
 
 
 def coordinator(system: System, journal: Journal, request: RolloutRequest) -> Coordinator:
-    """Return the coordinator of a rollout."""
+    """Return the coordinator of a rollout. Raise CoordinationError where nothing has changed yet."""
     generation = request.candidate
     if generation is None or generation.rank is None or not request.cluster_key:
         return SingleHost()
     rank = generation.rank
     if not rank.is_head:
         return Member(system, journal, request, generation, rank)
-    start = engines.on_host(generation.engine).cluster_starts[rank.executor]
-    return Head(system, journal, request, generation, rank, start)
+    try:
+        return Head(system, journal, request, generation, rank, ranks.cluster_start(generation, rank))
+    except DiagnosticError as error:
+        if journal.has_changed:
+            return SingleHost()  # it can still be rolled back here; the members do that without the head
+        raise CoordinationError(error.diagnostic) from None

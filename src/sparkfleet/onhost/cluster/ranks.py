@@ -15,7 +15,8 @@ from typing import Any
 from sparkfleet import engines
 from sparkfleet.contract.cluster import PeerQuery, PeerState, RankRun, RolloutEnd
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.generation import Rank, RolloutRequest
+from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.contract.rollout import PROMOTED, RolloutResult
 from sparkfleet.engines.host import ClusterStart
 from sparkfleet.onhost.cluster import proof
@@ -176,12 +177,37 @@ class Peers:
             self.log(f"sparkfleet: {text}")
 
 
+def unsupported(generation: Generation) -> Diagnostic | None:
+    """Return that these programs do not have a generation's engine, or its executor; None: they have both."""
+    if generation.engine not in engines.host_names():
+        found, known = f"engine {generation.engine}", engines.host_names()
+    else:
+        starts = engines.on_host(generation.engine).cluster_starts
+        if generation.rank is None or generation.rank.executor in starts:
+            return None
+        found, known = f"executor {generation.rank.executor} of {generation.engine}", tuple(starts)
+    return Diagnostic(
+        generation.service,
+        f"the programs on this Spark do not support {found}",
+        " or ".join(known) or "a service on a single Spark",
+        "pyinfra INVENTORY deploys/prepare.py with a sparkfleet that supports it updates them",
+        code="engine-unsupported",
+    )
+
+
+def cluster_start(generation: Generation, rank: Rank) -> ClusterStart:
+    """Return how the ranks of a generation start. Raise DiagnosticError when that is unsupported."""
+    if diagnostic := unsupported(generation):
+        raise DiagnosticError(diagnostic)
+    return engines.on_host(generation.engine).cluster_starts[rank.executor]
+
+
 def peers_of(system: System, service: str, log: Callable[[str], None]) -> Peers | None:
-    """Return the peers of a service; None for a service on one host."""
+    """Return the peers of a service; None for a service on one host. Raise DiagnosticError."""
     known = store.current(system.paths.state, service)
     if known is None or known.rank is None:
         return None
-    start = engines.on_host(known.engine).cluster_starts[known.rank.executor]
+    start = cluster_start(known, known.rank)
     return Peers(system, service, known.rank, start, log, store.cluster_key(system.paths.state, service))
 
 

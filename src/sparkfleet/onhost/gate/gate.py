@@ -44,7 +44,11 @@ class EngineEndedError(Exception):
 
 
 def listed_names(system: System, generation: Generation) -> tuple[str, ...] | None:
-    """Return the names that a generation's port lists now; () = no answer, None = an answer without names."""
+    """Return the names that a generation's port lists now; () = no answer, None = an answer without names,
+    or of an engine that these programs do not have.
+    """
+    if generation.engine not in engines.host_names():
+        return None
     gate = Gate(system, generation, lambda: None)
     with suppress(RuntimeRefusedError, RuntimeUnavailableError):  # requested without a key then
         gate.find_api_key(system.runtime.find(generation.service))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparkfleet import engines
 from sparkfleet.contract.codec import SHAPE, ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, RolloutRequest
+from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.machine import mounts
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.onhost.state import store, units
@@ -37,6 +37,7 @@ def refusal(system: System, request: RolloutRequest) -> Diagnostic | None:
         return (
             _stale(system, request)
             or _foreign(system, found)
+            or (ranks.unsupported(request.candidate) if request.candidate else None)
             or _candidate(system, request)
             or _port(system, request, found)
             or _memory(system, request, found)
@@ -174,7 +175,7 @@ def _cluster_ports(generation: Generation) -> tuple[int, ...]:
     rank = generation.rank
     if rank is None or not rank.is_head:
         return ()
-    return (engines.on_host(generation.engine).cluster_starts[rank.executor].head_port,)
+    return (ranks.cluster_start(generation, rank).head_port,)
 
 
 def _name_of(system: System, container_id: str) -> str:

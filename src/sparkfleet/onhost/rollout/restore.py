@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sparkfleet.contract.generation import Generation
 from sparkfleet.contract.rollout import ServiceBefore
+from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.gate.candidate_start import Progress
 from sparkfleet.onhost.gate.failure import StartFailedError
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate
@@ -67,6 +68,8 @@ def _has_no_gate(before: ServiceBefore) -> str:
     """Return why no gate can be run for a service, "" when one can."""
     if before.current is None:
         return "there is no record of it"
+    if diagnostic := ranks.unsupported(before.current):
+        return diagnostic.message
     rank = before.current.rank
     if rank and not rank.is_head:
         return f"rank {rank.rank} of the cluster {rank.cluster} answers through its head, {rank.name(0)}"

@@ -12,7 +12,7 @@ Every step is in the journal before it begins: after a kill or a reboot the same
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from sparkfleet.contract.rollout import (
     RolloutResult,
 )
 from sparkfleet.onhost.cluster import coordination
-from sparkfleet.onhost.cluster.coordination import Coordinator
+from sparkfleet.onhost.cluster.coordination import Coordinator, SingleHost
 from sparkfleet.onhost.cluster.messages import CoordinationError
 from sparkfleet.onhost.gate import candidate_start, evidence
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
@@ -78,15 +78,16 @@ def _run(system: System, rollout_id: str) -> RolloutResult:
     result = journal.result(RolloutResult)
     if result is not None:
         return result
-    request = journal.request(RolloutRequest)
-    rollout = Rollout(system, journal, request, coordination.coordinator(system, journal, request))
-    if journal.count("begin") >= MAX_TRIES:
+    rollout = Rollout(system, journal, journal.request(RolloutRequest))
+    tries = journal.count("begin")
+    if tries >= MAX_TRIES:
         return rollout.give_up()
-    again = journal.last("begin") is not None
     try:
-        journal.step("begin", "continuing after an interruption" if again else "starting the rollout")
-        rollout.coordinator.open(again=again)
-        return rollout.resume() if again else rollout.forward()
+        # Before anything that can fail, so that every attempt counts.
+        journal.step("begin", "continuing after an interruption" if tries else "starting the rollout")
+        rollout = rollout.coordinated()
+        rollout.coordinator.open(again=bool(tries))
+        return rollout.resume() if tries else rollout.forward()
     except CoordinationError as error:
         return rollout.finish(REFUSED, diagnostic=error.diagnostic)
     except OSError as error:
@@ -121,9 +122,9 @@ def settle(system: System, rollout_id: str) -> None:
     if journal.result(RolloutResult) is not None:
         return
     request = journal.request(RolloutRequest)
-    rollout = Rollout(system, journal, request, coordination.coordinator(system, journal, request))
     if request.candidate is None or not journal.last("stop"):
         return
+    rollout = Rollout(system, journal, request).coordinated()
     if rollout.goes_forward() or rollout.others_went_forward():
         changeover.place(system, rollout.record(), rollout.request.cluster_key)
     else:
@@ -174,7 +175,12 @@ class Rollout:
     system: System
     journal: Journal
     request: RolloutRequest
-    coordinator: Coordinator
+    coordinator: Coordinator = field(default_factory=SingleHost)
+
+    def coordinated(self) -> Rollout:
+        """Return the rollout with the coordinator of its candidate. Raise CoordinationError."""
+        coordinator = coordination.coordinator(self.system, self.journal, self.request)
+        return replace(self, coordinator=coordinator)
 
     def forward(self) -> RolloutResult:
         """Run all steps."""
@@ -359,6 +365,8 @@ class Rollout:
         known = self.journal.last("restore")
         if known:
             found = known.diagnostic or self.interrupted(REBOOTED)
+            # Events of earlier versions had no location.
+            found = replace(found, location=found.location or self.subject)
             failure = Failure(found, known.line, known.exit_code)
         else:
             failure = self.coordinator.explain(failure or Failure(self.interrupted(REBOOTED)))
@@ -396,7 +404,11 @@ class Rollout:
         last = self.journal.last_note(PROGRAM_ERROR) or "the program was ended each time"
         found = f"given up after {MAX_TRIES} tries: {last}"
         hint = f"read {self.journal.directory}/events.jsonl, then run again: the plan shows what runs"
-        return self.finish(FAILED, diagnostic=self.failed(found, hint))
+        try:
+            ended = self.coordinated()
+        except Exception:  # what ended every attempt, perhaps
+            ended = self
+        return ended.finish(FAILED, diagnostic=self.failed(found, hint))
 
     def remove(self) -> RolloutResult:
         """Stop and remove services for good; may be repeated."""

@@ -207,3 +207,20 @@ def test_a_leftover_at_the_ranks_rendezvous_is_named(cluster: World, rank: int, 
     result = ask(cluster, rank)
     assert result.outcome == outcome
     assert ("port 29501: held by vllm serve (pid 77)" in result.cause) == (rank == 0)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.provokes("engine-unsupported")
+def test_an_executor_that_these_programs_do_not_have_is_refused_before_any_change(
+    cluster: World, rank: int
+) -> None:
+    old = cluster.serve(generation())
+    place = ranked("img:2", rank).rank
+    assert place is not None
+    candidate = replace(ranked("img:2", rank), rank=replace(place, executor="newer"))
+    result = cluster.ask(RolloutRequest("s1", candidate, ("nano",), cluster_key=TOKEN))
+    assert result.diagnostic is not None
+    assert (result.outcome, result.diagnostic.code) == ("refused", "engine-unsupported")
+    assert "executor newer of vllm" in result.cause
+    assert "mp or ray" in result.diagnostic.expected or "ray or mp" in result.diagnostic.expected
+    assert (old.running, old.starts) == (True, 1)

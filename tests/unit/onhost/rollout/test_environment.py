@@ -10,6 +10,7 @@ import pytest
 
 from sparkfleet.contract.generation import CACHE_IN_CONTAINER, Generation, Rank, RolloutRequest
 from sparkfleet.contract.rollout import RolloutResult, RolloutStarted, serving_now
+from sparkfleet.onhost.cluster import coordination
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.rollout import changeover, follow, rollout, transient_unit
 from sparkfleet.onhost.state import store
@@ -403,3 +404,60 @@ def test_the_next_request_is_refused_with_the_reason_until_the_disk_can_be_writt
     assert store.unfinished(world.paths.state) == ("s2",)
     path = store.rollout_directory(world.paths.state, "s1") / "result.json"
     assert files.read_document(RolloutResult, path) == result
+
+
+def test_an_engine_that_these_programs_do_not_have_is_refused_before_any_change(world: World) -> None:
+    before = world.serve(generation())
+    result = ask(world, replace(generation(image="img:2"), engine="newer"))
+    assert result.diagnostic is not None
+    assert (result.outcome, result.diagnostic.code) == ("refused", "engine-unsupported")
+    assert "engine newer" in result.cause
+    assert (before.running, before.starts) == (True, 1)
+
+
+def test_a_rollout_whose_engine_became_unsupported_after_the_stop_is_rolled_back(world: World) -> None:
+    place = Rank("pair", 0, ("spark-01", "spark-02"), ("10.0.0.1", "10.0.0.2"), "mp", "f")
+    world.serve(generation())
+    world.write(RolloutRequest("s1", generation(image="img:2"), ("nano",)))
+    world.on_tick.append(lambda: setattr(world, "kill_at", world.points))
+    with pytest.raises(Killed):
+        rollout.run(world, "s1")
+    world.on_tick.clear()
+    world.kill_at = -1
+    world.dies()
+    path = store.rollout_directory(world.paths.state, "s1") / "request.json"
+    request = files.read_document(RolloutRequest, path)
+    assert request is not None
+    assert request.candidate is not None
+    candidate = replace(request.candidate, rank=replace(place, executor="newer"))
+    files.write_json(path, replace(request, candidate=candidate, cluster_key="t").to_json())
+    world.reboot()
+    assert world.spawned == ["s1"]
+    assert rollout.run(world, "s1").outcome == "restored"
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_an_error_before_the_first_step_counts_and_ends_the_rollout(
+    world: World, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    before = world.serve(generation())
+    world.write(RolloutRequest("s1", generation(image="img:2"), ("nano",)))
+    if changed:
+        world.on_tick.append(lambda: setattr(world, "kill_at", world.points))
+        with pytest.raises(Killed):
+            rollout.run(world, "s1")
+        world.on_tick.clear()
+        world.kill_at = -1
+        world.dies()
+
+    def broken(*_: object) -> None:
+        raise KeyError("newer")
+
+    monkeypatch.setattr(coordination, "coordinator", broken)
+    for _ in range(rollout.MAX_TRIES - changed):
+        with pytest.raises(KeyError):
+            rollout.run(world, "s1")
+    result = rollout.run(world, "s1")
+    assert result.outcome == "failed"
+    assert result.cause.startswith(f"given up after {rollout.MAX_TRIES} tries: KeyError: 'newer'")
+    assert before.running
