@@ -26,7 +26,7 @@ def download(path: Path, weights: Weights, endpoint: str, token: str, log: Calla
         log(f"{weights.repo}: downloading {len(absent)} of {len(weights.files)} files, {total >> 20} MiB")
         _check_access(weights, endpoint, token, absent[0])
         root = hub_cache.repository(str(path), weights.repo)
-        hub_cache.clear(root, weights.revision, models.plain(absent), hash_record.read(path))
+        hub_cache.clear(root, weights.revision, models.plain(absent), models.hashes(path))
         _download(path, weights, endpoint, token, absent)
     _verify(path, weights, log)
 
@@ -58,7 +58,7 @@ def _download(path: Path, weights: Weights, endpoint: str, token: str, files: li
 
 
 def _verify(path: Path, weights: Weights, log: Callable[[str], None]) -> None:
-    record, folder = hash_record.read(path), models.snapshot(path, weights)
+    record, folder = models.hashes(path), models.snapshot(path, weights)
     named = {
         file.path: hash_record.FileToVerify(folder / file.path, file.blob)
         for file in weights.files

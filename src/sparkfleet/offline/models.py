@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import ModelFile
 from sparkfleet.desired_state import WeightFile, Weights
+from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.artifacts.fetch import hash_record, hub_cache
 
 
@@ -15,10 +17,18 @@ def snapshot(path: Path, weights: Weights) -> Path:
     return hub_cache.repository(str(path), weights.repo) / "snapshots" / weights.revision
 
 
+def hashes(path: Path) -> hash_record.Record:
+    """Return the files of a mirror that were hashed. Raise SparkfleetError for a newer version's record."""
+    try:
+        return hash_record.read(path)
+    except ContractError as error:
+        raise SparkfleetError(error.diagnostic) from None
+
+
 def missing(path: Path, weights: Weights) -> list[WeightFile]:
     """Return the files that are missing, or known to differ from their locked hash."""
     root = hub_cache.repository(str(path), weights.repo)
-    found = hub_cache.wrong_files(root, weights.revision, plain(weights.files), hash_record.read(path))
+    found = hub_cache.wrong_files(root, weights.revision, plain(weights.files), hashes(path))
     wrong = {file.path for file in found}
     return [file for file in weights.files if file.path in wrong]
 

@@ -98,6 +98,9 @@ def run(job: str, paths: Paths, drop_caches: Callable[[], str] = lambda: "") -> 
     except StageError as error:
         journal.finish(error.result)
         return 1
+    except ContractError as error:
+        journal.finish(StageResult(FAILED, diagnostic=error.diagnostic))
+        return 1
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         wrong = Diagnostic(f"job {job}", cause, hint="run again", code="staging-failed")
@@ -109,11 +112,14 @@ def run(job: str, paths: Paths, drop_caches: Callable[[], str] = lambda: "") -> 
 
 
 def _fetch(request: StageRequest, token: Path, key: Path, journal: Journal, state: Path) -> bool:
-    """Fetch all artifacts of a request; return whether there were any."""
+    """Fetch all artifacts of a request; return whether there were any. Raise StageError, ContractError."""
     user = request.user or ROOT
     copied = (*request.copies, *request.image_copies, *request.mirrored_images)
     from_sender = copied or any(order.wheel_sender for order in request.derived)
     transfer_key = key.read_text(encoding="utf-8") if from_sender else ""
+    is_fetch = bool(copied or request.images or request.weights or request.derived)
+    if is_fetch:
+        fetch_record.read(state)  # nothing is fetched that could not be recorded
     for reference in request.images:
         with fetch_record.image(state, reference):
             began = time.monotonic()
@@ -128,7 +134,7 @@ def _fetch(request: StageRequest, token: Path, key: Path, journal: Journal, stat
         mirrored_image.fetch(mirrored, transfer_key, journal, state)
     for order in request.derived:
         derive.build(order, user, transfer_key, journal, state)
-    return bool(copied or request.images or request.weights or request.derived)
+    return is_fetch
 
 
 def _finish(request: StageRequest, journal: Journal, state: Path) -> StageResult:

@@ -134,7 +134,7 @@ class Peers:
     def adopt(self, container: Instance) -> None:
         """Restore the recorded epoch of a container that runs already; "" without a record."""
         self.open()
-        run = _recorded_run(self.system, self.service)
+        run = recorded_run(self.system, self.service)
         same = (run.container, run.started_at) == (container.id, container.started_at)
         self.epoch, self.state, self.cause = run.epoch if same else "", RUNNING, ""
 
@@ -208,6 +208,7 @@ def peers_of(system: System, service: str, log: Callable[[str], None]) -> Peers 
     if known is None or known.rank is None:
         return None
     start = cluster_start(known, known.rank)
+    recorded_run(system, service)  # one of a newer version is not overwritten at the start
     return Peers(system, service, known.rank, start, log, store.cluster_key(system.paths.state, service))
 
 
@@ -217,7 +218,8 @@ def record_run(system: System, service: str, container: Instance, epoch: str) ->
     files.write_json(_run_path(system, service), run.to_json())
 
 
-def _recorded_run(system: System, service: str) -> RankRun:
+def recorded_run(system: System, service: str) -> RankRun:
+    """Return the record of the last start. Raise ContractError for one of a newer version."""
     return files.read_or_default(RankRun, _run_path(system, service))
 
 

@@ -57,11 +57,14 @@ def read_document(kind: type[D], path: Path) -> D | None:
 def read_or_default(kind: type[D], path: Path) -> D:
     """Return the document in ``path``; the one with nothing in it when there is none that can be read.
 
-    For files that are written again anyway: an invalid one may be lost.
+    For files that are written again anyway: an invalid one may be lost, one of a newer version may not. Raise
+    ContractError for that one, which must not be written.
     """
     try:
         return read_document(kind, path) or kind()
-    except codec.ContractError:
+    except codec.ContractError as error:
+        if error.diagnostic.code == codec.NEWER:
+            raise
         return kind()
 
 

@@ -34,8 +34,10 @@ class SkippedError(Exception):
 def prune(request: PruneRequest, state: Path, journal: Journal) -> StageResult:
     """Delete the items; return their number, the bytes freed, and the items that remain.
 
-    Raise StageError when the host has changed since the items were listed.
+    Raise StageError when the host has changed since the items were listed, ContractError when a newer
+    version wrote the record of fetched files.
     """
+    fetch_record.read(state)
     removed = 0
     remaining: list[RemainingItem] = []
     disks = {str(state), request.models_dir, str(onhost.images().data_directory())}

@@ -32,6 +32,7 @@ def refusal(system: System, request: RolloutRequest) -> Diagnostic | None:
         for service in touched(request):
             store.check_service(service)
             store.current(system.paths.state, service)
+            ranks.recorded_run(system, service)  # the promotion writes it
         system.runtime.ping()
         found = {service: system.runtime.find(service) for service in touched(request)}
         return (

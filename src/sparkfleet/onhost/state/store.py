@@ -97,10 +97,21 @@ def set_current(state: Path, service: str, record: CurrentGeneration | None) -> 
 
 
 def cluster_key(state: Path, service: str) -> str:
-    """Return the key that the ranks of a cluster share, of the rollout that created them; "" without one."""
+    """Return the key that the ranks of a cluster share, of the rollout that created them; "" without one.
+
+    Raise ContractError for one that cannot be read: without the key, unsigned responses would be accepted.
+    """
     record = current(state, service)
-    rollout_id = record.rollout if record else ""
-    return files.read_or_default(RankKey, _key_path(state, service, rollout_id)).cluster_key
+    path = _key_path(state, service, record.rollout if record else "")
+    try:
+        key = files.read_document(RankKey, path)
+    except codec.ContractError as error:
+        hint = error.diagnostic.hint or (
+            f"copy the key from {path.parent} of another rank to {path} (mode 0600), "
+            f"then sudo systemctl restart sparkfleet-{service}.service"
+        )
+        raise codec.ContractError(replace(error.diagnostic, hint=hint)) from None
+    return key.cluster_key if key else ""
 
 
 def keep_cluster_key(state: Path, service: str, rollout_id: str, key: str) -> None:

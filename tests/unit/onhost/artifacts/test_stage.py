@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -338,3 +339,23 @@ def test_a_complete_model_needs_no_access_to_the_hub(tmp_path: Path) -> None:
     model = model_of(tmp_path, "{}")
     put(root_of(model), model.files[0], "{}")
     stage.check_access([model], tmp_path / "no-token")
+
+
+def test_a_job_fetches_nothing_that_a_newer_versions_record_could_not_take(
+    tmp_path: Path, images: FakeImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "RUN_DIR", tmp_path / "run")
+    state, model = tmp_path / "state", model_of(tmp_path, "{}")
+    hub_sends(images, model, "{}")
+    folder = state / "jobs" / "stage-1"
+    folder.mkdir(parents=True)
+    (folder / "request.json").write_text(codec.dumps(replace(request(), weights=(model,))))
+    record = state / "staged.json"
+    record.write_text('{"version": 99}')
+    assert stage.run("stage-1", Paths(state=state)) == 1
+    result = StageResult.from_json(json.loads((folder / "result.json").read_text()))
+    assert result.diagnostic is not None
+    assert (result.diagnostic.location, result.diagnostic.code) == (str(record), codec.NEWER)
+    assert result.diagnostic.hint == codec.NEWER_HINT
+    assert not (root_of(model) / "snapshots").exists()
+    assert record.read_text() == '{"version": 99}'

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.stage import PruneItem, PruneRequest, StageResult
 from sparkfleet.contract.state import Staged
 from sparkfleet.onhost.artifacts.errors import StageError
@@ -211,3 +212,15 @@ def test_a_prune_logs_its_items(spark: Spark) -> None:
     lines = (spark.state / "jobs" / "1" / "events.jsonl").read_text().splitlines()
     assert [json.loads(line)["kind"] for line in lines] == ["phase", "note"]
     assert fetch_record.read(spark.state) == Staged()
+
+
+def test_nothing_is_removed_when_a_newer_version_wrote_what_was_fetched(spark: Spark) -> None:
+    file = spark.put(spark.snapshot / "config.json")
+    record = spark.put(spark.state / "staged.json", '{"version": 99}')
+    spark.list("image", "sha256:id", IMAGE)
+    spark.list("model", spark.snapshot)
+    with pytest.raises(ContractError, match="version 99"):
+        spark.prune()
+    assert file.exists()
+    assert spark.images.present
+    assert record.read_text() == '{"version": 99}'

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from sparkfleet.contract.generation import (
     PromotedGeneration,
 )
 from sparkfleet.contract.rollout import PROMOTED, UNREADABLE, RolloutResult
+from sparkfleet.onhost.artifacts.fetch import fetch_record, hash_record, rates
 from sparkfleet.onhost.machine import files, redact
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import Journal, read_events
@@ -302,3 +304,68 @@ def test_the_generation_label_of_a_version_2_record_is_dropped_and_the_id_stays(
 def test_a_generation_survives_json() -> None:
     made = generation(env=(("A", "1"),), argv=("x", "--y"))
     assert Generation.from_json(json.loads(json.dumps(made.to_json()))) == made
+
+
+def _write_rates(state: Path) -> None:
+    rates.note(state, rates.COPY, 1 << 30, 2)
+
+
+def _write_hashes(state: Path) -> None:
+    hash_record.remember(state, {})
+
+
+def _write_fetched(state: Path) -> None:
+    fetch_record.note(state, fetch_record.IMAGES, "img:1", 7)
+
+
+def _write_starts(state: Path) -> None:
+    Starts(state / "starts.json").record_start(7.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "refuses"),
+    [
+        ("staged.json", _write_fetched, True),
+        ("verified.json", _write_hashes, True),
+        ("starts.json", _write_starts, True),
+        ("rates.json", _write_rates, False),
+    ],
+)
+@pytest.mark.provokes("contract-newer")
+def test_a_file_of_a_newer_version_is_never_overwritten(
+    tmp_path: Path, name: str, write: Callable[[Path], None], refuses: bool
+) -> None:
+    path, text = tmp_path / name, '{"version": 99, "images": {"img:9": {}}}'
+    path.write_text(text)
+    try:
+        write(tmp_path)
+    except codec.ContractError as error:
+        found = error.diagnostic
+        assert (found.location, found.code, found.hint) == (str(path), codec.NEWER, codec.NEWER_HINT)
+        assert "version 99" in found.message
+        assert refuses
+    else:
+        assert not refuses
+    assert path.read_text() == text
+    path.write_text("{")
+    write(tmp_path)
+    assert path.read_text() != "{"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("{", "of another rank"), ("[]", "of another rank"), ('{"version": 99}', codec.NEWER_HINT)],
+)
+def test_a_key_of_a_cluster_that_cannot_be_read_is_never_taken_for_none(
+    tmp_path: Path, text: str, hint: str
+) -> None:
+    store.keep_cluster_key(tmp_path, "nano", "", "secret")
+    assert store.cluster_key(tmp_path, "nano") == "secret"
+    (path,) = tmp_path.rglob("ranks/*.json")
+    path.write_text(text)
+    with pytest.raises(codec.ContractError) as caught:
+        store.cluster_key(tmp_path, "nano")
+    assert caught.value.diagnostic.location == str(path)
+    assert hint in caught.value.diagnostic.hint
+    path.unlink()
+    assert store.cluster_key(tmp_path, "nano") == ""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sparkfleet import engines
-from sparkfleet.contract.generation import CACHE_IN_CONTAINER
+from sparkfleet.contract.generation import CACHE_IN_CONTAINER, Rank
 from sparkfleet.engines.host import Request
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse
@@ -354,3 +354,38 @@ def test_a_request_that_dockerd_refuses_is_no_failure_of_a_running_engine(
     after(world, 3000, supervised.leave.set)
     assert supervised.run() == (units.ADOPT_AGAIN if refusals == 5 else ENDED)
     assert (box.running, box.starts) == (True, 1)
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("ranks/.json", "{"), ("ranks/.json", '{"version": 99}'), ("run.json", '{"version": 99}')],
+)
+def test_a_rank_whose_key_or_last_start_cannot_be_read_is_refused_and_its_engine_left_alone(
+    world: World, name: str, text: str, running: bool
+) -> None:
+    place = Rank("pair", 0, ("spark-01", "spark-02"), ("10.0.0.1", "10.0.0.2"), "mp", "f")
+    box = world.serve(generation(rank=place))
+    box.running = running
+    starts = box.starts
+    path = store.service_directory(world.paths.state, "nano") / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    assert supervisor(world).run() == units.REFUSED
+    assert world.output[-1].startswith(f"sparkfleet: {path}: ")
+    assert (box.running, box.starts, path.read_text()) == (running, starts, text)
+
+
+def test_an_engine_is_not_started_uncounted(world: World, box: Box) -> None:
+    path = store.service_directory(world.paths.state, "nano") / "starts.json"
+    path.write_text('{"version": 99}')
+    assert supervisor(world).run() == units.REFUSED
+    assert "version 99" in world.output[-1]
+    assert (box.starts, path.read_text()) == (0, '{"version": 99}')
+
+
+def test_a_rank_of_an_executor_that_these_programs_do_not_have_is_refused(world: World) -> None:
+    place = Rank("pair", 0, ("spark-01", "spark-02"), ("10.0.0.1", "10.0.0.2"), "newer", "f")
+    world.serve(generation(rank=place)).running = False
+    assert supervisor(world).run() == units.REFUSED
+    assert "executor newer of vllm" in world.output[-1]

@@ -21,7 +21,10 @@ PATH = "staged.json"
 
 
 def read(state: Path) -> Staged:
-    """Return the record; an empty one, in which nothing is managed, when there is no valid one."""
+    """Return the record; an empty one, in which nothing is managed, when there is no valid one.
+
+    Raise ContractError for one of a newer version, which stays as it is.
+    """
     return files.read_or_default(Staged, state / PATH)
 
 

@@ -36,7 +36,7 @@ class FileToVerify:
 
 
 def read(state: Path) -> Record:
-    """Return the record: real path -> file as it was hashed."""
+    """Return the record: real path -> file as it was hashed. Raise ContractError for a newer version's."""
     return files.read_or_default(Verified, state / "verified.json").files
 
 

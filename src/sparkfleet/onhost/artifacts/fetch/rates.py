@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.state import Rates
 from sparkfleet.onhost.machine import files
 
@@ -17,5 +18,8 @@ def note(state: Path, kind: str, count: int, seconds: float) -> None:
     """Record the rate of a transfer of ``count`` bytes."""
     if count >= LEAST_BYTES and seconds > 0:
         path = state / "rates.json"
-        known = files.read_or_default(Rates, path)
+        try:
+            known = files.read_or_default(Rates, path)
+        except ContractError:
+            return  # of a newer version: it stays as it is, only estimates depend on it
         files.write_json(path, replace(known, **{kind: round(count / seconds)}).to_json())

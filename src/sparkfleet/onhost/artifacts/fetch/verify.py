@@ -23,8 +23,9 @@ def verify(request: VerifyRequest, state: Path, journal: Journal) -> StageResult
     changed: dict[str, tuple[str, ...]] = {}
     count = 0
     for model in request.repositories:
+        record = hash_record.read(state)  # also before a rehash: the results are written there
         root = repository(request.models_dir, model.repo)
-        files = _to_verify(root, model, {} if request.rehash else hash_record.read(state))
+        files = _to_verify(root, model, {} if request.rehash else record)
         count += len(files)
         wrong = hash_files(state, list(files.values()), journal, model.repo)
         paths = tuple(path for path, file in files.items() if file in wrong)
