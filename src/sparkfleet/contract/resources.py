@@ -70,9 +70,23 @@ class ResourceToApply:
     """What observing it needs beside the key."""
     content: str = ""
     """What applying it needs beside the fields: a file's bytes in base64."""
-    secret: str = secret()
-    """Token, or user and password of a login."""
+    hub_token: str = secret()
+    """Of the Hugging Face hub."""
+    registry_password: str = secret()
+    """Of a login at a registry."""
     user: str = ""
+    """User name of the login."""
+
+
+def _with_one_secret_a_field(data: Json) -> Json:
+    resources = [dict(one) for one in data.get("apply", ())]
+    for one in resources:
+        value = one.pop("secret", "")
+        if value and one.get("user"):
+            one["registry_password"] = value[len(one["user"]) + 1 :]  # it was user:password
+        elif value:
+            one["hub_token"] = value
+    return {**data, "apply": resources}
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,8 @@ class ResourceRequest(Document):
     """What a run changes of the resources of one host."""
 
     NAME: ClassVar[str] = "resource request"
+    VERSION: ClassVar[int] = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _with_one_secret_a_field}
 
     apply: tuple[ResourceToApply, ...] = ()
     revert: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.resources import Applied, ResourceToApply
@@ -280,7 +280,8 @@ class ResourceKind:
     """Whether the plan need not name the field."""
     whole_by: ClassVar[str] = ""
     """Field that tells whether the resource is still as it was applied, where it is reverted as a whole."""
-    secret: ClassVar[bool] = False
+    credential_field: ClassVar[Literal["", "hub_token", "registry_password"]] = ""
+    """Field of ``ResourceToApply`` that has its secret; "" where there is none."""
     recorded: ClassVar[bool] = True
     """Whether it is recorded and reverted once it is no longer declared."""
 

@@ -16,12 +16,16 @@ from sparkfleet.resources import registry
 from sparkfleet.resources.base import CURRENT, NO_SOURCE, Resource
 
 
-def value(resource: Resource) -> str:
-    """Return the secret as the Spark stores it: of a login, user and password; "" without a source.
+def read(resource: Resource) -> str:
+    """Return the token or password; "" without a source.
 
     Raise SparkfleetError when a declared file or command gives no secret.
     """
-    found = secret_cache.read_once(resource.source, field="prepare")
+    return secret_cache.read_once(resource.source, field="prepare")
+
+
+def _as_stored(resource: Resource) -> str:
+    found = read(resource)
     return f"{resource.user}:{found}" if found and resource.user else found
 
 
@@ -30,8 +34,8 @@ def compare(host: Host, observed: Observed) -> Observed:
     live = dict(observed.resources.live)
     for resource in resource_changes.declared(host, observed.user):
         seen = live.get(resource.id, {})
-        if registry.kind(resource.kind).secret and seen and "error" not in seen:
-            live[resource.id] = _compared(seen, value(resource))
+        if registry.kind(resource.kind).credential_field and seen and "error" not in seen:
+            live[resource.id] = _compared(seen, _as_stored(resource))
     return replace(observed, resources=replace(observed.resources, live=live))
 
 

@@ -35,14 +35,16 @@ def request(host: Host, user: User, operations: Sequence[Operation]) -> Resource
 
 
 def _to_apply(resource: Resource) -> ResourceToApply:
-    secret = secrets.value(resource) if registry.kind(resource.kind).secret else ""
+    kept_in = registry.kind(resource.kind).credential_field
+    secret = {kept_in: secrets.read(resource)} if kept_in else {}
     return ResourceToApply(
         resource.kind,
         resource.key,
         dict(resource.fields),
         resource.arg,
         resource.content,
-        secret,
+        secret.get("hub_token", ""),
+        secret.get("registry_password", ""),
         resource.user,
     )
 

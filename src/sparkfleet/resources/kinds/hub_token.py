@@ -43,7 +43,7 @@ class HubToken(ResourceKind):
     name = "hub_token"
     order = 120
     whole_by = "hash"
-    secret = True
+    credential_field = "hub_token"
     settings = (
         Setting(
             "keep_hf_token",
@@ -82,7 +82,7 @@ class HubToken(ResourceKind):
         """Write the file for its one reader."""
         path, owner = Path(host.path(target.key)), host_files.ids(target.fields["owner"])
         host_files.make_parents(path, owner)
-        host_files.write(path, f"{target.secret}\n".encode(), int(target.fields["mode"], 8), owner)
+        host_files.write(path, f"{target.hub_token}\n".encode(), int(target.fields["mode"], 8), owner)
 
     def revert(self, host: Host, entry: Applied, _: tuple[str, ...]) -> None:
         """Remove the file."""

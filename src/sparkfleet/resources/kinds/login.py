@@ -81,7 +81,7 @@ class Login(ResourceKind):
     name = "login"
     order = 110
     whole_by = "hash"
-    secret = True
+    credential_field = "registry_password"
     settings = (
         Setting(
             "logins",
@@ -135,14 +135,13 @@ class Login(ResourceKind):
         """Store the login in the declared helper, or in root's own file."""
         config, server = _read(host), SERVERS.get(target.key, target.key)
         if target.arg:
-            password = target.secret.removeprefix(f"{target.user}:")
-            credentials = {"ServerURL": server, "Username": target.user, "Secret": password}
+            credentials = {"ServerURL": server, "Username": target.user, "Secret": target.registry_password}
             _run_helper(target.arg, "store", json.dumps(credentials))
             config.get("auths", {}).pop(server, None)
             config.setdefault("credHelpers", {})[server] = target.arg
         else:
             _erase_from_helper(config, server)
-            auth = base64.b64encode(target.secret.encode()).decode()
+            auth = base64.b64encode(f"{target.user}:{target.registry_password}".encode()).decode()
             config.setdefault("auths", {})[server] = {"auth": auth}
         _write(host, config)
 

@@ -56,10 +56,10 @@ def test_operations_of_the_script_are_not_for_the_program() -> None:
 
 def test_a_secret_is_read_when_it_is_sent_and_a_login_has_its_user() -> None:
     (login,) = requested((LOGIN,), applied(LOGIN)).apply
-    assert login.secret == "$oauthtoken:nvapi-1"
+    assert (login.user, login.registry_password, login.hub_token) == ("$oauthtoken", "nvapi-1", "")
     assert "nvapi" not in repr(login)
     (sysctl,) = requested((SYSCTL,), applied(SYSCTL)).apply
-    assert sysctl.secret == ""
+    assert (sysctl.registry_password, sysctl.hub_token) == ("", "")
 
 
 @pytest.mark.parametrize(
