@@ -76,9 +76,9 @@ def test_a_users_error_is_shown_on_stderr_without_a_traceback(
 
 def test_each_diagnostic_of_a_text_has_its_code_once_at_the_end_of_its_first_line() -> None:
     rule = Diagnostic("b", "slow [BK-06] (and on 1 more)", code="BK-06")
-    first = Diagnostic("a", "broken\n    engine log: x", "whole", "repair it", (rule,), code="repaired")
+    first = Diagnostic("a", "broken\n    engine log: x", "whole", "repair it", (rule,), code="test")
     assert SparkfleetError(first).text == (
-        "a: broken [repaired]\n    engine log: x\n    expected: whole\n    do: repair it\n"
+        "a: broken [test]\n    engine log: x\n    expected: whole\n    do: repair it\n"
         "b: slow [BK-06] (and on 1 more)"
     )
 

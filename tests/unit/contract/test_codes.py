@@ -6,7 +6,7 @@ import ast
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -34,19 +34,85 @@ def provoking() -> dict[str, str]:
     return found
 
 
-def literal_codes() -> Iterator[tuple[str, str]]:
-    """Yield each ``code="..."`` in a call of the program and of the lab, with its place."""
-    for path in sorted([*SOURCE.rglob("*.py"), *(ROOT / "src" / "sparkfleet_lab").rglob("*.py")]):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def program_trees() -> dict[str, ast.Module]:
+    """Return each module of the program and of the lab, parsed; a stand-in has the codes of another API."""
+    paths = sorted([*SOURCE.rglob("*.py"), *(ROOT / "src" / "sparkfleet_lab").rglob("*.py")])
+    return {
+        str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8"))
+        for path in paths
+        if "standins" not in path.parts
+    }
+
+
+def values(node: ast.AST | None) -> Iterator[str]:
+    """Yield the texts that an expression may evaluate to, where they are written in it."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.IfExp(body=one, orelse=other):
+            yield from values(one)
+            yield from values(other)
+        case ast.BoolOp(values=each):
+            for one in each:
+                yield from values(one)
+        case ast.Subscript(value=ast.Dict(values=each)):
+            for one in each:
+                yield from values(one)
+
+
+def code_positions(tree: ast.AST) -> dict[str, int]:
+    """Return the position of the argument ``code: str`` by the name of the function or class."""
+    found = {}
+    owners = {one: owner for owner in ast.walk(tree) if isinstance(owner, ast.ClassDef) for one in owner.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            names = [
+                one.arg for one in (*node.args.posonlyargs, *node.args.args) if one.arg not in {"self", "cls"}
+            ]
+            texts = {
+                one.arg for one in node.args.args if one.annotation and ast.unparse(one.annotation) == "str"
+            }
+            if "code" in texts:
+                owner = owners.get(node)
+                name = owner.name if owner and node.name == "__init__" else node.name
+                found[name] = names.index("code")
+    return found
+
+
+def literal_codes(trees: Mapping[str, ast.Module]) -> Iterator[tuple[str, str]]:
+    """Yield each code that is written in a call, with its place: by keyword or by position."""
+    everywhere = {name: at for tree in trees.values() for name, at in code_positions(tree).items()}
+    for path, tree in trees.items():
+        positions = {**everywhere, **code_positions(tree)}
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call):
-                for word in node.keywords:
-                    if word.arg == "code" and isinstance(word.value, ast.Constant):
-                        assert isinstance(word.value.value, str)
-                        yield f"{path.relative_to(ROOT)}:{node.lineno}", word.value.value
+                name = ast.unparse(node.func).rpartition(".")[2]
+                given = [word.value for word in node.keywords if word.arg == "code"]
+                at = positions.get(name, len(node.args))
+                for one in (*given, *node.args[at : at + 1]):
+                    for code in values(one):
+                        yield f"{path}:{node.lineno}", code
+
+
+CALLS = {
+    "Diagnostic('', 'x', code='constant')": ["constant"],
+    "Diagnostic('', 'x', code='bad-json' if x else 'no-such-code')": ["bad-json", "no-such-code"],
+    "Diagnostic('', 'x', code=known or 'other')": ["other"],
+    "def diagnostic_of(data, code: str): ...\ndiagnostic_of(data, 'by-position')": ["by-position"],
+    "class Broken:\n def __init__(self, found, code: str): ...\nBroken('x', 'of-a-class')": ["of-a-class"],
+    "def exits(code: int): ...\nexits(1)": [],
+}
+
+
+@pytest.mark.parametrize("text", CALLS)
+def test_a_code_is_found_where_it_is_written(text: str) -> None:
+    assert [code for _, code in literal_codes({"x.py": ast.parse(text)})] == CALLS[text]
 
 
 def test_every_literal_code_is_registered() -> None:
-    assert [(place, code) for place, code in literal_codes() if code not in CODES] == []
+    found = list(literal_codes(program_trees()))
+    assert len(found) > 300
+    assert [(place, code) for place, code in found if code not in CODES] == []
 
 
 @pytest.mark.parametrize("code", CODES)
