@@ -20,11 +20,12 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (HOW_TO / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
-def test_a_rule_is_added_by_its_how_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rule_is_added_by_its_how_to(monkeypatch: pytest.MonkeyPatch, codes_of_test: set[str]) -> None:
     source, rows = blocks("add-a-rule.md", "python")
     module: dict[str, Any] = vars(ModuleType("rule_of_the_how_to"))
     exec(compile(source, "add-a-rule.md", "exec", dont_inherit=True), module)
     rule = module["short_context"]
+    codes_of_test.add(rule.id)
     monkeypatch.setattr(rules, "RULES", (*rules.RULES, rule))
     tables: dict[str, Any] = {"Made": Made}
     exec(rows, tables)

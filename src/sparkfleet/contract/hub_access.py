@@ -11,6 +11,8 @@ import http.client
 import urllib.request
 from collections.abc import Mapping
 
+from sparkfleet.contract.diagnostic import Diagnostic
+
 HUB = "https://huggingface.co"
 REFUSED = "hub-refused"
 """Code: the hub would answer the same to every host."""
@@ -50,12 +52,12 @@ def judge(status: int, headers: Mapping[str, str], *, token: bool, token_known: 
     return Access.OPEN if 0 < status < 400 else Access.UNKNOWN  # noqa: PLR2004
 
 
-def refusal(access: Access, repo: str, endpoint: str) -> tuple[str, str] | None:
-    """Return the problem and the remedy with its page; None if access is not refused."""
+def refusal(access: Access, repo: str, endpoint: str) -> Diagnostic | None:
+    """Return why access is refused, and the remedy with its page; None if it is not."""
     hub = (endpoint or HUB).rstrip("/")
     tokens, page = f"{hub}/settings/tokens", f"{hub}/{repo}"
     named = "put it where 'hf_token' in group_data says"
-    return {
+    reasons = {
         Access.NO_TOKEN: (
             f"{repo} is gated, and there is no token",
             f"accept the licence at {page}, create a token at {tokens}, and {named}",
@@ -72,7 +74,11 @@ def refusal(access: Access, repo: str, endpoint: str) -> tuple[str, str] | None:
             f"{repo} is gated, and the token may not read gated models",
             f"give the token the right to read gated repositories at {tokens}",
         ),
-    }.get(access)
+    }
+    if access not in reasons:
+        return None
+    found, hint = reasons[access]
+    return Diagnostic("hub", found, hint=hint, code=REFUSED)
 
 
 def _head(url: str, token: str) -> tuple[int, dict[str, str]]:

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.generation import Task
 
 if TYPE_CHECKING:
-    from sparkfleet.contract.diagnostic import Diagnostic
     from sparkfleet.desired_state import FlagValue, Host, ImageRef, Service, WeightFile
 
 Packages = tuple[tuple[str, str], ...]
@@ -36,13 +36,12 @@ SERVICE = "service"
 """``location`` of a diagnostic about a service as a whole."""
 
 
-class ModelFilesError(Exception):
-    """A repository lacks the files that a service needs. ``str()`` says what it has instead."""
+class ModelFilesError(DiagnosticError):
+    """A repository lacks the files that a service needs; the message says what it has instead."""
 
     def __init__(self, found: str, hint: str) -> None:
-        """Store what was found, and the remedy."""
-        super().__init__(found)
-        self.hint = hint
+        """Build the diagnostic; its location is left to the caller."""
+        super().__init__(Diagnostic("", found, hint=hint, code="lock-model-unresolved"))
 
 
 def field_of(service: Service, *names: str) -> str:

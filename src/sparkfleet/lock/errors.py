@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
 
-class LockError(Exception):
+from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+
+
+class LockError(DiagnosticError):
     """What was found and what to do, for one entry; the caller knows where the entry was declared."""
 
+    CODE: ClassVar[str]
+
     def __init__(self, found: str, remedy: str) -> None:
-        """Keep both sentences."""
-        super().__init__(found)
-        self.found, self.remedy = found, remedy
+        """Build the diagnostic; its location is left to the caller."""
+        super().__init__(Diagnostic("", found, hint=remedy, code=self.CODE))
 
 
 class RegistryError(LockError):
     """An image could not be read from its registry."""
 
+    CODE = "lock-image-unresolved"
+
 
 class HubError(LockError):
     """A model could not be read from the hub."""
 
+    CODE = "lock-model-unresolved"
+
 
 class PackagesError(LockError):
     """Python packages could not be resolved or downloaded."""
+
+    CODE = "lock-packages-unresolved"

@@ -74,7 +74,8 @@ class Hub:
         try:
             files = engine.model_files((_file(repo, sibling) for sibling in siblings.values()), pattern)
         except ModelFilesError as error:
-            raise HubError(f"{repo}: {error}", error.hint) from None
+            one = error.diagnostic
+            raise HubError(f"{repo}: {one.message}", one.hint) from None
         if not files:
             matching = f" and match '{pattern}'" if pattern else ""
             raise HubError(
@@ -157,7 +158,7 @@ class Hub:
             found = hub_access.judge(status, headers, token=bool(self.token), token_known=known)
             refused = hub_access.refusal(found, repo, self.url)
             if refused:
-                return HubError(*refused)
+                return HubError(refused.message, refused.hint)
         if isinstance(error, RevisionNotFoundError) or code == "RevisionNotFound":
             return HubError(f"{repo} has no revision '{revision}'", "correct or remove 'revision:'")
         if status == _TOO_MANY and response is not None:

@@ -214,7 +214,7 @@ def _packages_entry(
     except PackagesError as error:
         names = ", ".join(name for name, _ in absent)
         expected = f"wheels of {names} for Python {index.python} on {index.machine}"
-        return Diagnostic(item.place, error.found, expected, error.remedy, code="lock-packages-unresolved")
+        return replace(error.diagnostic, location=item.place, expected=expected)
 
 
 def _names(service: Service) -> set[str]:
@@ -256,13 +256,7 @@ def _image(item: ImageTarget, registry: Callable[[], Registry]) -> Resolved:
     try:
         found = images.resolve(item.image, reader, engines.get(item.engine))
     except RegistryError as error:
-        return Diagnostic(
-            item.place,
-            error.found,
-            "an image that can be resolved",
-            error.remedy,
-            code="lock-image-unresolved",
-        )
+        return replace(error.diagnostic, location=item.place, expected="an image that can be resolved")
     finally:
         reader.close()
     # An image that is declared by digest has no tag.
@@ -274,13 +268,7 @@ def _model(item: ModelTarget, hub: Hub) -> Resolved:
     try:
         return hub.resolve(item.repo, item.revision, item.engine, item.file)
     except HubError as error:
-        return Diagnostic(
-            item.place,
-            error.found,
-            "a repository that can be resolved",
-            error.remedy,
-            code="lock-model-unresolved",
-        )
+        return replace(error.diagnostic, location=item.place, expected="a repository that can be resolved")
 
 
 def _changes(old: Lock, new: Lock) -> list[Change]:

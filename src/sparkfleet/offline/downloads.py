@@ -36,7 +36,7 @@ def _check_access(weights: Weights, endpoint: str, token: str, file: WeightFile)
     response = hub_access.ask(endpoint, weights.repo, weights.revision, file.path, token)
     refused = hub_access.refusal(response, weights.repo, endpoint)
     if refused:
-        raise HubError(*refused)
+        raise HubError(refused.message, refused.hint)
 
 
 def _download(path: Path, weights: Weights, endpoint: str, token: str, files: list[WeightFile]) -> None:

@@ -10,7 +10,7 @@ verified.json       which files were hashed, with their size and time
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -74,4 +74,4 @@ def write(path: Path, required: Content, source: Source, log: Log) -> Iterator[D
         try:
             task()
         except LockError as error:
-            yield Diagnostic(name, error.found, hint=error.remedy, code="mirror-download-failed")
+            yield replace(error.diagnostic, location=name, code="mirror-download-failed")

@@ -87,9 +87,9 @@ def literal_codes(trees: Mapping[str, ast.Module]) -> Iterator[tuple[str, str]]:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func).rpartition(".")[2]
-                given = [word.value for word in node.keywords if word.arg == "code"]
+                expressions = [word.value for word in node.keywords if word.arg == "code"]
                 at = positions.get(name, len(node.args))
-                for one in (*given, *node.args[at : at + 1]):
+                for one in (*expressions, *node.args[at : at + 1]):
                     for code in values(one):
                         yield f"{path}:{node.lineno}", code
 

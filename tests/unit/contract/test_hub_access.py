@@ -60,7 +60,7 @@ def test_three_refusals_have_three_messages_each_with_the_page_to_go_to(hub: Hub
     refusals = [hub_access.refusal(ask(hub.endpoint, REPO, COMMIT, "config.json", token), REPO, hub.endpoint)
             for token in ("", "hf_wrong", "hf_no")]  # fmt: skip
     assert all(refusals)
-    founds, remedies = zip(*[reason for reason in refusals if reason], strict=True)
+    founds, remedies = zip(*[(one.message, one.hint) for one in refusals if one], strict=True)
     assert len(set(founds)) == len(set(remedies)) == 3
     assert f"{hub.endpoint}/{REPO}" in remedies[0]
     assert f"{hub.endpoint}/settings/tokens" in remedies[0]
@@ -75,7 +75,7 @@ def test_a_token_that_may_not_read_gated_models_is_sent_to_its_settings() -> Non
     assert found is Access.NARROW_TOKEN
     reason = hub_access.refusal(found, REPO, "")
     assert reason
-    assert "https://huggingface.co/settings/tokens" in reason[1]
+    assert "https://huggingface.co/settings/tokens" in reason.hint
 
 
 def test_a_hub_that_is_not_there_is_no_refusal() -> None:

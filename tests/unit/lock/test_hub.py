@@ -90,7 +90,7 @@ def resolve(served: standin.Hub, repo: str = REPO, revision: str = "", token: st
 def refusal(served: standin.Hub, repo: str = REPO, revision: str = "", token: str = "") -> HubError:
     with pytest.raises(HubError) as error:
         resolve(served, repo, revision, token)
-    assert error.value.remedy
+    assert error.value.diagnostic.hint
     return error.value
 
 
@@ -156,30 +156,30 @@ def test_weights_of_an_older_format_are_taken_where_there_are_no_others(
 
 
 def test_a_repository_without_weights_is_refused(served: standin.Hub) -> None:
-    assert "has no weights that vLLM loads" in refusal(served, "org/gguf").found
+    assert "has no weights that vLLM loads" in refusal(served, "org/gguf").diagnostic.message
 
 
 def test_a_repository_that_is_not_there_says_so(served: standin.Hub) -> None:
-    assert "org/none does not exist on" in refusal(served, "org/none").found
+    assert "org/none does not exist on" in refusal(served, "org/none").diagnostic.message
 
 
 def test_a_name_that_is_none_says_so(served: standin.Hub) -> None:
-    assert "not a valid repository name" in refusal(served, "a/b/c").found
+    assert "not a valid repository name" in refusal(served, "a/b/c").diagnostic.message
 
 
 def test_a_revision_that_is_not_there_says_so(served: standin.Hub) -> None:
-    assert refusal(served, revision="v9").found == f"{REPO} has no revision 'v9'"
+    assert refusal(served, revision="v9").diagnostic.message == f"{REPO} has no revision 'v9'"
 
 
 def test_a_gated_repository_without_a_token_says_where_to_accept(served: standin.Hub) -> None:
     error = refusal(served, "org/gated")
-    assert error.found == "org/gated is gated, and there is no token"
-    assert f"{served.endpoint}/org/gated" in error.remedy
-    assert "hf_token" in error.remedy
+    assert error.diagnostic.message == "org/gated is gated, and there is no token"
+    assert f"{served.endpoint}/org/gated" in error.diagnostic.hint
+    assert "hf_token" in error.diagnostic.hint
 
 
 def test_a_gated_repository_whose_licence_was_not_accepted_says_so(served: standin.Hub) -> None:
-    assert "has not accepted its licence" in refusal(served, "org/gated", token="hf_no").found
+    assert "has not accepted its licence" in refusal(served, "org/gated", token="hf_no").diagnostic.message
 
 
 def test_a_gated_repository_is_pinned_with_the_right_token(served: standin.Hub) -> None:
@@ -188,9 +188,9 @@ def test_a_gated_repository_is_pinned_with_the_right_token(served: standin.Hub) 
 
 def test_a_wrong_token_is_named_and_never_shown(served: standin.Hub) -> None:
     error = refusal(served, token="hf_wrong")
-    assert "does not know the token" in error.found
-    assert f"{served.endpoint}/settings/tokens" in error.remedy
-    assert "hf_wrong" not in error.found + error.remedy
+    assert "does not know the token" in error.diagnostic.message
+    assert f"{served.endpoint}/settings/tokens" in error.diagnostic.hint
+    assert "hf_wrong" not in error.diagnostic.message + error.diagnostic.hint
 
 
 def test_the_environments_token_is_not_used_unasked(
@@ -202,23 +202,23 @@ def test_the_environments_token_is_not_used_unasked(
 
 def test_a_rate_limit_says_so(served: standin.Hub) -> None:
     served.faults.set([standin.Fault(status=429)])
-    assert "rate limit of" in refusal(served).found
+    assert "rate limit of" in refusal(served).diagnostic.message
 
 
 def test_a_failing_hub_says_so(served: standin.Hub) -> None:
     served.faults.set([standin.Fault(status=500)])
-    assert "responded with HTTP 500" in refusal(served).found
+    assert "responded with HTTP 500" in refusal(served).diagnostic.message
 
 
 def test_a_config_that_arrives_changed_is_refused(served: standin.Hub) -> None:
     served.faults.set([standin.Fault(path=r"config\.json", corrupt=True)])
-    assert "does not match the hub's hash" in refusal(served).found
+    assert "does not match the hub's hash" in refusal(served).diagnostic.message
 
 
 def test_a_hub_that_hangs_is_given_up(served: standin.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "TIMEOUT_S", 0.2)
     served.faults.set([standin.Fault(path="/resolve/", slow_bytes_per_s=10)])
-    assert "no response from" in refusal(served).found
+    assert "no response from" in refusal(served).diagnostic.message
 
 
 def test_a_hub_that_is_not_there_says_so() -> None:
@@ -235,4 +235,4 @@ def test_the_environments_hub_is_used_unless_another_is_set(monkeypatch: pytest.
 def test_a_config_that_is_no_json_object_is_refused(served: standin.Hub, tmp_path: Path) -> None:
     write(tmp_path, "org/odd", FIRST, {"config.json": "[]", "model.safetensors": "m"})
     meta(tmp_path, "org/odd", {"main": FIRST})
-    assert "Input should be an object" in refusal(served, "org/odd").found
+    assert "Input should be an object" in refusal(served, "org/odd").diagnostic.message

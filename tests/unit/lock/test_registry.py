@@ -45,7 +45,7 @@ def refusal(
 ) -> RegistryError:
     with pytest.raises(RegistryError) as error:
         resolve(fake, credential, requested)
-    assert error.value.remedy
+    assert error.value.diagnostic.hint
     return error.value
 
 
@@ -99,17 +99,17 @@ def test_a_single_manifest_for_arm64_is_its_own_index(fake: FakeRegistry) -> Non
 def test_a_single_manifest_for_another_processor_is_refused(fake: FakeRegistry) -> None:
     _, manifests = fake.image(NAME, "other")
     fake.put(NAME, "26.04-py3", json.loads(fake.blobs[f"{NAME}/manifests/{manifests['linux/amd64']}"]))
-    assert "is not available for linux/arm64" in refusal(fake).found
-    assert "it has linux/amd64" in refusal(fake).found
+    assert "is not available for linux/arm64" in refusal(fake).diagnostic.message
+    assert "it has linux/amd64" in refusal(fake).diagnostic.message
 
 
 def test_an_index_without_arm64_is_refused_and_says_what_it_has(fake: FakeRegistry) -> None:
     fake.image(NAME, "26.04-py3", systems=("linux/amd64", "linux/s390x"))
-    assert refusal(fake).found.endswith("it has linux/amd64, linux/s390x")
+    assert refusal(fake).diagnostic.message.endswith("it has linux/amd64, linux/s390x")
 
 
 def test_a_tag_that_is_not_there_says_so(fake: FakeRegistry) -> None:
-    assert refusal(fake).found == "nvcr.io has no nvidia/vllm 26.04-py3"
+    assert refusal(fake).diagnostic.message == "nvcr.io has no nvidia/vllm 26.04-py3"
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,8 @@ def test_a_refusal_says_what_to_do(
 ) -> None:
     fake.status, fake.headers = status, headers
     error = refusal(fake)
-    assert found in error.found
-    assert remedy in error.remedy
+    assert found in error.diagnostic.message
+    assert remedy in error.diagnostic.hint
 
 
 def test_an_anonymous_token_is_fetched_when_the_registry_asks_for_one(fake: FakeRegistry) -> None:
@@ -144,7 +144,7 @@ def test_an_anonymous_token_is_fetched_when_the_registry_asks_for_one(fake: Fake
 def test_a_token_that_cannot_be_had_says_so(fake: FakeRegistry, status: int, found: str) -> None:
     fake.auth, fake.token_status = "bearer", status
     fake.image(NAME, "26.04-py3")
-    assert found in refusal(fake).found
+    assert found in refusal(fake).diagnostic.message
 
 
 def test_one_token_serves_all_reads_of_an_image(fake: FakeRegistry) -> None:
@@ -157,8 +157,8 @@ def test_one_token_serves_all_reads_of_an_image(fake: FakeRegistry) -> None:
 def test_a_private_image_is_read_with_the_login(fake: FakeRegistry) -> None:
     fake.auth, fake.anonymous, fake.users = "bearer", False, {"$oauthtoken": "key"}
     fake.image(NAME, "26.04-py3")
-    assert "HTTP 401" in refusal(fake).found
-    assert "HTTP 401" in refusal(fake, Credential("$oauthtoken", "wrong")).found
+    assert "HTTP 401" in refusal(fake).diagnostic.message
+    assert "HTTP 401" in refusal(fake, Credential("$oauthtoken", "wrong")).diagnostic.message
     assert resolve(fake, Credential("$oauthtoken", "key")).image.digest
 
 
@@ -171,7 +171,7 @@ def test_an_identity_token_is_exchanged(fake: FakeRegistry) -> None:
 def test_a_registry_with_passwords_of_its_own_is_read_with_the_login(fake: FakeRegistry) -> None:
     fake.auth, fake.users = "basic", {"me": "pass"}
     fake.image(NAME, "26.04-py3")
-    assert "HTTP 401" in refusal(fake).found
+    assert "HTTP 401" in refusal(fake).diagnostic.message
     assert resolve(fake, Credential("me", "pass")).image.digest
 
 
@@ -194,18 +194,18 @@ def test_a_mirror_is_not_given_the_password_of_the_registry_it_stands_for(fake: 
 def test_content_that_is_not_what_its_digest_promises_is_refused(fake: FakeRegistry, kind: str) -> None:
     fake.image(NAME, "26.04-py3")
     fake.corrupt = kind
-    assert "sent sha256:" in refusal(fake).found
+    assert "sent sha256:" in refusal(fake).diagnostic.message
 
 
 def test_what_is_no_json_is_refused(fake: FakeRegistry) -> None:
     fake.blobs[f"{NAME}/manifests/26.04-py3"] = b"<html>"
     fake.types[f"{NAME}/manifests/26.04-py3"] = MANIFEST
-    assert "Invalid JSON" in refusal(fake).found
+    assert "Invalid JSON" in refusal(fake).diagnostic.message
 
 
 def test_an_unknown_kind_of_manifest_is_refused(fake: FakeRegistry) -> None:
     fake.put(NAME, "26.04-py3", {"schemaVersion": 1, "fsLayers": []})
-    assert "unsupported type of manifest" in refusal(fake).found
+    assert "unsupported type of manifest" in refusal(fake).diagnostic.message
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_manifest_of_another_shape_is_refused_with_image_and_field(
     fake: FakeRegistry, manifest: dict[str, Any], field: str
 ) -> None:
     digest = fake.put(NAME, "26.04-py3", manifest)
-    assert f"nvcr.io/{NAME}@{digest}: {field}" in refusal(fake).found
+    assert f"nvcr.io/{NAME}@{digest}: {field}" in refusal(fake).diagnostic.message
 
 
 def test_a_registry_that_does_not_answer_is_given_up(
@@ -228,7 +228,7 @@ def test_a_registry_that_does_not_answer_is_given_up(
 ) -> None:
     monkeypatch.setattr(registry_module, "TIMEOUT", httpx.Timeout(0.2))
     fake.hang = threading.Event()
-    assert refusal(fake).found == "nvcr.io did not respond in time"
+    assert refusal(fake).diagnostic.message == "nvcr.io did not respond in time"
 
 
 def test_a_registry_that_is_not_there_says_so() -> None:
@@ -269,7 +269,7 @@ def test_unreadable_credentials_are_named_when_the_registry_refuses_and_no_probl
     ) as raised:
         images.resolve(IMAGE, connection, engines.get("vllm"))
     connection.close()
-    assert raised.value.remedy == "install docker-credential-x"
+    assert raised.value.diagnostic.hint == "install docker-credential-x"
 
 
 def test_blob_and_manifest_types_are_distinguished(fake: FakeRegistry) -> None:

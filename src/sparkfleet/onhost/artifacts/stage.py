@@ -171,7 +171,7 @@ def check_access(models: Sequence[ModelDownload], token: Path) -> None:
             access = hub_access.ask(model.endpoint, model.repo, model.revision, missing[0].path, secret)
             refusal = hub_access.refusal(access, model.repo, model.endpoint)
             if refusal:
-                raise StageError("hub", *refusal, code=hub_access.REFUSED)
+                raise StageError(refusal.location, refusal.message, refusal.hint, code=refusal.code)
 
 
 @contextmanager

@@ -53,13 +53,13 @@ def test_none_or_several_matches_are_an_error_that_lists_the_names(
     with pytest.raises(ModelFilesError) as error:
         chosen(pattern)
     assert found in str(error.value)
-    assert hint in error.value.hint
+    assert hint in error.value.diagnostic.hint
 
 
 def test_a_repository_without_gguf_points_to_other_engines() -> None:
     with pytest.raises(ModelFilesError) as error:
         chosen("*", ["model.safetensors", "config.json"])
-    assert "engine: vllm" in error.value.hint
+    assert "engine: vllm" in error.value.diagnostic.hint
 
 
 def test_a_split_model_with_a_missing_part_is_an_error() -> None:
