@@ -41,13 +41,13 @@ from sparkfleet.onhost.fabric import fabric
 from sparkfleet.onhost.gate import diagnosis
 from sparkfleet.onhost.machine import host, programs, valve
 from sparkfleet.onhost.machine.stdio import OK, PROBLEM, read_json, write_json
-from sparkfleet.onhost.machine.system import System
+from sparkfleet.onhost.machine.system import System, runtime_of
 from sparkfleet.onhost.resources import apply
-from sparkfleet.onhost.rollout import follow, rollout, services, transient_unit
+from sparkfleet.onhost.rollout import follow, rollout, services, snapshot, transient_unit
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.supervisor import supervisor
 from sparkfleet.runtimes import onhost
-from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
+from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnavailableError
 
 RENAMED = {"guard": "supervise", "swap-run": "rollout-run"}
 """Commands in units that an earlier version wrote: they start these programs until they are replaced."""
@@ -216,9 +216,13 @@ def _notify(text: str) -> None:
             return
 
 
+def _current(system: System, service: str) -> Instance | None:
+    return snapshot.current_runtime(system, service).find(service)
+
+
 def _valve(system: System, options: argparse.Namespace) -> int:
     if options.unless_running:
-        container = system.runtime.find(store.check_service(options.unless_running))
+        container = _current(system, store.check_service(options.unless_running))
         if container and container.running:
             return OK
     sys.stdout.write(valve.flush(system).text + "\n")
@@ -291,7 +295,7 @@ def _copy_forget(system: System, options: argparse.Namespace) -> int:
 
 
 def _run_program(system: System, options: argparse.Namespace) -> int:
-    argv = system.runtime.program_command(options.artifact, options.interpreter, tuple(options.args))
+    argv = runtime_of(system).program_command(options.artifact, options.interpreter, tuple(options.args))
     os.execvp(argv[0], argv)  # noqa: S606  (stdin is the program's)
 
 

@@ -1,8 +1,8 @@
 """How the process of an engine is contained, one folder a runtime: ``docker`` runs it in a container.
 
 ``runtimes/<name>/operator.py`` has ``RUNTIME``, the operator's side (``operator.OperatorRuntime``). The
-driver on a Spark is in ``runtimes/<name>/onhost`` (``base.Runtime``, standard library alone). Directories
-that are appended to ``__path__`` are searched as well.
+driver on a Spark is ``DRIVER`` of ``runtimes/<name>/onhost/driver.py`` (``base.Runtime``, standard library
+alone). Directories that are appended to ``__path__`` are searched as well, but not for drivers.
 """
 
 from __future__ import annotations

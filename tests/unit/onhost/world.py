@@ -29,7 +29,14 @@ from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse, Memory, Paths, PortOwner, Ran, Stop
 from sparkfleet.onhost.rollout import rollout, transient_unit
 from sparkfleet.onhost.state import store, units
-from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError, RuntimeUnavailableError, Workload
+from sparkfleet.runtimes.base import (
+    Instance,
+    Role,
+    Runtime,
+    RuntimeRefusedError,
+    RuntimeUnavailableError,
+    Workload,
+)
 from sparkfleet.runtimes.docker.onhost.driver import DockerRuntime, container_name
 from sparkfleet.runtimes.docker.onhost.workload import workload_of
 
@@ -84,6 +91,7 @@ class Box:
     """Sources of its bind mounts."""
     error: str = ""
     """Why dockerd did not start it."""
+    runtime: str = "docker"
 
 
 @dataclass
@@ -148,7 +156,8 @@ class World:
             units_beside=(self.root / "run-units", self.root / "units.control"),
         )
         self.paths.units.mkdir(parents=True, exist_ok=True)
-        self.runtime = FakeRuntime(self)
+        self.docker = FakeRuntime(self)
+        self.runtimes: dict[str, FakeRuntime] = {"docker": self.docker, "process": ProcessRuntime(self)}
         self._ids = itertools.count(1)
         self._timers: list[tuple[float, Callable[[], None]]] = []
 
@@ -193,6 +202,9 @@ class World:
                 self._systemctl("start", unit)
 
     # -- system.System
+
+    def runtime(self, name: str) -> Runtime:
+        return self.runtimes[name]
 
     def now(self) -> float:
         return self.clock
@@ -288,7 +300,7 @@ class World:
     def free_mib(self, path: Path) -> int:
         return self.free
 
-    def kill_now(self, container: Instance) -> None:
+    def kill_now(self, runtime: Runtime, container: Instance) -> None:
         box = self.boxes.get(container.id)
         if box and box.running:
             box.running, box.exit_code = False, 137
@@ -329,7 +341,7 @@ class World:
             return self._start(service, unit)
         elif verb == "stop" and unit in self.active:
             self.active.discard(unit)
-            box = self.named(service)
+            box = self.supervised(service)
             if box:
                 box.running = False
                 self.sleep(2)
@@ -341,7 +353,7 @@ class World:
             return Ran(0)
         if unit in self.limited:
             return Ran(1, err="Start request repeated too quickly.")
-        box, record = self.named(service), store.current(self.paths.state, service)
+        box, record = self.supervised(service), store.current(self.paths.state, service)
         if self.start_refused and self.start_refused in (self.paths.units / unit).read_text():
             return Ran(1, err="refused by systemd")
         if box is None or (record and record.container_id != box.id):
@@ -359,8 +371,13 @@ class World:
 
     # -- looking at it
 
-    def named(self, name: str) -> Box | None:
-        return next((box for box in self.boxes.values() if box.name == name), None)
+    def named(self, name: str, runtime: str = "docker") -> Box | None:
+        return next((b for b in self.boxes.values() if (b.name, b.runtime) == (name, runtime)), None)
+
+    def supervised(self, service: str) -> Box | None:
+        """Return what the service's supervisor runs: the box of its name in the runtime of its record."""
+        record = store.current(self.paths.state, service)
+        return self.named(service, record.runtime if record else "docker")
 
     def serving(self, port: int, *, listening_only: bool = False) -> Box | None:
         for box in self.boxes.values():
@@ -377,6 +394,7 @@ class World:
             labels = {LABEL_SERVICE: generation.service, LABEL_GENERATION: generation.id}
         box = Box(f"{next(self._ids):064x}", name, labels, image or (generation.image if generation else ""))
         box.mounts = _sources(generation.definition) if generation else ()
+        box.runtime = generation.runtime if generation else "docker"
         self.boxes[box.id] = box
         if running:
             self._run_box(box)
@@ -433,8 +451,9 @@ class World:
 
 
 class FakeRuntime:
-    """The Docker runtime of the world."""
+    """The Docker runtime of the world. Like every runtime, it knows its own boxes alone."""
 
+    runtime_name = "docker"
     noun, daemon = DockerRuntime.noun, DockerRuntime.daemon
     check_command, unavailable_code = DockerRuntime.check_command, DockerRuntime.unavailable_code
 
@@ -448,7 +467,9 @@ class FakeRuntime:
 
     def _box(self, name: str) -> Box | None:
         self._require_dockerd()
-        return self._world.boxes.get(name) or self._world.named(name)
+        box = self._world.boxes.get(name)
+        own = box if box and box.runtime == self.runtime_name else None
+        return own or self._world.named(name, self.runtime_name)
 
     def _must(self, name: str) -> Box:
         box = self._box(name)
@@ -470,8 +491,11 @@ class FakeRuntime:
             artifact=f"sha256:{box.image}", details={"Id": box.id, "Config": {"Env": list(box.env)}},
         )  # fmt: skip
 
+    def _own(self) -> list[Box]:
+        return [box for box in self._world.boxes.values() if box.runtime == self.runtime_name]
+
     def running(self) -> tuple[Instance, ...]:
-        found = (self.inspect(box.id) for box in self._world.boxes.values() if box.running)
+        found = (self.inspect(box.id) for box in self._own() if box.running)
         return tuple(container for container in found if container)
 
     def available(self) -> bool:
@@ -484,6 +508,7 @@ class FakeRuntime:
         return self._world.daemon
 
     def workload(self, generation: Generation) -> Workload:
+        assert generation.runtime == self.runtime_name
         return workload_of(generation)
 
     def missing(self, workload: Workload) -> str:
@@ -510,10 +535,11 @@ class FakeRuntime:
         problem = self._world.create_error or self._world.missing_source(_sources(argv))
         if problem:
             raise RuntimeRefusedError(problem)
-        if self._world.named(name):
+        if self._world.named(name, self.runtime_name):
             raise RuntimeRefusedError(f"The container name {name} is already in use", 409)
         labels = dict(word.split("=", 1) for word in argv if word.startswith("io.sparkfleet."))
         box = Box(f"{next(self._world._ids):064x}", name, labels, argv[-1], mounts=_sources(argv))
+        box.runtime = self.runtime_name
         self._world.boxes[box.id] = box
         return box.id
 
@@ -537,7 +563,7 @@ class FakeRuntime:
 
     def _rename(self, name: str, new: str) -> None:
         box = self._must(name)
-        if self._world.named(new):
+        if self._world.named(new, self.runtime_name):
             raise RuntimeRefusedError(f"name {new} is already in use", 409)
         box.name = new
 
@@ -574,6 +600,34 @@ class FakeRuntime:
                 on_end()
 
         return self._world.every(1.0, watch)
+
+
+class ProcessRuntime(FakeRuntime):
+    """A runtime without a daemon, whose instances are processes."""
+
+    runtime_name = "process"
+    noun, daemon = "process", "systemd"
+    check_command, unavailable_code = "systemctl status", "runtime-refused"
+
+    def _require_dockerd(self) -> None:
+        pass
+
+    def available(self) -> bool:
+        return True
+
+    def is_stopping(self) -> bool:
+        return False
+
+    def daemon_identity(self) -> str:
+        return ""
+
+    def workload(self, generation: Generation) -> Workload:
+        assert generation.runtime == self.runtime_name
+        labels = (f"{LABEL_SERVICE}={generation.service}", f"{LABEL_GENERATION}={generation.id}")
+        return Workload(
+            generation.service, generation.id, ("serve",), image=generation.image,
+            definition=(*labels, *generation.definition), identity=generation.definition,
+        )  # fmt: skip
 
 
 def _sources(argv: Sequence[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from sparkfleet.onhost.gate import diagnosis, log_lines, transport
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate
 from sparkfleet.onhost.machine import files, kernel_log, memory, mounts, redact, runtime_wait, valve
-from sparkfleet.onhost.machine.system import System
+from sparkfleet.onhost.machine.system import System, runtime_of
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
 
@@ -94,17 +94,18 @@ def run(
     # The cache was flushed before the stop; another flush only when it grew much since: it takes time.
     journal.log("note", valve.flush(system, CACHE_GROWTH_MIB).text, phase="valve")
     journal.step("start", f"starting {generation.service}", container=container_id)
-    obstacle = mounts.obstacle(system, system.runtime.workload(generation))
+    runtime = runtime_of(system, generation)
+    obstacle = mounts.obstacle(system, runtime.workload(generation))
     if obstacle:
         raise StartFailedError(
             Diagnostic(generation.service, obstacle, hint=mounts.REMEDY, code="mount-missing")
         )
     try:
-        system.runtime.start(container_id)
+        runtime.start(container_id)
     except RuntimeRefusedError as error:
         found = diagnosis.reader(generation.engine).diagnose(str(error), None)
         known = found or Failure(Diagnostic("", str(error), code="container-start-failed"))
-        failure = known.of(generation.service, f"{system.runtime.daemon} could not start it")
+        failure = known.of(generation.service, f"{runtime.daemon} could not start it")
         raise StartFailedError(replace(failure, line=str(error))) from error
     return _watch(system, journal, generation, container_id, other_ranks)
 
@@ -112,13 +113,16 @@ def run(
 def _watch(
     system: System, journal: Journal, generation: Generation, container_id: str, other_ranks: OtherRanks
 ) -> GateResult:
-    container = system.runtime.inspect(container_id)
+    runtime = runtime_of(system, generation)
+    container = runtime.inspect(container_id)
     if container is None:
-        gone = f"the {system.runtime.noun} disappeared right after the start"
+        gone = f"the {runtime.noun} disappeared right after the start"
         raise StartFailedError(Diagnostic(generation.service, gone, code="container-disappeared"))
-    daemon_was = system.runtime.daemon_identity()
+    daemon_was = runtime.daemon_identity()
     progress = Progress(system, journal, generation.engine, redact.secrets_of(container), system.monotonic())
-    watchdog = memory.MemoryWatchdog(system, generation.floor_mib, lambda: system.kill_now(container))
+    watchdog = memory.MemoryWatchdog(
+        system, generation.floor_mib, lambda: system.kill_now(runtime, container)
+    )
     gate = Gate(system, generation, lambda: None, progress.wait_for)
     gate.find_api_key(container)
 
@@ -127,7 +131,7 @@ def _watch(
         if watchdog.struck:
             raise EngineEndedError
         try:
-            now = system.runtime.inspect(container_id)
+            now = runtime.inspect(container_id)
         except RuntimeUnavailableError:
             return  # no response from dockerd; the engine's own responses count
         if now is None or not now.running:
@@ -136,18 +140,18 @@ def _watch(
 
     gate.check_alive = check_alive
     stop_watchdog = system.every(1.0, watchdog.sample)
-    stop_log = system.runtime.follow(container_id, 0.0, progress.line)
+    stop_log = runtime.follow(container_id, 0.0, progress.line)
     try:
         journal.step("gate", f"verifying {generation.served_name} on port {generation.port}")
         passed = other_ranks.prove(gate)
         _check_transport(system, journal, generation, container_id)
         return replace(passed, memory_log=tuple(progress.memory_log))
     except EngineEndedError:
-        if not watchdog.struck and runtime_wait.was_restarted(system, daemon_was):
+        if not watchdog.struck and runtime_wait.was_restarted(system, runtime, daemon_was):
             restarted = Diagnostic(
                 generation.service,
-                f"{system.runtime.daemon} was restarted while the engine started, and ended it",
-                hint=f"run again; on the Spark: {system.runtime.check_command}",
+                f"{runtime.daemon} was restarted while the engine started, and ended it",
+                hint=f"run again; on the Spark: {runtime.check_command}",
                 code="runtime-restarted",
             )
             raise StartFailedError(
@@ -168,7 +172,7 @@ def _check_transport(system: System, journal: Journal, generation: Generation, c
     """Record the transport of a cluster's ranks; raise StartFailedError for TCP where RDMA is declared."""
     if generation.rank is None or not generation.rank.is_head:
         return  # the head's log has all of its channels
-    used = transport.transport(system.runtime.log(container_id, LOG_LINES).splitlines())
+    used = transport.transport(runtime_of(system, generation).log(container_id, LOG_LINES).splitlines())
     if used.kind:
         journal.log("note", f"ranks use {used.kind.upper()}: {used.line}", phase="transport")
     if used.kind == transport.TCP and ("NCCL_NET", "IB") in generation.env:
@@ -188,13 +192,13 @@ def _ended(
 ) -> Failure:
     """Return why the engine's process ended, from watchdog, logs of engine and kernel, and exit code."""
     seen: dict[str, Any] = {"trace": watchdog.csv(), "transcript": tuple(gate.transcript)}
-    service = gate.generation.service
+    service, runtime = gate.generation.service, runtime_of(system, gate.generation)
     low = watchdog.diagnostic(service)
-    container = system.runtime.inspect(container_id)
+    container = runtime.inspect(container_id)
     if container is None:
-        gone = f"its {system.runtime.noun} was removed by another process"
+        gone = f"its {runtime.noun} was removed by another process"
         return Failure(low or Diagnostic(service, gone, code="container-disappeared"), **seen)
-    log = redact.redact(system.runtime.log(container_id, LOG_LINES), redact.secrets_of(container))
+    log = redact.redact(runtime.log(container_id, LOG_LINES), redact.secrets_of(container))
     reader = diagnosis.reader(gate.generation.engine)
     last = " | ".join(reader.last_meaningful_lines(log, 3))
     code = container.exit_code

@@ -9,16 +9,16 @@ from sparkfleet.onhost.gate.candidate_start import LOG_LINES
 from sparkfleet.onhost.gate.failure import Failure
 from sparkfleet.onhost.machine import files, redact
 from sparkfleet.onhost.machine.system import System
-from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
+from sparkfleet.runtimes.base import Runtime, RuntimeRefusedError, RuntimeUnavailableError
 
 KERNEL_LINES = 200
 
 
-def save(system: System, directory: Path, container_id: str, failure: Failure) -> None:
+def save(system: System, runtime: Runtime, directory: Path, container_id: str, failure: Failure) -> None:
     """Write what is available, without secrets. Errors are ignored: the rollback must continue."""
     try:
-        container = system.runtime.inspect(container_id)
-        log = system.runtime.log(container_id, LOG_LINES) if container else ""
+        container = runtime.inspect(container_id)
+        log = runtime.log(container_id, LOG_LINES) if container else ""
     except (RuntimeRefusedError, RuntimeUnavailableError):
         container, log = None, ""
     secrets = redact.secrets_of(container)

@@ -20,7 +20,7 @@ from sparkfleet.contract.generation import GateResult, Generation, Task
 from sparkfleet.engines.host import HostEngine, Request, ServedModel
 from sparkfleet.onhost.gate import responses
 from sparkfleet.onhost.gate.failure import StartFailedError
-from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse, System
+from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse, System, runtime_of
 from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnavailableError
 
 POLL_S = 0.25
@@ -51,7 +51,7 @@ def listed_names(system: System, generation: Generation) -> tuple[str, ...] | No
         return None
     gate = Gate(system, generation, lambda: None)
     with suppress(RuntimeRefusedError, RuntimeUnavailableError):  # requested without a key then
-        gate.find_api_key(system.runtime.find(generation.service))
+        gate.find_api_key(runtime_of(system, generation).find(generation.service))
     response = gate.send(gate.engine.ready, QUICK_S)
     if not response.status:
         return ()

@@ -18,7 +18,7 @@ from typing import Any
 from sparkfleet.onhost.machine import deadline, wire
 from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse, Memory, Paths, PortOwner, Ran, Stop
 from sparkfleet.runtimes import onhost
-from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnavailableError
+from sparkfleet.runtimes.base import Instance, Runtime, RuntimeRefusedError, RuntimeUnavailableError
 
 LISTEN = "0A"
 """State of a listening socket in /proc/net/tcp."""
@@ -32,7 +32,10 @@ class Spark:
     def __init__(self, paths: Paths | None = None) -> None:
         """Open nothing yet."""
         self.paths = paths or Paths()
-        self.runtime = onhost.runtime()
+
+    def runtime(self, name: str) -> Runtime:
+        """Return the driver of a runtime."""
+        return onhost.runtime(name)
 
     def now(self) -> float:
         """Return unix time."""
@@ -126,7 +129,9 @@ class Spark:
                 continue
         if not inodes:
             return ()
-        published = {number: instance.id for instance in self.runtime.running() for number in instance.ports}
+        drivers = [driver for driver in map(self.runtime, onhost.names()) if driver.available()]
+        running = (instance for driver in drivers for instance in driver.running())
+        published = {number: instance.id for instance in running for number in instance.ports}
         found = [owner for pid in _pids() if (owner := _port_owner(pid, inodes))]
         if not found:
             return (PortOwner(0, "a process that is not visible here", published.get(port, "")),)
@@ -141,7 +146,7 @@ class Spark:
             path = path.parent
         return shutil.disk_usage(path).free >> 20
 
-    def kill_now(self, instance: Instance) -> None:
+    def kill_now(self, runtime: Runtime, instance: Instance) -> None:
         """SIGKILL its first process, with it go all others; the runtime's daemon only as a fallback."""
         if instance.pid and instance.id in _read(f"/proc/{instance.pid}/cgroup"):
             try:
@@ -150,7 +155,7 @@ class Spark:
                 return
             return
         try:
-            self.runtime.kill(instance.id)
+            runtime.kill(instance.id)
         except (RuntimeRefusedError, RuntimeUnavailableError):
             return
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from sparkfleet.contract.generation import STATE_DIR
+from sparkfleet import runtimes
+from sparkfleet.contract.generation import STATE_DIR, Generation
 from sparkfleet.runtimes.base import Instance, Runtime, Stop
 
 PROGRAM = "/usr/local/lib/sparkfleet/sparkfleet.pyz"
@@ -100,9 +101,8 @@ class System(Protocol):
 
     paths: Paths
 
-    @property
-    def runtime(self) -> Runtime:
-        """Return the driver of the runtime."""
+    def runtime(self, name: str) -> Runtime:
+        """Return the driver of a runtime. Raise RuntimeRefusedError for one that is not there."""
 
     def now(self) -> float:
         """Return unix time."""
@@ -142,13 +142,22 @@ class System(Protocol):
     def free_mib(self, path: Path) -> int:
         """Return the MiB that root may still write to the file system of ``path``."""
 
-    def kill_now(self, instance: Instance) -> None:
+    def kill_now(self, runtime: Runtime, instance: Instance) -> None:
         """SIGKILL its processes directly, also when the runtime's daemon is slow."""
 
 
 def systemctl(system: System, *argv: str, timeout_s: float = 180) -> Ran:
     """Run ``systemctl``; the caller judges the result."""
     return system.run(("systemctl", *argv), timeout_s)
+
+
+def runtime_of(system: System, *generations: Generation | None) -> Runtime:
+    """Return the driver that the first of these generations runs in; without any, the default one.
+
+    Raise RuntimeRefusedError for a runtime that is not there.
+    """
+    names = (one.runtime for one in generations if one)
+    return system.runtime(next(names, runtimes.DEFAULT))
 
 
 __all__ = [
@@ -161,5 +170,6 @@ __all__ = [
     "Ran",
     "Stop",
     "System",
+    "runtime_of",
     "systemctl",
 ]

@@ -6,6 +6,8 @@ it the service; ``revert`` undoes all of that from ``before.json``. These four m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -14,43 +16,58 @@ from sparkfleet.contract.generation import (
     CurrentGeneration,
     Generation,
     PromotedGeneration,
+    RolloutRequest,
     convert,
 )
 from sparkfleet.contract.rollout import ServiceBefore
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.gate.failure import StartFailedError
 from sparkfleet.onhost.machine import memory, mounts
-from sparkfleet.onhost.machine.system import System, systemctl
-from sparkfleet.onhost.rollout import snapshot
+from sparkfleet.onhost.machine.system import System, runtime_of, systemctl
+from sparkfleet.onhost.rollout import checks, snapshot
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.state.journal import Journal
-from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError
+from sparkfleet.runtimes.base import Instance, Role, Runtime, RuntimeRefusedError
 
 
-def tidy(system: System, services: tuple[str, ...]) -> None:
+def tidy(system: System, request: RolloutRequest) -> None:
     """Remove what an earlier rollout left beside a service; a lone ``.old`` container gets its name back."""
-    for service in services:
-        leftover = system.runtime.find(service, Role.CANDIDATE)
-        if leftover:
-            system.runtime.remove(leftover.id)
-        old = system.runtime.find(service, Role.REPLACED)
-        if old and system.runtime.find(service):
-            system.runtime.remove(old.id)
-        elif old:
-            system.runtime.assign(old.id, service, Role.CURRENT)
+    for service in checks.touched(request):
+        own, *more = checks.runtimes_of(system, request, service)
+        for runtime in dict.fromkeys((own, *more, *_former_runtimes(system, service))):
+            leftover = runtime.find(service, Role.CANDIDATE)
+            if leftover and leftover.service == service:
+                runtime.remove(leftover.id)
+            old = runtime.find(service, Role.REPLACED)
+            if old is None or old.service != service:
+                continue
+            if own.find(service):
+                runtime.remove(old.id)
+            elif runtime is own:
+                runtime.assign(old.id, service, Role.CURRENT)
 
 
-def stop(system: System, service: str, before: ServiceBefore) -> None:
+def _former_runtimes(system: System, service: str) -> Iterator[Runtime]:
+    """Yield the runtimes of the generations that a service replaced, if they are available."""
+    record = store.current(system.paths.state, service)
+    for one in record.replaced if record else ():
+        with suppress(RuntimeRefusedError):
+            former = runtime_of(system, one)
+            if one.service == service and former.available():
+                yield former
+
+
+def stop(system: System, runtime: Runtime, service: str, before: ServiceBefore) -> None:
     """Stop a service's unit and container. Raise StartFailedError when the container will not end."""
     grace = snapshot.stop_timeout(before)
     systemctl(system, "stop", units.unit_name(service), timeout_s=grace + 90)
-    container = system.runtime.inspect(before.container) if before.container else None
+    container = runtime.inspect(before.container) if before.container else None
     if container is None:
         return
-    system.runtime.adopt(container.id)
+    runtime.adopt(container.id)
     if container.running:
-        system.runtime.stop(container.id, grace)
-    container = system.runtime.inspect(container.id)
+        runtime.stop(container.id, grace)
+    container = runtime.inspect(container.id)
     if container and container.running:
         running = f"the running engine {service} does not end, not even after SIGKILL"
         raise StartFailedError(Diagnostic(service, running, code="engine-does-not-stop"))
@@ -62,7 +79,7 @@ def switch_over(system: System, journal: Journal, generation: Generation, candid
     for service, before in state.items():
         if before.container or before.active:
             journal.log("note", f"{service} stops", phase="stop")
-            stop(system, service, before)
+            stop(system, runtime_of(system, before.current, generation), service, before)
     stopped = any(before.running for before in state.values())
     found = memory.wait_back(system, generation.need_mib) if stopped else system.memory()
     journal.log("note", f"{found.available} MiB available", phase="memory")
@@ -77,8 +94,8 @@ def switch_over(system: System, journal: Journal, generation: Generation, candid
         )
     for service, before in state.items():
         if before.container:
-            system.runtime.assign(before.container, service, Role.REPLACED)
-    system.runtime.assign(candidate_id, generation.service, Role.CURRENT)
+            runtime_of(system, before.current, generation).assign(before.container, service, Role.REPLACED)
+    runtime_of(system, generation).assign(candidate_id, generation.service, Role.CURRENT)
 
 
 def place(system: System, record: CurrentGeneration, cluster_key: str) -> None:
@@ -97,12 +114,12 @@ def place(system: System, record: CurrentGeneration, cluster_key: str) -> None:
 
 def hand_over(system: System, journal: Journal, record: CurrentGeneration) -> None:
     """Let the unit adopt the serving container. Raise StartFailedError when systemd refuses."""
-    container_id = record.container_id
-    was = system.runtime.inspect(container_id)
+    container_id, runtime = record.container_id, runtime_of(system, record)
+    was = runtime.inspect(container_id)
     if record.rank and was and was.running:
         ranks.record_run(system, record.service, was, record.rollout)
     started = systemctl(system, "start", record.unit_name)
-    now = system.runtime.inspect(container_id)
+    now = runtime.inspect(container_id)
     if started.code or not now or not now.running:
         why = started.text or "the engine ended"
         refused = f"systemd could not take over {record.unit_name}: {why}"
@@ -119,7 +136,7 @@ def retire(system: System, journal: Journal, record: CurrentGeneration) -> None:
     for service, before in snapshot.recorded(journal).items():
         try:
             if before.container and before.container != record.container_id:
-                system.runtime.remove(before.container)
+                runtime_of(system, before.current, record).remove(before.container)
             if service != record.service:
                 forget(system, service)
         except (RuntimeRefusedError, OSError) as error:
@@ -162,7 +179,7 @@ def revert(system: System, journal: Journal, generation: Generation) -> dict[str
             problems[generation.service] = str(error)
     for service, before in state.items():
         try:
-            _restore_service(system, journal, service, before)
+            _restore_service(system, journal, service, before, generation)
         except (RuntimeRefusedError, OSError) as error:
             problems[service] = str(error)
     return problems
@@ -170,27 +187,33 @@ def revert(system: System, journal: Journal, generation: Generation) -> dict[str
 
 def _clear(system: System, journal: Journal, generation: Generation, candidate: Instance) -> None:
     """Remove the candidate. One that the runtime refuses to remove gives its name back at least."""
+    runtime = runtime_of(system, generation)
     try:
-        system.runtime.remove(candidate.id)
+        runtime.remove(candidate.id)
     except RuntimeRefusedError as error:
-        journal.log("note", f"the {system.runtime.noun} of the candidate stays: {error}", phase="restore")
-        if candidate.name != system.runtime.name(generation.service, Role.CANDIDATE):
-            system.runtime.assign(candidate.id, generation.service, Role.CANDIDATE)
+        journal.log("note", f"the {runtime.noun} of the candidate stays: {error}", phase="restore")
+        if candidate.name != runtime.name(generation.service, Role.CANDIDATE):
+            runtime.assign(candidate.id, generation.service, Role.CANDIDATE)
 
 
-def _restore_service(system: System, journal: Journal, service: str, before: ServiceBefore) -> None:
+def _restore_service(
+    system: System, journal: Journal, service: str, before: ServiceBefore, candidate: Generation
+) -> None:
     """Restore one service. Raise RuntimeRefusedError or OSError for what cannot be restored."""
     if not before.enabled:
         systemctl(system, "disable", units.unit_name(service))
     snapshot.write_unit(system, service, before.unit, before.drop_ins)
     store.set_current(system.paths.state, service, before.current)
     if before.container:
-        _restore_container(system, journal, service, before)
+        runtime = runtime_of(system, before.current, candidate)
+        _restore_container(system, runtime, journal, service, before)
 
 
-def _restore_container(system: System, journal: Journal, service: str, before: ServiceBefore) -> None:
+def _restore_container(
+    system: System, runtime: Runtime, journal: Journal, service: str, before: ServiceBefore
+) -> None:
     """Give the container its name again; recreate one that is gone, from its record."""
-    runtime, record = system.runtime, before.current
+    record = before.current
     container = runtime.inspect(before.container)
     if container:
         if container.name != runtime.name(service, Role.CURRENT):
@@ -215,10 +238,10 @@ def _restore_container(system: System, journal: Journal, service: str, before: S
 
 def find_candidate(system: System, journal: Journal, generation: Generation) -> Instance | None:
     """Return the candidate by its recorded id, or by its first name when a kill came before the record."""
-    created = journal.last("created")
+    created, runtime = journal.last("created"), runtime_of(system, generation)
     if created:
-        return system.runtime.inspect(created.container)
-    leftover = system.runtime.find(generation.service, Role.CANDIDATE)
+        return runtime.inspect(created.container)
+    leftover = runtime.find(generation.service, Role.CANDIDATE)
     return leftover if leftover and leftover.service == generation.service else None
 
 
@@ -226,4 +249,4 @@ def discard(system: System, journal: Journal, generation: Generation) -> None:
     """Remove the candidate; nothing else has changed yet."""
     candidate = find_candidate(system, journal, generation)
     if candidate:
-        system.runtime.remove(candidate.id)
+        runtime_of(system, generation).remove(candidate.id)

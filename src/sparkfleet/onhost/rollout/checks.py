@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from sparkfleet.contract.codec import SHAPE, ContractError
@@ -9,9 +10,9 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, RolloutRequest
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.machine import mounts
-from sparkfleet.onhost.machine.system import System
+from sparkfleet.onhost.machine.system import System, runtime_of
 from sparkfleet.onhost.state import store, units
-from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError, RuntimeUnavailableError
+from sparkfleet.runtimes.base import Instance, Role, Runtime, RuntimeRefusedError, RuntimeUnavailableError
 
 STATE_MIB, RUNTIME_MIB = 64, 512
 """Free disk space (MiB) for the journal and evidence, and for a container's layer and log."""
@@ -28,21 +29,24 @@ def touched(request: RolloutRequest) -> tuple[str, ...]:
 
 def refusal(system: System, request: RolloutRequest) -> Diagnostic | None:
     """Return the first obstacle of the rollout, None when there is none."""
+    needed: tuple[Runtime, ...] = ()
     try:
         for service in touched(request):
             store.check_service(service)
             store.current(system.paths.state, service)
             ranks.recorded_run(system, service)  # the promotion writes it
-        system.runtime.ping()
-        found = {service: system.runtime.find(service) for service in touched(request)}
+        needed = _needed(system, request)
+        for runtime in needed:
+            runtime.ping()
+        found = {service: _current(system, request, service) for service in touched(request)}
         return (
             _stale(system, request)
-            or _foreign(system, found)
+            or _foreign(system, request)
             or (ranks.unsupported(request.candidate) if request.candidate else None)
             or _candidate(system, request)
             or _port(system, request, found)
             or _memory(system, request, found)
-            or _disk(system)
+            or _disk(system, request)
             or _gpu(system, request)
         )
     except ContractError as error:
@@ -50,24 +54,51 @@ def refusal(system: System, request: RolloutRequest) -> Diagnostic | None:
     except ValueError as error:
         return Diagnostic(f"rollout {request.id}", str(error), code=SHAPE)
     except RuntimeUnavailableError as error:
-        runtime = system.runtime
+        runtime = next((one for one in needed if not one.available()), needed[0])
         return Diagnostic(
             runtime.daemon, str(error), hint=runtime.check_command, code=runtime.unavailable_code
         )
     except RuntimeRefusedError as error:
-        return Diagnostic(system.runtime.daemon, str(error), code="runtime-refused")
+        where = needed[0].daemon if needed else f"rollout {request.id}"
+        return Diagnostic(where, str(error), code="runtime-refused")
+
+
+def runtimes_of(system: System, request: RolloutRequest, service: str) -> tuple[Runtime, ...]:
+    """Return the runtimes in which the rollout needs the names of a service, the recorded generation's first.
+
+    A service without a record is looked for in the runtime of the candidate.
+    """
+    record, candidate = store.current(system.paths.state, service), request.candidate
+    found = [runtime_of(system, record, candidate)]
+    if candidate and candidate.service == service:
+        found.append(runtime_of(system, candidate))
+    return tuple(dict.fromkeys(found))
+
+
+def _needed(system: System, request: RolloutRequest) -> tuple[Runtime, ...]:
+    """Return the runtimes without which the rollout cannot be done."""
+    candidate = request.candidate
+    records = (store.current(system.paths.state, service) for service in touched(request))
+    found = [runtime_of(system, candidate)] if candidate else []
+    return tuple(dict.fromkeys([*found, *(runtime_of(system, record, candidate) for record in records)]))
+
+
+def _current(system: System, request: RolloutRequest, service: str) -> Instance | None:
+    record = store.current(system.paths.state, service)
+    return runtime_of(system, record, request.candidate).find(service)
 
 
 def _stale(system: System, request: RolloutRequest) -> Diagnostic | None:
     """The containers are those of the plan."""
     for name, expected in request.expect:
-        container = system.runtime.find(name)
+        runtime = runtime_of(system, store.current(system.paths.state, name), request.candidate)
+        container = runtime.find(name)
         found = container.id if container else ""
         if found != expected:
             now = f"is {found[:12]}" if found else "is gone"
             then = f"was {expected[:12]}" if expected else "did not exist"
             return Diagnostic(
-                f"{system.runtime.noun} {name}",
+                f"{runtime.noun} {name}",
                 f"it {now}, and {then} when planned",
                 hint="plan again",
                 code="host-changed-since-plan",
@@ -75,12 +106,11 @@ def _stale(system: System, request: RolloutRequest) -> Diagnostic | None:
     return None
 
 
-def _foreign(system: System, found: dict[str, Instance | None]) -> Diagnostic | None:
+def _foreign(system: System, request: RolloutRequest) -> Diagnostic | None:
     """Only containers with the label and units with the mark of sparkfleet are ever changed."""
-    noun = system.runtime.noun
-    for service, own in found.items():
-        for role in Role:
-            container = own if role is Role.CURRENT else system.runtime.find(service, role)
+    for service in touched(request):
+        for runtime, role in itertools.product(runtimes_of(system, request, service), Role):
+            container, noun = runtime.find(service, role), runtime.noun
             if container and container.service != service:
                 owner = f"service {container.service}" if container.service else "another tool"
                 return Diagnostic(
@@ -125,8 +155,9 @@ def _candidate(system: System, request: RolloutRequest) -> Diagnostic | None:
             hint="run again: the new plan renders it",
             code=SHAPE,
         )
-    workload = system.runtime.workload(generation)
-    missing = system.runtime.missing(workload)
+    runtime = runtime_of(system, generation)
+    workload = runtime.workload(generation)
+    missing = runtime.missing(workload)
     if missing:
         return Diagnostic(
             generation.service,
@@ -160,7 +191,7 @@ def _port(system: System, request: RolloutRequest, found: dict[str, Instance | N
     ):
         for owner in system.port_owners(port):
             if owner.container not in leaving:
-                name = _name_of(system, owner.container) or f"{owner.command} (pid {owner.pid})"
+                name = _name_of(system, request, owner.container) or f"{owner.command} (pid {owner.pid})"
                 return Diagnostic(
                     f"port {port}",
                     f"held by {name}, which this rollout does not replace",
@@ -179,9 +210,11 @@ def _cluster_ports(generation: Generation) -> tuple[int, ...]:
     return (ranks.cluster_start(generation, rank).head_port,)
 
 
-def _name_of(system: System, container_id: str) -> str:
-    container = system.runtime.inspect(container_id) if container_id else None
-    return f"{system.runtime.noun} {container.name} ({container.id[:12]})" if container else ""
+def _name_of(system: System, request: RolloutRequest, container_id: str) -> str:
+    for runtime in _needed(system, request) if container_id else ():
+        if container := runtime.inspect(container_id):
+            return f"{runtime.noun} {container.name} ({container.id[:12]})"
+    return ""
 
 
 def _memory(system: System, request: RolloutRequest, found: dict[str, Instance | None]) -> Diagnostic | None:
@@ -203,8 +236,9 @@ def _memory(system: System, request: RolloutRequest, found: dict[str, Instance |
     )
 
 
-def _disk(system: System) -> Diagnostic | None:
-    for path, need in ((system.paths.state, STATE_MIB), (system.runtime.data_directory(), RUNTIME_MIB)):
+def _disk(system: System, request: RolloutRequest) -> Diagnostic | None:
+    runtime = runtime_of(system, request.candidate)
+    for path, need in ((system.paths.state, STATE_MIB), (runtime.data_directory(), RUNTIME_MIB)):
         free = system.free_mib(path)
         if free < need:
             return Diagnostic(
@@ -218,7 +252,10 @@ def _disk(system: System) -> Diagnostic | None:
 
 def _gpu(system: System, request: RolloutRequest) -> Diagnostic | None:
     """A driver that was replaced under a running engine does not stop it, but no other engine starts."""
-    if request.candidate is None or not system.runtime.workload(request.candidate).gpus:
+    if (
+        request.candidate is None
+        or not runtime_of(system, request.candidate).workload(request.candidate).gpus
+    ):
         return None
     seen = system.run(("nvidia-smi", "-L"), GPU_S)
     if seen.code in {0, NO_SUCH_COMMAND}:  # it may be missing: the engine's start shows that

@@ -16,7 +16,7 @@ from sparkfleet.contract.status import (
 )
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import System, systemctl
-from sparkfleet.onhost.rollout import transient_unit
+from sparkfleet.onhost.rollout import snapshot, transient_unit
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.state.journal import follow_events
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
@@ -91,7 +91,7 @@ def _service(system: System, service: str) -> ServiceStatus:
 
 def _container(system: System, service: str) -> ContainerStatus | None:
     try:
-        container = system.runtime.find(service)
+        container = snapshot.current_runtime(system, service).find(service)
     except (RuntimeRefusedError, RuntimeUnavailableError) as error:
         return ContainerStatus(unknown=str(error))
     if container is None:

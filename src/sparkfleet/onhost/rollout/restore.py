@@ -12,11 +12,11 @@ from sparkfleet.onhost.gate.candidate_start import Progress
 from sparkfleet.onhost.gate.failure import StartFailedError
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate
 from sparkfleet.onhost.machine import mounts, valve
-from sparkfleet.onhost.machine.system import System, systemctl
+from sparkfleet.onhost.machine.system import System, runtime_of, systemctl
 from sparkfleet.onhost.rollout import snapshot
 from sparkfleet.onhost.state import units
 from sparkfleet.onhost.state.journal import Journal
-from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
+from sparkfleet.runtimes.base import Runtime, RuntimeRefusedError, RuntimeUnavailableError
 
 STATE_S = 2.0
 """Seconds between two queries of systemd."""
@@ -40,11 +40,11 @@ class Restarted:
     """Unix time of the last first right response; 0 for none."""
 
 
-def restart_previous(system: System, journal: Journal) -> Restarted:
+def restart_previous(system: System, journal: Journal, candidate: Generation) -> Restarted:
     """Start and gate every service that ran before. A failure does not keep the next one from its start."""
     recorded = snapshot.recorded(journal).items()
     served = {name: before for name, before in recorded if before.running or before.active}
-    started = {name: _start(system, journal, name, before) for name, before in served.items()}
+    started = {name: _start(system, journal, name, before, candidate) for name, before in served.items()}
     failed = {name: problem for name, problem in started.items() if problem}
     serving, unproven, serving_at = [], [], 0.0
     for name, before in served.items():
@@ -76,15 +76,18 @@ def _has_no_gate(before: ServiceBefore) -> str:
     return ""
 
 
-def _start(system: System, journal: Journal, service: str, before: ServiceBefore) -> str:
+def _start(
+    system: System, journal: Journal, service: str, before: ServiceBefore, candidate: Generation
+) -> str:
     """Start a service the way it ran before; return "" or the problem."""
     journal.log("note", f"restarting {service}", phase="restore")
+    runtime = runtime_of(system, before.current, candidate)
     if before.current:
 
         def report(text: str) -> None:
             journal.log("waiting", text, phase="restore")
 
-        workload = system.runtime.workload(before.current)
+        workload = runtime.workload(before.current)
         obstacle = mounts.wait(system, workload, MOUNTS_S, report)
         if obstacle:
             return obstacle
@@ -93,14 +96,14 @@ def _start(system: System, journal: Journal, service: str, before: ServiceBefore
         systemctl(system, "reset-failed", unit)
         done = systemctl(system, "start", unit, timeout_s=600)
         return f"systemctl start {unit}: {done.text}" if done.code else ""
-    container = system.runtime.find(service)
+    container = runtime.find(service)
     if container is None:
-        return f"its {system.runtime.noun} is gone"
+        return f"its {runtime.noun} is gone"
     try:
         valve.flush(system)  # a unit does that by itself
-        system.runtime.start(container.id)
+        runtime.start(container.id)
     except RuntimeRefusedError as error:
-        return f"{system.runtime.daemon}: {error}"
+        return f"{runtime.daemon}: {error}"
     return ""
 
 
@@ -109,7 +112,7 @@ def _prove(system: System, journal: Journal, generation: Generation, *, active: 
 
     ``active``: its unit runs it, and may try again after a failed start.
     """
-    service = generation.service
+    service, runtime = generation.service, runtime_of(system, generation)
     progress = Progress(system, journal, generation.engine, (), system.monotonic())
     checked_at, refused_since = [0.0], [0.0]
 
@@ -119,13 +122,13 @@ def _prove(system: System, journal: Journal, generation: Generation, *, active: 
             return
         checked_at[0] = system.monotonic()
         if active and not snapshot.is_active(system, service):
-            raise EngineEndedError(f"systemd gave up {units.unit_name(service)}{_reason(system, service)}")
+            raise EngineEndedError(f"systemd gave up {units.unit_name(service)}{_reason(runtime, service)}")
         try:
-            container = system.runtime.find(service)
+            container = runtime.find(service)
         except RuntimeUnavailableError:
             return  # the supervisor waits for the daemon, the gate's deadline counts
         if container is None:
-            raise EngineEndedError(f"its {system.runtime.noun} is gone")
+            raise EngineEndedError(f"its {runtime.noun} is gone")
         if container.running or not container.error:
             refused_since[0] = 0.0
             if not container.running and not active:
@@ -133,19 +136,19 @@ def _prove(system: System, journal: Journal, generation: Generation, *, active: 
             return
         refused_since[0] = refused_since[0] or system.monotonic()
         if system.monotonic() - refused_since[0] >= REFUSED_S:
-            raise EngineEndedError(f"{system.runtime.daemon} does not start it: {container.error}")
+            raise EngineEndedError(f"{runtime.daemon} does not start it: {container.error}")
 
     gate = Gate(system, generation, check_alive, progress.wait_for)
-    gate.find_api_key(system.runtime.find(service))
+    gate.find_api_key(runtime.find(service))
     return gate.prove().serving_at
 
 
-def _reason(system: System, service: str) -> str:
+def _reason(runtime: Runtime, service: str) -> str:
     """Return why the container of a service does not run, as far as the runtime knows."""
     try:
-        container = system.runtime.find(service)
+        container = runtime.find(service)
     except (RuntimeRefusedError, RuntimeUnavailableError):
         return ""
     if container is None:
-        return f": its {system.runtime.noun} is gone"
+        return f": its {runtime.noun} is gone"
     return f": {container.error}" if container.error else f": exit code {container.exit_code}"

@@ -12,6 +12,8 @@ Every step is in the journal before it begins: after a kill or a reboot the same
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,13 +47,13 @@ from sparkfleet.onhost.gate import candidate_start, evidence
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
 from sparkfleet.onhost.gate.gate import listed_names
 from sparkfleet.onhost.machine import files, runtime_wait, valve
-from sparkfleet.onhost.machine.system import System, systemctl
+from sparkfleet.onhost.machine.system import System, runtime_of, systemctl
 from sparkfleet.onhost.rollout import changeover, checks, snapshot
 from sparkfleet.onhost.rollout.outcome import sentence
 from sparkfleet.onhost.rollout.restore import restart_previous
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.state.journal import Journal
-from sparkfleet.runtimes.base import Role, RuntimeRefusedError, RuntimeUnavailableError
+from sparkfleet.runtimes.base import Role, Runtime, RuntimeRefusedError, RuntimeUnavailableError
 
 MAX_TRIES = 8
 """Attempts after which an interrupted rollout is given up."""
@@ -133,9 +135,22 @@ def settle(system: System, rollout_id: str) -> None:
             journal.step("restore", REBOOTED, diagnostic=rebooted)
         candidate = changeover.find_candidate(system, journal, request.candidate)
         if candidate:
-            evidence.save(system, journal.directory / "evidence", candidate.id, Failure(rebooted))
+            runtime = runtime_of(system, request.candidate)
+            evidence.save(system, runtime, journal.directory / "evidence", candidate.id, Failure(rebooted))
         for service, problem in changeover.revert(system, journal, request.candidate).items():
             journal.log("note", f"{service}: {problem}", phase="restore")
+
+
+def runtimes(system: System, rollout_ids: Sequence[str]) -> tuple[Runtime, ...]:
+    """Return the runtimes of the services that these rollouts affect, as far as their files can be read."""
+    found: dict[Runtime, None] = {}
+    for rollout_id in rollout_ids:
+        journal = journal_of(system, rollout_id)
+        with suppress(ContractError, RuntimeRefusedError):
+            request = journal.request(RolloutRequest)
+            coordinator = coordination.coordinator(system, journal, request)
+            found |= dict.fromkeys(Rollout(system, journal, request, coordinator).runtimes())
+    return tuple(found)
 
 
 def quarantine(system: System, rollout_id: str, error: ContractError) -> RolloutResult:
@@ -245,14 +260,25 @@ class Rollout:
         except StartFailedError as error:
             return self.restore(error.failure)
         except RuntimeRefusedError as error:
-            found = f"{self.system.runtime.daemon}: {error}"
+            found = f"{runtime_of(self.system, generation).daemon}: {error}"
             return self.restore(Failure(self.failed(found, "run again")))
 
     def wait_for_runtime(self) -> None:
-        """Return when the runtime's daemon answers, however long that takes."""
-        runtime_wait.wait(
-            self.system,
-            lambda text: self.journal.log("waiting", text, phase=self.system.runtime.daemon),
+        """Return when the daemons of the affected services' runtimes answer, however long that takes."""
+        for runtime in self.runtimes():
+
+            def report(text: str, daemon: str = runtime.daemon) -> None:
+                self.journal.log("waiting", text, phase=daemon)
+
+            runtime_wait.wait(self.system, runtime, report)
+
+    def runtimes(self) -> tuple[Runtime, ...]:
+        """Return the runtimes of the candidate and of what ran before."""
+        before = snapshot.recorded(self.journal).values()
+        candidate = self.request.candidate
+        found = [runtime_of(self.system, candidate)] if candidate else []
+        return tuple(
+            dict.fromkeys([*found, *(runtime_of(self.system, one.current, candidate) for one in before)])
         )
 
     def goes_forward(self) -> bool:
@@ -272,23 +298,23 @@ class Rollout:
 
     def image_of(self, container_id: str) -> str:
         """Return the id of what the container runs from."""
-        container = self.system.runtime.inspect(container_id)
+        container = runtime_of(self.system, self.request.candidate).inspect(container_id)
         return container.artifact if container else ""
 
     def create(self, generation: Generation) -> str:
         """Create the candidate's container beside the running one."""
-        runtime = self.system.runtime
+        runtime = runtime_of(self.system, generation)
         name = runtime.name(generation.service, Role.CANDIDATE)
         self.journal.step("create", f"{runtime.noun} {name}")
-        changeover.tidy(self.system, checks.touched(self.request))
+        changeover.tidy(self.system, self.request)
         workload = runtime.workload(generation)
         container_id = runtime.create(generation.service, Role.CANDIDATE, workload)
-        container = self.system.runtime.inspect(container_id)
+        container = runtime.inspect(container_id)
         if container is None or (container.service, container.generation) != (
             generation.service,
             generation.id,
         ):
-            self.system.runtime.remove(container_id)
+            runtime.remove(container_id)
             raise RuntimeRefusedError(
                 f"the {runtime.noun} does not have the labels of {generation.service} {generation.id}"
             )
@@ -298,7 +324,7 @@ class Rollout:
 
     def cannot_create(self, error: Exception) -> Diagnostic:
         """Return why there is no candidate."""
-        runtime = self.system.runtime
+        runtime = runtime_of(self.system, self.request.candidate)
         found = f"{runtime.daemon} did not create the {runtime.noun}: {error}"
         return Diagnostic(
             self.subject, found, hint="correct `container:` of the service", code="runtime-refused"
@@ -378,9 +404,11 @@ class Rollout:
             try:
                 candidate = changeover.find_candidate(self.system, self.journal, generation)
                 if candidate:
-                    evidence.save(self.system, folder, candidate.id, failure)
+                    evidence.save(
+                        self.system, runtime_of(self.system, generation), folder, candidate.id, failure
+                    )
                 problems = changeover.revert(self.system, self.journal, generation)
-                restarted = restart_previous(self.system, self.journal)
+                restarted = restart_previous(self.system, self.journal, generation)
                 break
             except RuntimeUnavailableError as error:
                 self.journal.log("note", str(error), phase="restore")
@@ -416,9 +444,10 @@ class Rollout:
             self.journal.keep_before(snapshot.take(self.system, self.request))
             self.journal.step("remove", f"{', '.join(self.request.replaces)} are removed")
         for service, before in snapshot.recorded(self.journal).items():
-            changeover.stop(self.system, service, before)
+            runtime = runtime_of(self.system, before.current)
+            changeover.stop(self.system, runtime, service, before)
             if before.container:
-                self.system.runtime.remove(before.container)
+                runtime.remove(before.container)
             changeover.forget(self.system, service)
         return self.finish(REMOVED)
 

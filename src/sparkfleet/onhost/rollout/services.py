@@ -18,7 +18,7 @@ from sparkfleet.contract.generation import (
 )
 from sparkfleet.contract.rollout import ServiceChanged
 from sparkfleet.onhost.machine import files, programs
-from sparkfleet.onhost.machine.system import System, systemctl
+from sparkfleet.onhost.machine.system import System, runtime_of, systemctl
 from sparkfleet.onhost.rollout import changeover, checks, snapshot
 from sparkfleet.onhost.state import store, units
 
@@ -27,9 +27,10 @@ def repair(system: System, generation: Generation, by: str = "") -> ServiceChang
     """Write unit and record of ``generation``; check that it runs under a supervisor of today's programs
     (``by``, their identity). Never restarts a running container. Raise DiagnosticError when it is refused.
     """
-    service, unit, noun = generation.service, generation.unit_name, system.runtime.noun
+    service, unit, runtime = generation.service, generation.unit_name, runtime_of(system, generation)
+    noun = runtime.noun
     with store.lock(system.paths.state, wait=False):
-        container = system.runtime.find(service)
+        container = runtime.find(service)
         if container is None or container.service != service:
             raise _needs_rollout(service, f"there is no {noun} {service} managed by sparkfleet")
         known = store.current(system.paths.state, service)
@@ -60,9 +61,10 @@ def repair(system: System, generation: Generation, by: str = "") -> ServiceChang
 
 def stop(system: System, service: str, *, remove: bool) -> ServiceChanged:
     """Stop a service, and after a reboot, too; ``remove``: with its container, unit and state."""
-    noun = system.runtime.noun
+    runtime = runtime_of(system, store.current(system.paths.state, service))
+    noun = runtime.noun
     with store.lock(system.paths.state, wait=False):
-        container = system.runtime.find(service)
+        container = runtime.find(service)
         if container and container.service != service:
             foreign = f"not managed by sparkfleet: no label {LABEL_SERVICE}"
             hint = f"rename or remove that {noun} yourself"
@@ -72,10 +74,10 @@ def stop(system: System, service: str, *, remove: bool) -> ServiceChanged:
         _require_own_unit(system, service)
         before = snapshot.of_service(system, service)
         systemctl(system, "disable", units.unit_name(service))
-        changeover.stop(system, service, before)
+        changeover.stop(system, runtime, service, before)
         if remove:
             if container:
-                system.runtime.remove(container.id)
+                runtime.remove(container.id)
             changeover.forget(system, service)
             files.remove(store.service_directory(system.paths.state, service))
     done = "removed" if remove else "stopped, and stays so after a reboot"
@@ -96,7 +98,7 @@ def rollback(system: System, service: str, rollout_id: str) -> RollbackRequest:
         previous = earlier[-1:]
     if not previous:
         raise _no_generation(service, "it is the first generation here: there is none to roll back to")
-    container = system.runtime.find(service)
+    container = runtime_of(system, record).find(service)
     first, *more = (convert(Generation, one) for one in previous)
     expect = ((service, container.id if container else ""),)
     then = (RolloutRequest(f"{rollout_id}-{number}", one, ()) for number, one in enumerate(more, start=2))
@@ -124,7 +126,9 @@ def _require_own_unit(system: System, service: str) -> None:
 
 def _same_workload(system: System, known: Generation, requested: Generation) -> bool:
     """Return whether both need the same instance; unit, gate and limits are corrected in place."""
-    mine, theirs = (system.runtime.workload(one).identity for one in (known, requested))
+    mine, theirs = (
+        (one.runtime, runtime_of(system, one).workload(one).identity) for one in (known, requested)
+    )
     return mine == theirs
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sparkfleet.contract.generation import RolloutRequest
+from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.generation import Generation, RolloutRequest
 from sparkfleet.contract.rollout import ServiceBefore, StateBefore
 from sparkfleet.onhost.machine import files
-from sparkfleet.onhost.machine.system import System, systemctl
+from sparkfleet.onhost.machine.system import System, runtime_of, systemctl
 from sparkfleet.onhost.rollout import checks
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.state.journal import Journal
+from sparkfleet.runtimes.base import Runtime
 
 STOP_TIMEOUT_S = 60
 """Grace for an engine without a recorded one."""
@@ -19,13 +21,17 @@ STOP_TIMEOUT_S = 60
 
 def take(system: System, request: RolloutRequest) -> StateBefore:
     """Return the state of all services that the rollout affects. Raise ContractError."""
-    return StateBefore({service: of_service(system, service) for service in checks.touched(request)})
+    services = checks.touched(request)
+    return StateBefore({service: of_service(system, service, request.candidate) for service in services})
 
 
-def of_service(system: System, service: str) -> ServiceBefore:
-    """Return the state of one service. Raise ContractError for a record that cannot be read."""
-    path = unit_path(system, service)
-    container = system.runtime.find(service)
+def of_service(system: System, service: str, candidate: Generation | None = None) -> ServiceBefore:
+    """Return the state of one service. Raise ContractError for a record that cannot be read.
+
+    A service without a record is looked for in the runtime of the candidate.
+    """
+    path, current = unit_path(system, service), store.current(system.paths.state, service)
+    container = runtime_of(system, current, candidate).find(service)
     return ServiceBefore(
         container=container.id if container else "",
         running=bool(container and container.running),
@@ -33,8 +39,16 @@ def of_service(system: System, service: str) -> ServiceBefore:
         enabled=systemctl(system, "is-enabled", units.unit_name(service)).out.strip() == "enabled",
         unit=path.read_text(encoding="utf-8") if path.exists() else None,
         drop_ins={str(file): file.read_text(encoding="utf-8") for file in drop_ins(system, service)},
-        current=store.current(system.paths.state, service),
+        current=current,
     )
+
+
+def current_runtime(system: System, service: str) -> Runtime:
+    """Return the runtime of a service's record; the default one without a readable one."""
+    try:
+        return runtime_of(system, store.current(system.paths.state, service))
+    except ContractError:
+        return runtime_of(system)
 
 
 def recorded(journal: Journal) -> Mapping[str, ServiceBefore]:

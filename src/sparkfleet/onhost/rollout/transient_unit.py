@@ -151,7 +151,8 @@ def recover(system: System) -> list[str]:
     if not found:
         return []
     deadline = system.monotonic() + BOOT_S
-    runtime_wait.wait(system, lambda _: None, lambda: system.monotonic() >= deadline)
+    for runtime in rollout.runtimes(system, found):
+        runtime_wait.wait(system, runtime, lambda _: None, lambda: system.monotonic() >= deadline)
     with store.lock(system.paths.state):
         for rollout_id in found:
             try:

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from collections.abc import Callable
@@ -24,9 +25,10 @@ from sparkfleet.contract.generation import LABEL_SERVICE
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.machine import memory, mounts, programs, runtime_wait, valve
 from sparkfleet.onhost.machine.system import HttpRequest, System
+from sparkfleet.onhost.rollout import snapshot
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.supervisor.starts import Starts
-from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnavailableError
+from sparkfleet.runtimes.base import Instance, Runtime, RuntimeRefusedError, RuntimeUnavailableError
 
 STOPPED, ENDED = 0, 1
 POLL_S = 0.2
@@ -70,6 +72,11 @@ class Supervisor:
         for name in engines.host_names():
             engines.on_host(name)  # imports it now, before the program file can be replaced
         try:
+            self.runtime  # as above  # noqa: B018
+        except RuntimeRefusedError as error:
+            self.log(f"sparkfleet: {error}")
+            return units.REFUSED
+        try:
             while True:
                 code = self._supervise_once()
                 if code is not None:
@@ -78,8 +85,13 @@ class Supervisor:
             self.log(f"sparkfleet: {error}")
             return units.REFUSED
 
+    @functools.cached_property
+    def runtime(self) -> Runtime:
+        """The runtime of the recorded generation. A rollout to another one starts another supervisor."""
+        return snapshot.current_runtime(self.system, self.service)
+
     def _refusal(self, error: RuntimeRefusedError) -> str:
-        return f"{self.system.runtime.daemon}: {error}"
+        return f"{self.runtime.daemon}: {error}"
 
     def _supervise_once(self) -> int | None:
         """Supervise one run of the container. Return the exit code; None: start over."""
@@ -89,10 +101,10 @@ class Supervisor:
             if lost and (self.stop.is_set() or self.leave.is_set()):
                 return self._stopped()
             if container is None:
-                gone = f"there is no {self.system.runtime.noun} {self.service}"
+                gone = f"there is no {self.runtime.noun} {self.service}"
                 hint = "pyinfra INVENTORY deploys/serve.py creates one"
                 raise self._refused(gone, hint, code="container-disappeared")
-            began, daemon_was = self.system.now(), self.system.runtime.daemon_identity()
+            began, daemon_was = self.system.now(), self.runtime.daemon_identity()
             peers = self._peers()
             if not container.running:
                 if not self._until(self._obstacle, mounts.REMEDY, code="mount-missing"):
@@ -102,11 +114,11 @@ class Supervisor:
                 found = container  # for the function below
                 if not self._until(
                     lambda: self._try_start(found),
-                    self.system.runtime.check_command,
+                    self.runtime.check_command,
                     code="container-start-failed",
                 ):
                     return self._stopped()
-                container = self.system.runtime.inspect(found.id) or found
+                container = self.runtime.inspect(found.id) or found
                 if peers:
                     peers.started(container)
             else:
@@ -147,7 +159,7 @@ class Supervisor:
 
     def _container(self) -> Instance | None:
         """Return the service's container. Raise DiagnosticError when it is not the promoted one."""
-        container, noun = self.system.runtime.find(self.service), self.system.runtime.noun
+        container, noun = self.runtime.find(self.service), self.runtime.noun
         if container is None:
             return None
         if container.service != self.service:
@@ -185,7 +197,7 @@ class Supervisor:
     def _obstacle(self) -> str:
         """Return the mount that is not ready, "" for none."""
         record = store.current(self.system.paths.state, self.service)
-        return mounts.obstacle(self.system, self.system.runtime.workload(record)) if record else ""
+        return mounts.obstacle(self.system, self.runtime.workload(record)) if record else ""
 
     def _try_start(self, container: Instance) -> str:
         """Start the container; return "" or why dockerd refused: then no engine ran, and no start counts."""
@@ -203,7 +215,7 @@ class Supervisor:
         self._starts.record_start(now)
         self.log(f"sparkfleet: starting {self._name(container)}")
         try:
-            self.system.runtime.start(container.id)
+            self.runtime.start(container.id)
         except RuntimeRefusedError as error:
             self._starts.withdraw(now)
             return self._refusal(error)
@@ -217,10 +229,12 @@ class Supervisor:
 
     def _watch(self, container: Instance, began: float, daemon_was: str) -> int | None:
         """Return the exit code; None: restart with the other ranks. Raise RuntimeUnavailableError."""
-        watchdog = memory.MemoryWatchdog(self.system, self.floor_mib, lambda: self.system.kill_now(container))
+        watchdog = memory.MemoryWatchdog(
+            self.system, self.floor_mib, lambda: self.system.kill_now(self.runtime, container)
+        )
         stop_watchdog = self.system.every(1.0, watchdog.sample)
         silent = threading.Event()
-        stop_log = self.system.runtime.follow(container.id, began, self.log, silent.set)
+        stop_log = self.runtime.follow(container.id, began, self.log, silent.set)
         stop_peers = self.peers.watch() if self.peers else lambda: None
         try:
             self._wait_for_end(container, silent)
@@ -236,15 +250,15 @@ class Supervisor:
         if self.peers and self.peers.cause:
             self.log(f"sparkfleet: {self.peers.cause}: stopping the engine of this rank, too")
             self.peers.state = ranks.ENDS
-            self.system.runtime.stop(container.id, self.stop_timeout_s)
+            self.runtime.stop(container.id, self.stop_timeout_s)
             self.log(f"sparkfleet: {valve.flush(self.system).text}")
             return None
         if low := watchdog.diagnostic(self.service):
             self.log(f"sparkfleet: {low.message}. {low.hint}")
             return ENDED
-        if runtime_wait.was_restarted(self.system, daemon_was):
+        if runtime_wait.was_restarted(self.system, self.runtime, daemon_was):
             raise RuntimeUnavailableError
-        ended = self.system.runtime.inspect(container.id)
+        ended = self.runtime.inspect(container.id)
         code = ended.exit_code if ended else "unknown"
         self.log(f"sparkfleet: the engine ended by itself with exit code {code}")
         return self._rank_ended(self.peers) if self.peers else ENDED
@@ -270,9 +284,9 @@ class Supervisor:
             clock = self.system.monotonic()
             if clock - inspected_at >= (INSPECT_SILENT_S if silent.is_set() else INSPECT_S):
                 inspected_at = clock
-                if self.system.runtime.is_stopping():
+                if self.runtime.is_stopping():
                     raise RuntimeUnavailableError
-                now = self.system.runtime.inspect(container.id)
+                now = self.runtime.inspect(container.id)
                 if now is None or not now.running:
                     return
             if not proven and clock - health_checked_at >= HEALTH_S:
@@ -287,7 +301,7 @@ class Supervisor:
     def _stop(self, container: Instance) -> int:
         self.notify("STOPPING=1")
         self.log(f"sparkfleet: stopping {self._name(container)} within {self.stop_timeout_s} s")
-        self.system.runtime.stop(container.id, self.stop_timeout_s)
+        self.runtime.stop(container.id, self.stop_timeout_s)
         return self._stopped()
 
     def _stopped(self) -> int:
@@ -297,11 +311,13 @@ class Supervisor:
         return STOPPED
 
     def _await_runtime(self) -> int | None:
-        daemon = self.system.runtime.daemon
+        daemon = self.runtime.daemon
         self.log(f"sparkfleet: {daemon} stopped")
         self._notify_ready(f"waiting for {daemon}")
         self._starts.reset()
-        if not runtime_wait.wait(self.system, lambda text: self.log(f"sparkfleet: {text}"), self._signalled):
+        if not runtime_wait.wait(
+            self.system, self.runtime, lambda text: self.log(f"sparkfleet: {text}"), self._signalled
+        ):
             return self._stopped()
         self.log(f"sparkfleet: {daemon} is available again")
         self.log(f"sparkfleet: {valve.flush(self.system).text}")

@@ -65,7 +65,7 @@ def test_a_process_of_the_spark_itself_is_in_no_container() -> None:
 
 def test_the_listener_on_a_port_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     spark = Spark()
-    monkeypatch.setattr(spark.runtime, "running", tuple)
+    monkeypatch.setattr(spark.runtime("docker"), "running", tuple)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

@@ -103,7 +103,7 @@ def test_a_container_that_was_recreated_before_a_kill_is_the_one_of_the_record(
     before = world.serve(old(cache, models))
     world.engines["img:2"] = BAD
     when(world, lambda: before.name == "nano.old", lambda: world.boxes.pop(before.id))
-    create, recreated = world.runtime.create, []
+    create, recreated = world.docker.create, []
 
     def create_and_die(*args: object) -> str:
         created = create(*args)  # type: ignore[arg-type]
@@ -112,7 +112,7 @@ def test_a_container_that_was_recreated_before_a_kill_is_the_one_of_the_record(
             raise Killed
         return created
 
-    world.runtime.create = create_and_die  # type: ignore[method-assign, assignment]
+    world.docker.create = create_and_die  # type: ignore[method-assign, assignment]
     with pytest.raises(Killed):
         ask(world, new(models))
     world.dies()
@@ -353,13 +353,13 @@ def test_a_stop_that_cannot_be_recorded_does_not_happen(
     """A reboot would forget it: what memory alone knows must not stop a service."""
     before = world.serve(generation())
     disk = FullDisk(world, monkeypatch, only=only)
-    create = world.runtime.create
+    create = world.docker.create
 
     def create_and_break(*args: object) -> str:
         disk.broken = True
         return create(*args)  # type: ignore[arg-type]
 
-    world.runtime.create = create_and_break  # type: ignore[method-assign, assignment]
+    world.docker.create = create_and_break  # type: ignore[method-assign, assignment]
     result = ask(world, generation(image="img:2"))
     assert result.outcome == "refused"
     assert (before.name, before.running) == ("nano", True)

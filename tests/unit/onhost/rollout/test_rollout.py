@@ -271,7 +271,7 @@ def test_an_engine_that_survives_its_kill_is_given_up_too(
 ) -> None:
     world.serve(OLD)
     world.engines["img:2"] = Engine(ready_s=5, eats_mib_s=30_000)
-    monkeypatch.setattr(world, "kill_now", lambda _: None)
+    monkeypatch.setattr(world, "kill_now", lambda *_: None)
     result = ask(world, NEW, "nano")
     assert result.outcome == "restored"
     assert "below the floor" in result.cause
@@ -514,13 +514,13 @@ def test_the_memory_limit_of_the_container_is_the_cause_when_it_was_reached(
 ) -> None:
     world.serve(OLD)
     world.engines["img:2"] = Engine(end_s=3, exit_code=137)
-    inspect = world.runtime.inspect
+    inspect = world.docker.inspect
 
     def at_its_limit(name: str) -> Instance | None:
         found = inspect(name)
         return found and replace(found, out_of_memory=not found.running)
 
-    monkeypatch.setattr(world.runtime, "inspect", at_its_limit)
+    monkeypatch.setattr(world.docker, "inspect", at_its_limit)
     result = ask(world, NEW, "nano")
     assert (result.outcome, code_of(result)) == ("restored", "killed-by-memory-limit")
 
@@ -528,7 +528,7 @@ def test_the_memory_limit_of_the_container_is_the_cause_when_it_was_reached(
 @pytest.mark.provokes("engine-does-not-stop")
 def test_an_old_engine_that_does_not_end_keeps_serving(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.serve(OLD)
-    monkeypatch.setattr(world.runtime, "stop", lambda *_: None)
+    monkeypatch.setattr(world.docker, "stop", lambda *_: None)
     monkeypatch.setattr(changeover, "systemctl", lambda *_, **__: Ran(0))
     assert code_of(ask(world, NEW, "nano")) == "engine-does-not-stop"
 

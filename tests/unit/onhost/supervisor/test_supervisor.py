@@ -341,7 +341,7 @@ def test_a_request_that_dockerd_refuses_is_no_failure_of_a_running_engine(
     world: World, box: Box, monkeypatch: pytest.MonkeyPatch, refusals: int
 ) -> None:
     world._run_box(box)
-    find, refused = world.runtime.find, [0]
+    find, refused = world.docker.find, [0]
 
     def find_or_refuse(*args: object) -> object:
         refused[0] += 1
@@ -349,7 +349,7 @@ def test_a_request_that_dockerd_refuses_is_no_failure_of_a_running_engine(
             raise RuntimeRefusedError("500: layer not known", 500)
         return find(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(world.runtime, "find", find_or_refuse)
+    monkeypatch.setattr(world.docker, "find", find_or_refuse)
     supervised = supervisor(world)
     after(world, 3000, supervised.leave.set)
     assert supervised.run() == (units.ADOPT_AGAIN if refusals == 5 else ENDED)

@@ -9,7 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from sparkfleet.contract.generation import Generation
-from sparkfleet.runtimes.base import Instance, Role, RuntimeRefusedError, RuntimeUnavailableError, Workload
+from sparkfleet.runtimes.base import (
+    Instance,
+    Role,
+    Runtime,
+    RuntimeRefusedError,
+    RuntimeUnavailableError,
+    Workload,
+)
 from sparkfleet.runtimes.docker.onhost import container, daemon
 from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
 from sparkfleet.runtimes.docker.onhost.workload import workload_of
@@ -92,3 +99,6 @@ class DockerRuntime(DockerEngine):
         found = self.inspect(instance)
         if found and container.restart_policy(found) not in {"no", ""}:
             self.never_restart(found.id)
+
+
+DRIVER: Runtime = DockerRuntime()
