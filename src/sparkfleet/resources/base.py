@@ -282,6 +282,8 @@ class ResourceKind:
     """Field that tells whether the resource is still as it was applied, where it is reverted as a whole."""
     credential_field: ClassVar[Literal["", "hub_token", "registry_password"]] = ""
     """Field of ``ResourceToApply`` that has its secret; "" where there is none."""
+    needs_new_login: ClassVar[bool] = False
+    """Whether a change takes effect at the next login."""
     recorded: ClassVar[bool] = True
     """Whether it is recorded and reverted once it is no longer declared."""
 

@@ -51,7 +51,8 @@ def _to_apply(resource: Resource) -> ResourceToApply:
 
 def apply(act: executor.RunContext, operations: Sequence[Operation]) -> None:
     """Apply and revert resources on the Spark. Raise FailedError with everything that it refuses."""
-    if not any(isinstance(one, ApplyResource | RevertResource) for one in operations):
+    kinds = {one.resource for one in operations if isinstance(one, ApplyResource | RevertResource)}
+    if not kinds:
         return
     requested = request(spark_plan.declared(act.host), spark_plan.login_user(act.host), operations)
     if requested is None:
@@ -59,8 +60,8 @@ def apply(act: executor.RunContext, operations: Sequence[Operation]) -> None:
     answer = remote.program(act.host, "prepare", data=requested, timeout=TIMEOUT_S)
     result = remote.document(ResourceResult, act.host, answer.out) if answer.out else None
     if answer.ok and result:
-        if any(name.startswith("group ") for name in result.done):
-            remote.reconnect(act.host)  # group membership takes effect at the next login
+        if any(registry.kind(kind).needs_new_login for kind in kinds):
+            remote.reconnect(act.host)
         return
     raise executor.FailedError(*_diagnostics(act.host.name, result, answer.err))
 

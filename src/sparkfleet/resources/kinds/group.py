@@ -43,6 +43,7 @@ class Group(ResourceKind):
     """A user's membership in a group."""
 
     name = "group"
+    needs_new_login = True
     order = 10
     single_field = True
     settings = (Setting("docker_users", tuple[UserName, ...], "Members of the group docker."),)

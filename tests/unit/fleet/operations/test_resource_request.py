@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from sparkfleet.contract.resources import ResourceRequest
+from sparkfleet.contract import codec
+from sparkfleet.contract.resources import ResourceRequest, ResourceResult
 from sparkfleet.desired_state import Host, Prepare
-from sparkfleet.fleet.connection import secret_cache, secrets
+from sparkfleet.fleet.connection import remote, secret_cache, secrets
 from sparkfleet.fleet.operations import resource_request
+from sparkfleet.fleet.run import spark_plan
 from sparkfleet.onhost.collectors import resources
 from sparkfleet.plan.model import Operation
 from sparkfleet.plan.operations import ApplyResource, RemoveDropIn, RevertResource
@@ -60,6 +64,28 @@ def test_a_secret_is_read_when_it_is_sent_and_a_login_has_its_user() -> None:
     assert "nvapi" not in repr(login)
     (sysctl,) = requested((SYSCTL,), applied(SYSCTL)).apply
     assert (sysctl.registry_password, sysctl.hub_token) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("operation", "connections"),
+    [
+        (ApplyResource("group", "docker u", Resource("group", "docker u"), changes=()), ["spark-01"]),
+        (RevertResource("group", "docker u", changes=()), ["spark-01"]),
+        (ApplyResource("file", "group docker", Resource("file", "group docker"), changes=()), []),
+    ],
+)
+def test_a_change_of_a_group_takes_effect_by_a_new_connection(
+    operation: Operation, connections: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_connections: list[str] = []
+    written = codec.dumps(ResourceResult(("group docker",)))
+    monkeypatch.setattr(spark_plan, "declared", lambda _: Host("spark-01", ()))
+    monkeypatch.setattr(spark_plan, "login_user", lambda _: fake_spark.USER)
+    monkeypatch.setattr(remote, "program", lambda *_, **__: SimpleNamespace(ok=True, out=written, err=""))
+    monkeypatch.setattr(remote, "reconnect", lambda host: new_connections.append(host.name))
+    act: Any = SimpleNamespace(host=SimpleNamespace(name="spark-01"))
+    resource_request.apply(act, (operation,))
+    assert new_connections == connections
 
 
 @pytest.mark.parametrize(
