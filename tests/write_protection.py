@@ -1,4 +1,8 @@
-"""Detects file changes outside the directories that a test may write to."""
+"""Detects file changes outside the directories that a test may write to.
+
+It sees this process alone: a program that a test starts may write where its user may. A mount namespace would
+prevent that, and needs root.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 REPO = Path(__file__).parents[1]
 CACHES = (".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".venv")
@@ -34,6 +39,10 @@ PATH_ARGUMENTS: dict[str, tuple[tuple[int, int | None], ...]] = {
 """Audit event: the positions of each changed path and of the directory descriptor it is relative to."""
 
 
+WITHOUT_EVENT = ("mkfifo", "mknod")
+"""Functions of ``os`` that make a file and raise no audit event."""
+
+
 class OutsideError(PermissionError):
     """A test tried to change a file outside its temporary directory; the change was prevented."""
 
@@ -54,9 +63,28 @@ class WriteProtection:
             path, _, flags = args
             if isinstance(flags, int) and flags & WRITES:
                 self._check(event, path, None)
+        elif event == "sqlite3.connect":
+            if args[0] not in {":memory:", b":memory:", ""}:
+                self._check(event, args[0], None)
+        elif event == "socket.bind":
+            # Other families have tuples; the abstract namespace, which begins with a 0 byte, has no files.
+            address = args[1]
+            if isinstance(address, str | bytes) and address and address[0] not in {"\0", 0}:
+                self._check(event, address, None)
         elif event in PATH_ARGUMENTS:
             for position, directory in PATH_ARGUMENTS[event]:
                 self._check(event, args[position], None if directory is None else args[directory])
+
+    def wrap(self, name: str) -> None:
+        """Check calls of a function of ``os`` that raises no audit event."""
+        function = getattr(os, name)
+
+        def checked(path: object, *args: Any, dir_fd: int | None = None, **kwargs: Any) -> object:
+            if self.active:
+                self._check(f"os.{name}", path, dir_fd)
+            return function(path, *args, dir_fd=dir_fd, **kwargs)
+
+        setattr(os, name, checked)
 
     def _check(self, event: str, path: object, directory: object) -> None:
         if not isinstance(path, str | bytes | os.PathLike):
@@ -96,4 +124,6 @@ def install(temporary: Path) -> WriteProtection:
     tempfile.tempdir = str(temporary)
     protection = WriteProtection((temporary, Path("/dev"), *(REPO / name for name in CACHES)))
     sys.addaudithook(protection.hook)
+    for name in WITHOUT_EVENT:
+        protection.wrap(name)
     return protection

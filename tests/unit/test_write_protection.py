@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.write_protection import REPO, WriteProtection
+from tests.write_protection import REPO, WITHOUT_EVENT, WriteProtection
+
+
+def bind(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(path)
+
 
 CHANGES: dict[str, Callable[[Path], object]] = {
     "writes": lambda path: (path / "file").write_text("new"),
@@ -24,6 +32,10 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "links": lambda path: (path / "link").symlink_to("file"),
     "changes the mode": lambda path: (path / "file").chmod(0o600),
     "touches": lambda path: os.utime(path / "file"),
+    "makes a pipe": lambda path: os.mkfifo(path / "pipe"),
+    "makes a node": lambda path: os.mknod(path / "node"),
+    "creates a database": lambda path: sqlite3.connect(path / "db"),
+    "binds a socket": lambda path: bind(os.path.relpath(path / "socket")),
 }
 
 
@@ -38,11 +50,16 @@ def outside(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def hooked() -> WriteProtection:
+def hooked() -> Iterator[WriteProtection]:
     """Return the one write protection of this module: an audit hook cannot be removed."""
     protection = WriteProtection(())
     sys.addaudithook(protection.hook)
-    return protection
+    before = {name: getattr(os, name) for name in WITHOUT_EVENT}
+    for name in WITHOUT_EVENT:
+        protection.wrap(name)
+    yield protection
+    for name, function in before.items():
+        setattr(os, name, function)
 
 
 @pytest.fixture
@@ -59,7 +76,8 @@ def test_a_change_outside_is_prevented_and_recorded(
         change(outside)
     assert (outside / "file").read_text() == "old"
     assert [path.name for path in outside.iterdir()] == ["file"]
-    assert str(outside) in protection.take()[0]
+    _, _, path = protection.take()[0].partition(" ")
+    assert Path(os.path.abspath(path)).is_relative_to(outside)  # noqa: PTH100  (a socket's is relative)
 
 
 def test_a_change_through_a_link_that_leads_outside_is_prevented(
