@@ -99,7 +99,7 @@ def find(registry: str, files: Sequence[ConfigFile] = ()) -> Credential | None:
 
 
 def _find(registry: str, file: ConfigFile) -> Credential | None:
-    config = _read(file.path)
+    config = read_config(file.path)
     server = server_of(registry)
     helpers, logins = _mapping(config, "credHelpers"), _mapping(config, "auths")
     key = _key(helpers, server)
@@ -110,7 +110,8 @@ def _find(registry: str, file: ConfigFile) -> Credential | None:
     return _from_file(logins[key], key, file.path) if key else None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a docker config.json; {} without the file. Raise CredentialError when it cannot be read."""
     try:
         config = json.loads(path.read_bytes() or b"{}")
     except (FileNotFoundError, NotADirectoryError):
@@ -120,7 +121,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise CredentialError(str(path), found, "correct its owner and mode") from None
     except ValueError as error:
         raise CredentialError(str(path), f"is not JSON: {error}", "correct it, or move it away") from None
-    return config if isinstance(config, dict) else {}
+    if not isinstance(config, dict):
+        raise CredentialError(str(path), "is not a JSON object", "correct it, or move it away")
+    return config
 
 
 def _mapping(config: dict[str, Any], key: str) -> dict[str, Any]:

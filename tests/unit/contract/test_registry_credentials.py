@@ -177,9 +177,7 @@ def test_a_helper_that_hangs_is_named(
         lookup("nvcr.io", {"credsStore": "store"})
 
 
-@pytest.mark.parametrize(
-    "config", ["", "{}", [], {"auths": []}, {"auths": {"x.io": 3}}, {"auths": {"x.io": {}}}]
-)
+@pytest.mark.parametrize("config", ["", "{}", {"auths": []}, {"auths": {"x.io": 3}}, {"auths": {"x.io": {}}}])
 def test_a_file_without_a_login_means_no_credentials(lookup: Lookup, config: object) -> None:
     assert lookup("x.io", config) is None
 
@@ -188,6 +186,7 @@ def test_a_file_without_a_login_means_no_credentials(lookup: Lookup, config: obj
     ("config", "error"),
     [
         ("no json", "is not JSON"),
+        ([], "is not a JSON object"),
         ({"auths": {"x.io": {"auth": "%%"}}}, r"auths\.x\.io\.auth is not user:password"),
         ({"auths": {"x.io": auth("canary", "")}}, r"auths\.x\.io\.auth is not user:password"),
     ],

@@ -6,7 +6,7 @@ import binascii
 
 CONFIG = "/root/.docker/config.json"
 SERVERS = {"docker.io": "https://index.docker.io/v1/"}
-"""Registries that Docker keeps under another name."""
+"""As ``registry_credentials.server_of``, which is not sent with the probe."""
 HELPER_LETTERS = set("abcdefghijklmnopqrstuvwxyz0123456789-")
 """Of the names of Docker's credential helpers."""
 
@@ -133,7 +133,7 @@ class Login(ResourceKind):
 
     def apply(self, host: Host, target: Target) -> None:
         """Store the login in the declared helper, or in root's own file."""
-        config, server = _read(host), SERVERS.get(target.key, target.key)
+        config, server = _read(host), registry_credentials.server_of(target.key)
         if target.arg:
             credentials = {"ServerURL": server, "Username": target.user, "Secret": target.registry_password}
             _run_helper(target.arg, "store", json.dumps(credentials))
@@ -147,7 +147,7 @@ class Login(ResourceKind):
 
     def revert(self, host: Host, entry: Applied, _: tuple[str, ...]) -> None:
         """Remove the login, and the file if it was created for it."""
-        config, server = _read(host), SERVERS.get(entry.key, entry.key)
+        config, server = _read(host), registry_credentials.server_of(entry.key)
         _erase_from_helper(config, server)
         config.get("auths", {}).pop(server, None)
         remaining = {name: value for name, value in config.items() if value not in ({}, None)}
@@ -169,21 +169,19 @@ def _run_helper(name: str, verb: str, stdin: str) -> None:
     try:
         registry_credentials.run_helper(name, verb, stdin)
     except registry_credentials.CredentialError as error:
-        one = error.diagnostic
-        raise ResourceError(f"{one.location}: {one.message}", "", one.hint, code=one.code) from None
+        raise _refused(error) from None
+
+
+def _refused(error: registry_credentials.CredentialError) -> ResourceError:
+    one = error.diagnostic
+    return ResourceError(f"{one.location}: {one.message}", "", one.hint, code=one.code)
 
 
 def _read(host: Host) -> dict[str, Any]:
-    path = Path(host.path(CONFIG))
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise ResourceError(f"{path} is not JSON", "docker's settings", "correct it, or move it away")
-    return config
+        return registry_credentials.read_config(Path(host.path(CONFIG)))
+    except registry_credentials.CredentialError as error:
+        raise _refused(error) from None
 
 
 def _write(host: Host, config: Mapping[str, Any]) -> None:
