@@ -56,6 +56,15 @@ class HeadAnswer(Document):
 
 
 @dataclass(frozen=True)
+class MessageRefused(Document):
+    """Response to a message that cannot be read, or that is of another rollout."""
+
+    NAME = "refusal of a message"
+
+    error: str
+
+
+@dataclass(frozen=True)
 class PeerQuery(Document):
     """A query of one host of a cluster to the supervisor of another."""
 

@@ -343,8 +343,13 @@ def _object(kind: Any) -> Reader:
 
 
 def _migrated(kind: type[Document], data: Json) -> Json:
-    """Return the object in the present version. Files from before ``version`` have ``schema``, or neither."""
-    version = data.get("version", data.get("schema", 1))
+    """Return the object in the present version. Files from before ``version`` have ``schema``, or neither.
+
+    An object with members under such a key is a part of a file that has one key a service (``StateBefore`` of
+    version 1), and the service has that name.
+    """
+    marks = (data[key] for key in ("version", "schema") if key in data)
+    version = next((one for one in marks if not (one and isinstance(one, dict))), 1)
     if type(version) is not int or version < 1:
         raise _wrong(version, "a version: an integer from 1").under(".version")
     if version > kind.VERSION:

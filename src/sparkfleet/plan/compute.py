@@ -8,6 +8,7 @@ from dataclasses import replace
 from sparkfleet import engines, runtimes
 from sparkfleet.contract.diagnostic import Diagnostic, Severity, combine
 from sparkfleet.contract.generation import CurrentGeneration, GateResult, Generation
+from sparkfleet.contract.probe import ProbeRequest
 from sparkfleet.desired_state import Host, Service
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.plan import (
@@ -35,7 +36,6 @@ from sparkfleet.plan.operations import (
 )
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.plan.units import MIB_IN_GIB
-from sparkfleet.probe.command import ProbeRequest
 from sparkfleet.probe.observation import Observed, ObservedResources, WithoutRuntime
 from sparkfleet.runtimes.observation import InstanceSeen
 

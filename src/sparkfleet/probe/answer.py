@@ -16,6 +16,7 @@ from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.contract.generation import CurrentGeneration
+from sparkfleet.contract.probe import ProbeAnswer
 from sparkfleet.contract.resources import AppliedResources, RecordedIds
 from sparkfleet.contract.state import Rates, Staged, Verified
 from sparkfleet.probe.links import FabricSeen
@@ -49,12 +50,19 @@ def read_answer(host: str, text: str) -> Observed | Diagnostic:
     return data if isinstance(data, Diagnostic) else understood(host, data)
 
 
-def decoded(host: str, text: str) -> dict[str, Any] | Diagnostic:
-    """Return the JSON object of an answer of the probe."""
+def decoded(host: str, text: str) -> ProbeAnswer | Diagnostic:
+    """Return the probe's answer, its parts as the collectors return them."""
     try:
-        return codec.parse(dict[str, Any], text, "the probe's answer")
+        return codec.loads(ProbeAnswer, text)
     except ContractError as error:
-        return _wrong_answer(host, f"cannot be read: {error.diagnostic.message}", error.diagnostic.expected)
+        wrong = error.diagnostic
+        if wrong.code == codec.NEWER:
+            return Diagnostic(host, wrong.message, wrong.expected, MIXED, code=codec.NEWER)
+        return _wrong_answer(host, f"cannot be read: {wrong.message}", wrong.expected)
+
+
+MIXED = "pip install --force-reinstall sparkfleet: its modules are of different versions; then run again"
+"""The collectors are sent with each probe, so both sides come from one installation."""
 
 
 def _wrong_answer(host: str, found: str, expected: str = "") -> Diagnostic:
@@ -158,17 +166,17 @@ class _ResourcesPart:
 class _Parts:
     """Reads parts of an answer; collects what is wrong with them."""
 
-    def __init__(self, host: str, data: Mapping[str, Any]) -> None:
-        self.host, self.data = host, data
+    def __init__(self, host: str, answer: ProbeAnswer) -> None:
+        self.host, self.answer = host, answer
         self.diagnostics: list[Diagnostic] = []
 
     def read(self, name: str, kind: type[T], default: D) -> T | D:
         """Return a part, or the default with a diagnostic."""
-        return self.check(name, kind, self.data.get(name), default)
+        return self.check(name, kind, getattr(self.answer, name), default)
 
     def optional(self, name: str, kind: type[T]) -> T | None:
         """Return a part; None: it was not requested, or is wrong."""
-        return None if self.data.get(name) is None else self.read(name, kind, None)
+        return None if getattr(self.answer, name) is None else self.read(name, kind, None)
 
     def each(self, name: str, kind: type[T]) -> dict[str, T]:
         """Return those entries of a part that can be read."""
@@ -179,7 +187,7 @@ class _Parts:
     def runtime(self, name: str) -> RuntimeSeen:
         """Return a runtime's part."""
         try:
-            return runtimes.get(name).read_answer(self.data["runtimes"][name])
+            return runtimes.get(name).read_answer((self.answer.runtimes or {})[name])
         except ContractError as error:
             self.diagnostics.append(self.wrong(error))
         except Exception as error:  # noqa: BLE001  (it holds what other programs wrote: of this host alone)
@@ -248,12 +256,13 @@ class _StateFiles:
         return found
 
 
-def understood(host: str, data: Mapping[str, Any]) -> Observed | Diagnostic:
+def understood(host: str, answer: ProbeAnswer) -> Observed | Diagnostic:
     """Return the decoded answer of the probe, typed, or everything that makes this Spark unknown."""
-    parts = _Parts(host, data)
+    parts = _Parts(host, answer)
     try:
-        sudo, systemd = (codec.read(_PartState, data.get(name), name) for name in ("sudo", "systemd"))
-        states = codec.read(dict[str, _PartState], data.get("runtimes"), "runtimes")
+        sudo = codec.read(_PartState, answer.sudo, "sudo")
+        systemd = codec.read(_PartState, answer.systemd, "systemd")
+        states = codec.read(dict[str, _PartState], answer.runtimes, "runtimes")
     except ContractError as error:
         return parts.wrong(error)
     unknown = [name for name in states if name not in runtimes.names()]
@@ -350,9 +359,9 @@ def _listeners(parts: _Parts) -> dict[int, Listener]:
 
 
 def _resources(parts: _Parts, files: _StateFiles) -> ObservedResources:
-    if parts.data.get("resources") is None:
+    if parts.answer.resources is None:
         return ObservedResources()
-    own = _Parts(parts.host, parts.data)
+    own = _Parts(parts.host, parts.answer)
     seen = own.read("resources", _ResourcesPart, _ResourcesPart(None, {}))
     record = files.read(RESOURCES, AppliedResources, seen.record)
     if record is None and RESOURCES in files.unreadable:

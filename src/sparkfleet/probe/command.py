@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import shlex
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
 from sparkfleet import runtimes
+from sparkfleet.contract import codec
+from sparkfleet.contract.probe import ProbeRequest
 from sparkfleet.onhost import collectors
 from sparkfleet.probe import frame
 from sparkfleet.resources import observers
@@ -20,83 +20,20 @@ from sparkfleet.resources import observers
 NO_PYTHON = "<<sparkfleet-no-python3>>"
 
 
-@dataclass(frozen=True)
-class ProbeRequest:
-    """What the probe reads besides the host itself. Paths may begin with ``~`` (the login user's home)."""
-
-    services: tuple[str, ...] = ()
-    images: tuple[str, ...] = ()
-    weights: tuple[tuple[str, str], ...] = ()
-    """Repository and commit of each model."""
-    paths: tuple[str, ...] = ()
-    ports: tuple[int, ...] = ()
-    """Ports whose listeners are needed; (): all."""
-    models_dir: str = "~"
-    cache_dir: str = "~"
-    preflight: bool = False
-    """Run the preflight, too: it takes seconds, and requests ``urls`` over the network."""
-    urls: tuple[str, ...] = ()
-    programs: tuple[str, ...] = ()
-    """Words that start an engine: a preflight searches systemd units and sudo rules for them."""
-    directories: tuple[str, ...] = ()
-    """Directories of other tools that a preflight reports."""
-    stored: bool = False
-    """List everything on the disks: for a prune."""
-    resources: tuple[tuple[str, str, str], ...] | None = None
-    """Kind, key and argument of each declared resource; those that runs applied are observed, too. None:
-    neither, for a smaller probe."""
-    recorded_kinds: tuple[str, ...] = ()
-    """Kinds of resources that runs applied and that are no longer declared."""
-    fabric: tuple[str, ...] = ()
-    """Addresses that this Spark may get on its fabric links; (): it is in no cluster."""
-    runtimes: tuple[str, ...] = (runtimes.DEFAULT,)
-    """Runtimes whose instances and images are read; one at least."""
-    install: tuple[str, ...] = ()
-    """Of ``docker`` and ``toolkit``, what may be installed: apt is simulated if it is missing."""
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Return the kinds of the resources that are observed."""
-        return tuple(sorted({*(kind for kind, _, _ in self.resources or ()), *self.recorded_kinds}))
-
-    @property
-    def more_parts(self) -> tuple[str, ...]:
-        """Return the modules that this probe needs besides those of every probe."""
-        own = [runtimes.get(name).collectors for name in self.runtimes]
-        optional = (
-            (True, tuple(name for one in own for name in one.probe)),
-            (self.preflight, tuple(name for one in own for name in one.preflight)),
-            (self.stored, tuple(name for one in own for name in one.storage)),
-            (self.preflight, collectors.PREFLIGHT_PARTS),
-            (self.stored, collectors.STORAGE_PARTS),
-            (self.resources is not None, collectors.RESOURCE_PARTS),
-            (bool(self.fabric), collectors.FABRIC_PARTS),
-            (bool(self.install), collectors.PACKAGE_PARTS),
-        )
-        return tuple(part for needed, parts in optional if needed for part in parts)
-
-    def to_json(self) -> str:
-        """Return the request as the program reads it."""
-        more = {"urls": self.urls, "programs": self.programs, "directories": self.directories}
-        preflight = {"preflight": more} if self.preflight else {}
-        return json.dumps(
-            {
-                **preflight,
-                **({"stored": True} if self.stored else {}),
-                **({} if self.resources is None else {"resources": self.resources}),
-                **({"install": self.install} if self.install else {}),
-                "runtimes": self.runtimes,
-                "services": self.services,
-                "images": self.images,
-                "weights": self.weights,
-                "paths": self.paths,
-                "ports": self.ports,
-                "models_dir": self.models_dir,
-                "cache_dir": self.cache_dir,
-                "fabric": self.fabric,
-            },
-            separators=(",", ":"),
-        )
+def more_parts(request: ProbeRequest) -> tuple[str, ...]:
+    """Return the modules that a probe needs besides those of every probe."""
+    own = [runtimes.get(name).collectors for name in request.runtimes]
+    optional = (
+        (True, tuple(name for one in own for name in one.probe)),
+        (request.preflight, tuple(name for one in own for name in one.preflight)),
+        (request.stored, tuple(name for one in own for name in one.storage)),
+        (request.preflight, collectors.PREFLIGHT_PARTS),
+        (request.stored, collectors.STORAGE_PARTS),
+        (request.resources is not None, collectors.RESOURCE_PARTS),
+        (request.fabric, collectors.FABRIC_PARTS),
+        (request.install, collectors.PACKAGE_PARTS),
+    )
+    return tuple(part for needed, parts in optional if needed for part in parts)
 
 
 LOADER = (
@@ -157,13 +94,13 @@ def probe_command(request: ProbeRequest, nonce: str, *, password: bool = False) 
     """
     # By a pipe, not in argv: sudo logs the argv of every command.
     run = f'/bin/sh -c "$f" {nonce} python3 -I -S -B -c "$l" "$q"'
-    packed = packed_program(request.more_parts, request.kinds)
+    packed = packed_program(more_parts(request), request.kinds)
     how = (
         f'echo "$p" | r {run}' if password else f'echo "$p" | sudo -n {run} 2>/dev/null || echo "$p" | {run}'
     )
     return (
         f"command -v python3 >/dev/null || {{ echo '{NO_PYTHON}'; exit 0; }}; f={shlex.quote(frame.SCRIPT)}; "
-        f"p={shlex.quote(packed)}; l={shlex.quote(LOADER)}; q={shlex.quote(request.to_json())}; "
+        f"p={shlex.quote(packed)}; l={shlex.quote(LOADER)}; q={shlex.quote(codec.dumps(request))}; "
         f"{how}"
     )
 

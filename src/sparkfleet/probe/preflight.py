@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.probe import ProbeAnswer
 from sparkfleet.probe.answer import Toolkit, decoded, understood
 from sparkfleet.probe.observation import Disk, Observed
 
@@ -144,11 +145,12 @@ class _EnginePart(Engine):
 
 def read_preflight(host: str, text: str) -> PreflightSeen | Diagnostic:
     """Return the probe's answer with its preflight, typed."""
-    data = decoded(host, text)
-    return data if isinstance(data, Diagnostic) else _preflight_seen(host, data)
+    answer = decoded(host, text)
+    return answer if isinstance(answer, Diagnostic) else _preflight_seen(host, answer)
 
 
-def _preflight_seen(host: str, data: Mapping[str, Any]) -> PreflightSeen:
+def _preflight_seen(host: str, answer: ProbeAnswer) -> PreflightSeen:
+    data = vars(answer)
     more = _part(data, "preflight", dict[str, Any])
     parts = data if isinstance(more, Unread) else {**data, **more}
     engine, toolkit = _part(parts, "engine", _EnginePart), _part(parts, "toolkit", Toolkit)
@@ -166,7 +168,7 @@ def _preflight_seen(host: str, data: Mapping[str, Any]) -> PreflightSeen:
         clock=_part(parts, "clock", Clock),
         reach=_part(parts, "reach", dict[str, Reached]),
         footprints=_part(parts, "footprints", Footprints),
-        observed=understood(host, data),
+        observed=understood(host, answer),
     )
 
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparkfleet import contract
-from sparkfleet.contract import codec, fabric, stage, transfer
+from sparkfleet.contract import codec, fabric, rollout, stage, transfer
 from sparkfleet.contract.codec import ContractError, Document
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 
@@ -152,3 +152,11 @@ def test_each_version_has_a_sample_that_is_read(kind: type[Document]) -> None:
         document = kind.from_json(data, str(path))
         newest = json.loads((SAMPLES / f"{kind.__name__}.{kind.VERSION}.json").read_text())
         assert document == kind.from_json(newest), "all samples of a document say the same"
+
+
+@pytest.mark.parametrize("name", ["version", "schema"])
+def test_a_service_may_have_the_name_of_the_versions_key(name: str) -> None:
+    sample = json.loads((SAMPLES / "StateBefore.1.json").read_text())
+    whole = {**sample, name: sample["nano"]}
+    before = rollout.StateBefore.from_json(whole)
+    assert before.services == {"nano": before.services["nano"], name: before.services["nano"]}

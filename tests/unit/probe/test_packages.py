@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
+from sparkfleet.contract.probe import PreflightRequest, ProbeRequest
 from sparkfleet.onhost.collectors import commands, main, packages, toolkit
 from sparkfleet.probe.answer import read_answer
-from sparkfleet.probe.command import ProbeRequest, sources
+from sparkfleet.probe.command import more_parts, sources
 from sparkfleet.probe.observation import WithoutRuntime
 from sparkfleet.probe.packages import Packages
 from sparkfleet.runtimes.docker.collectors import probe as docker_probe
+from tests.unit.probe.requests import request_of
 from tests.unit.probe.test_probe import answer
 
 POLICY = """\
@@ -101,21 +102,21 @@ def test_apt_is_asked_only_for_what_is_not_there(
     monkeypatch.setattr(docker_probe, "collect", lambda _: {"state": docker_state, "containers": []})
     monkeypatch.setattr(toolkit, "collect_toolkit", lambda: {"programs": programs, "cdi": []})
     monkeypatch.setattr(packages, "collect_packages", lambda *requested: {"requested": requested})
-    request = json.loads(ProbeRequest().to_json())
+    request = request_of().to_json()
     seen = main.collect({**request, "install": ["docker", "toolkit"]}, "root")
     assert seen.get("packages", {}).get("requested") == expected
 
 
 def test_the_part_travels_only_where_something_may_be_installed() -> None:
     def names(request: ProbeRequest) -> list[str]:
-        return [name.rpartition(".")[2] for name, _ in sources(request.more_parts)]
+        return [name.rpartition(".")[2] for name, _ in sources(more_parts(request))]
 
-    some = names(ProbeRequest(install=("docker",)))
-    assert "packages" not in names(ProbeRequest())
+    some = names(request_of(install=("docker",)))
+    assert "packages" not in names(request_of())
     assert some.index("commands") < some.index("packages")
-    assert names(ProbeRequest(install=("docker",), preflight=True)).count("commands") == 1
-    assert "install" not in json.loads(ProbeRequest().to_json())
-    assert json.loads(ProbeRequest(install=("docker",)).to_json())["install"] == ["docker"]
+    assert names(request_of(install=("docker",), preflight=PreflightRequest())).count("commands") == 1
+    assert not request_of().to_json()["install"]
+    assert request_of(install=("docker",)).to_json()["install"] == ["docker"]
 
 
 @pytest.mark.provokes("systemd-unavailable")

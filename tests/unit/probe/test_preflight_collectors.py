@@ -14,18 +14,20 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract.probe import PreflightRequest
 from sparkfleet.onhost.collectors import basics, commands, footprints, gpu, reach, system, toolkit
 from sparkfleet.onhost.collectors import preflight as preflight_look
 from sparkfleet.probe import frame
-from sparkfleet.probe.command import ProbeRequest, probe_command, sources
+from sparkfleet.probe.command import more_parts, probe_command, sources
 from sparkfleet.probe.preflight import PreflightSeen, read_preflight
 from sparkfleet.runtimes.docker.collectors import preflight as docker_preflight
 from sparkfleet.runtimes.docker.collectors.probe import LABEL_SERVICE
 from tests.unit.frames import text_of
+from tests.unit.probe.requests import request_of
 
 
 def test_one_command_brings_the_preflight_and_the_plans_look() -> None:
-    request = ProbeRequest(preflight=True, urls=("http://127.0.0.1:1/",))
+    request = request_of(preflight=PreflightRequest(urls=("http://127.0.0.1:1/",)))
     nonce = frame.new_nonce()
     argv = ["/bin/sh", "-c", probe_command(request, nonce)]
     text = text_of(subprocess.run(argv, capture_output=True, text=True, check=True).stdout, nonce)
@@ -40,7 +42,7 @@ def test_the_probe_of_a_plan_does_not_contain_the_preflight() -> None:
     names = {name.rpartition(".")[2] for name, _ in sources()}
     assert not names & {"reach", "footprints", "gpu", "preflight"}
     assert {"reach", "footprints", "gpu", "preflight"} <= {
-        name.rpartition(".")[2] for name, _ in sources(ProbeRequest(preflight=True).more_parts)
+        name.rpartition(".")[2] for name, _ in sources(more_parts(request_of(preflight=PreflightRequest())))
     }
 
 

@@ -14,7 +14,8 @@ import socketserver
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.probe import ProbeAnswer, ProbeRequest
 from sparkfleet.onhost import collectors
 from sparkfleet.onhost.artifacts.fetch import hash_record
 from sparkfleet.onhost.collectors import basics, main, ports, state, weights
@@ -31,18 +33,20 @@ from sparkfleet.probe import frame
 from sparkfleet.probe.answer import DISKS, read_answer
 from sparkfleet.probe.command import (
     LOADER,
-    ProbeRequest,
     has_no_python,
     minified,
+    more_parts,
     packed_program,
     probe_command,
 )
 from sparkfleet.probe.observation import Observed
+from sparkfleet.probe.preflight import read_preflight
 from sparkfleet.runtimes import errors
 from sparkfleet.runtimes.docker.collectors import probe as docker_look
 from sparkfleet.runtimes.docker.onhost import api
 from sparkfleet.runtimes.docker.operator import Docker
 from tests.unit.frames import text_of
+from tests.unit.probe.requests import request_of
 
 ME = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
 
@@ -57,7 +61,7 @@ def run_command(request: ProbeRequest, **env: str) -> str:
 
 
 def test_the_command_answers_for_this_very_machine() -> None:
-    answer = text_of(run_command(ProbeRequest(paths=("/etc/passwd", "~/no such, 'file'"))), NONCE)
+    answer = text_of(run_command(request_of(paths=("/etc/passwd", "~/no such, 'file'"))), NONCE)
     assert answer is not None
     data = json.loads(answer)
     assert data["user"]["name"] == ME
@@ -67,7 +71,7 @@ def test_the_command_answers_for_this_very_machine() -> None:
 
 
 def test_a_spark_without_python3_says_so(tmp_path: Path) -> None:
-    output = run_command(ProbeRequest(), PATH=str(tmp_path))
+    output = run_command(request_of(), PATH=str(tmp_path))
     assert has_no_python(output.splitlines())
     assert text_of(output, NONCE) is None
 
@@ -442,9 +446,9 @@ DECLARED = (("package", "bash", ""), ("sysctl", "vm.swappiness", ""), ("linux_sw
 def test_the_packed_probe_runs_alone_and_answers_what_was_requested(
     resources: tuple[tuple[str, str, str], ...] | None,
 ) -> None:
-    request = ProbeRequest(resources=resources)
-    argv = [sys.executable, "-I", "-S", "-B", "-c", LOADER, request.to_json()]
-    packed = packed_program(request.more_parts, request.kinds)
+    request = request_of(resources=resources)
+    argv = [sys.executable, "-I", "-S", "-B", "-c", LOADER, codec.dumps(request)]
+    packed = packed_program(more_parts(request), request.kinds)
     output = subprocess.run(argv, input=packed, capture_output=True, text=True, check=True).stdout
     seen = (json.loads(output)["resources"] or {}).get("live", {})
     assert len(seen) == len(resources or ())
@@ -503,6 +507,25 @@ def test_an_answer_that_is_no_answer_is_a_diagnostic(text: str) -> None:
     found = read_answer("spark-01", text)
     assert isinstance(found, Diagnostic)
     assert found.message.startswith("the probe's answer ")
+
+
+@pytest.mark.parametrize("reader", [read_answer, read_preflight])
+def test_an_answer_of_another_version_makes_that_host_unknown_with_a_remedy(
+    reader: Callable[[str, str], Any],
+) -> None:
+    found = reader("spark-01", answer(version=ProbeAnswer.VERSION + 1))
+    assert isinstance(found, Diagnostic)
+    assert (found.location, found.code) == ("spark-01", codec.NEWER)
+    assert "answer of the probe of version 2" in found.message
+    assert "reinstall sparkfleet" in found.hint
+
+
+def test_the_collectors_answer_in_the_version_and_with_the_parts_of_the_document() -> None:
+    request = request_of(stored=True, resources=(), fabric=("192.0.2.1/24",)).to_json()
+    found = main.collect(json.loads(json.dumps(request)), "root")
+    assert found["version"] == ProbeAnswer.VERSION
+    assert set(found) - {"version"} <= {one.name for one in fields(ProbeAnswer)}
+    assert ProbeAnswer.from_json(json.loads(json.dumps(found))).stored
 
 
 def test_a_whole_answer_becomes_observed() -> None:

@@ -8,8 +8,9 @@ import pytest
 from pyinfra.connectors.util import SUDO_PASSWORD_REQUIRED_LINES
 
 from sparkfleet.probe import frame, root_shell
-from sparkfleet.probe.command import ProbeRequest, probe_command
+from sparkfleet.probe.command import probe_command
 from tests.unit.frames import text_of
+from tests.unit.probe.requests import request_of
 from tests.unit.probe.sudo_of_test import Spark
 
 WITH = root_shell.define_r(password=True)
@@ -92,7 +93,7 @@ def test_other_output_of_sudo_is_a_reason_as_it_is() -> None:
 def test_the_look_runs_as_root_by_a_password(tmp_path: Path) -> None:
     spark = Spark(tmp_path, asks=True)
     nonce = frame.new_nonce()
-    command = f"{WITH}; {probe_command(ProbeRequest(), nonce, password=True)}"
+    command = f"{WITH}; {probe_command(request_of(), nonce, password=True)}"
     assert text_of(spark.sh(command, f"{spark.password}\n").stdout, nonce)
     refused = spark.sh(command, "wrong horse\n")
     assert text_of(refused.stdout, nonce) is None

@@ -14,10 +14,11 @@ from sparkfleet.contract.resources import RENAMED_KINDS
 from sparkfleet.contract.state import Staged, StagedItem
 from sparkfleet.onhost.collectors import basics, main, resources, storage
 from sparkfleet.probe.answer import read_answer
-from sparkfleet.probe.command import ProbeRequest, sources
+from sparkfleet.probe.command import more_parts, sources
 from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.stored import Stored, StoredBlob, StoredImage
 from sparkfleet.runtimes.docker.collectors import storage as docker_storage
+from tests.unit.probe.requests import request_of
 
 A, B = "a" * 40, "b" * 40
 DIGEST = "registry.example/vllm@sha256:" + "4" * 64
@@ -160,8 +161,8 @@ def test_a_service_has_its_current_generation_those_that_it_replaced_and_other_k
 def test_the_collector_of_disks_is_sent_only_with_a_request_for_it() -> None:
     name = "sparkfleet.onhost.collectors.storage"
     assert name not in [module for module, _ in sources()]
-    assert name in [module for module, _ in sources(ProbeRequest(stored=True).more_parts)]
-    assert "stored" not in json.loads(ProbeRequest().to_json())
+    assert name in [module for module, _ in sources(more_parts(request_of(stored=True)))]
+    assert not request_of().to_json()["stored"]
 
 
 def test_disks_that_cannot_be_read_make_the_spark_unknown(
@@ -170,7 +171,7 @@ def test_disks_that_cannot_be_read_make_the_spark_unknown(
     def broken(*_: object) -> dict[str, Any]:
         raise PermissionError("no")
 
-    request = json.loads(ProbeRequest(stored=True).to_json())
+    request = request_of(stored=True).to_json()
     plain = main.collect(request, "root")
     assert "stored" in plain
     monkeypatch.setattr(storage, "collect_stored", broken)

@@ -41,12 +41,12 @@ from dataclasses import replace
 from sparkfleet.contract.resources import AppliedResources
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.report import SIGNS
-from sparkfleet.probe.command import sources
+from sparkfleet.probe.command import more_parts, sources
 from sparkfleet.probe.observation import ObservedResources
 from tests.unit.plan import fake_spark
 request = probe_request(host)
 out["requested"] = request.resources
-out["sent"] = [name for name, _ in sources(request.more_parts, request.kinds) if "kinds." in name]
+out["sent"] = [name for name, _ in sources(more_parts(request), request.kinds) if "kinds." in name]
 
 from sparkfleet import zipapp
 (root / "programs.pyz").write_bytes(zipapp.build())

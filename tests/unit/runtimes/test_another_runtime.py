@@ -25,7 +25,7 @@ from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import ChangeKind, HostPlan, Plan
 from sparkfleet.plan.report import plan_text
 from sparkfleet.probe.answer import DISKS, read_answer
-from sparkfleet.probe.command import sources
+from sparkfleet.probe.command import more_parts, sources
 from sparkfleet.probe.observation import Observed, WithoutRuntime
 from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
 from sparkfleet.runtimes.operator import (
@@ -253,7 +253,7 @@ def test_what_is_removed_has_the_runtimes_word() -> None:
 def test_its_part_of_the_probe_is_sent_read_and_its_absence_named() -> None:
     request = probe_request(service())
     assert request.runtimes == (NAME,)
-    names = [name for name, _ in sources(request.more_parts)]
+    names = [name for name, _ in sources(more_parts(request))]
     assert f"sparkfleet.runtimes.{NAME}.collectors.probe" in names
     assert not any("docker" in name for name in names)
     part = {"state": "ok", "units": [["nano", "1", "sha256:1", ["ExecStart=serve"]]]}

@@ -9,12 +9,13 @@ from paramiko import SSHException
 from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.contract.probe import ProbeRequest
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import sudo
 from sparkfleet.fleet.connection.shell import printed_instead, run_shell
 from sparkfleet.probe import frame
 from sparkfleet.probe.answer import read_answer
-from sparkfleet.probe.command import ProbeRequest, has_no_python, probe_command
+from sparkfleet.probe.command import has_no_python, probe_command
 from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.preflight import PreflightSeen, Unread, read_preflight
 

@@ -8,6 +8,7 @@ import click
 from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.probe import ProbeRequest
 from sparkfleet.contract.rollout import UNREADABLE, RolloutResult
 from sparkfleet.desired_state import Host, host_from_json
 from sparkfleet.errors import SparkfleetError
@@ -18,7 +19,6 @@ from sparkfleet.plan import resource_changes
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, Step
 from sparkfleet.plan.verification import AGAIN, verify_plan
-from sparkfleet.probe.command import ProbeRequest
 from sparkfleet.probe.observation import Observed, User
 
 REPROBE_FOR_S = 20

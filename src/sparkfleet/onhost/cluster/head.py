@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparkfleet.contract.cluster import HeadAnswer, MemberMessage
+from sparkfleet.contract.cluster import HeadAnswer, MemberMessage, MessageRefused
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.contract.generation import GateResult, Generation, Rank, RolloutRequest
@@ -72,9 +72,9 @@ class Head:
         try:
             report = MemberMessage.from_json(message)
         except ContractError as error:
-            return {"error": error.diagnostic.message}
+            return MessageRefused(error.diagnostic.message).to_json()
         if not hmac.compare_digest(report.cluster_key.encode(), self.request.cluster_key.encode()):
-            return {"error": "another rollout: the cluster key differs"}
+            return MessageRefused("another rollout: the cluster key differs").to_json()
         with self._lock:
             self._reported_at[report.rank] = self.system.monotonic()
             self.reports[report.rank] = report

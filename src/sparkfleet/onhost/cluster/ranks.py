@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet import engines
-from sparkfleet.contract.cluster import PeerQuery, PeerState, RankRun, RolloutEnd
+from sparkfleet.contract.cluster import MessageRefused, PeerQuery, PeerState, RankRun, RolloutEnd
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
@@ -60,7 +60,7 @@ class Peers:
         try:
             query = PeerQuery.from_json(message)
         except ContractError as error:
-            return {"error": error.diagnostic.message}
+            return MessageRefused(error.diagnostic.message).to_json()
         if query.subject == "swap":
             return _rollout_end(self.system, query)
         state = PeerState(self.rank.fingerprint, self.epoch, self._state(), self.serves)

@@ -60,7 +60,7 @@ def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
     for_gpu = part(toolkit.collect_toolkit)
     likely = [pid for one in found_runtimes.values() for pid in one.get("pids", ())]
     found = {
-        "schema": 1,
+        "version": 1,
         "host": {
             "name": os.uname().nodename,
             "arch": os.uname().machine,
@@ -85,8 +85,10 @@ def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
         "paths": {path: part(paths.collect_path, expand(path)) for path in request.get("paths", ())},
         "weights": part(weights.collect_weights, models, request.get("weights", ())),
         "listeners": part(ports.listeners, request.get("ports", ()), likely),
-        "resources": part(collect_resources, request["resources"], login) if "resources" in request else None,
+        "resources": None,
     }
+    if request.get("resources") is not None:
+        found["resources"] = part(collect_resources, request["resources"], login)
     if request.get("fabric"):
         from sparkfleet.onhost.collectors import fabric  # noqa: PLC0415  (sent only with a request for it)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.probe import PreflightRequest, ProbeRequest
 from sparkfleet.desired_state import Host
 from sparkfleet.plan import other_tools
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.preflight import containers, footprints, machine, network
 from sparkfleet.plan.preflight.model import HostPreflight, located, of
-from sparkfleet.probe.command import ProbeRequest
 from sparkfleet.probe.preflight import PreflightSeen
 
 
@@ -18,10 +18,9 @@ def request(host: Host) -> ProbeRequest:
     """Return what the probe must observe for the preflight of a host."""
     return replace(
         probe_request(host),
-        preflight=True,
-        urls=tuple(network.urls(host)),
-        programs=other_tools.programs(),
-        directories=other_tools.directories(),
+        preflight=PreflightRequest(
+            tuple(network.urls(host)), other_tools.programs(), other_tools.directories()
+        ),
         resources=None,
     )
 

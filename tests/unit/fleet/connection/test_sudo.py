@@ -13,7 +13,7 @@ from sparkfleet.fleet.connection import remote, secret_cache, sudo
 from sparkfleet.fleet.connection.probe import observe
 from sparkfleet.probe import root_shell
 from sparkfleet.probe.answer import sudo_diagnostic
-from sparkfleet.probe.command import ProbeRequest
+from tests.unit.probe.requests import request_of
 
 
 @dataclass
@@ -82,7 +82,7 @@ def test_without_one_stdin_is_the_programs_alone(source: str) -> None:
 @pytest.mark.provokes("sudo-denied")
 def test_a_refused_password_is_reported_with_its_source_and_never_sent_again() -> None:
     host = FakeHost(refuses="Sorry, try again. sudo: 1 incorrect password attempt")
-    observed = observe(host, ProbeRequest())  # type: ignore[arg-type]
+    observed = observe(host, request_of())  # type: ignore[arg-type]
     assert isinstance(observed, Diagnostic)
     assert "password of env:SUDO_OF_TEST: sudo: 1 incorrect password attempt" in observed.message
     with pytest.raises(SparkfleetError, match="SUDO_OF_TEST"):
@@ -99,7 +99,7 @@ def test_a_sudo_that_needs_a_missing_password_is_reported_with_the_way_to_set_it
 @pytest.mark.provokes("secret-file-unreadable")
 def test_a_source_that_gives_nothing_is_a_reason_and_nothing_is_sent() -> None:
     host = FakeHost("file:/does/not/exist")
-    observed = observe(host, ProbeRequest())  # type: ignore[arg-type]
+    observed = observe(host, request_of())  # type: ignore[arg-type]
     assert isinstance(observed, Diagnostic)
     assert "sudo_password: the file /does/not/exist cannot be read" in str(observed)
     assert host.commands == []

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkfleet.contract.cluster import PeerQuery, PeerState
+from sparkfleet.contract.cluster import HeadAnswer, MemberMessage, MessageRefused, PeerQuery, PeerState
+from sparkfleet.contract.codec import ContractError
 from sparkfleet.onhost.cluster import proof, ranks
+from sparkfleet.onhost.cluster.head import Head
+from sparkfleet.onhost.cluster.ranks import Peers
 from sparkfleet.onhost.state import store
 from tests.unit.onhost.sparks import Sparks
 
@@ -99,3 +105,20 @@ def test_a_lie_about_a_rank_stops_no_engine(tmp_path: Path) -> None:
     sparks.run(20)
     assert sparks.starts != started or not sparks.serves()
     assert member.paths.state.exists()
+
+
+def test_a_message_that_cannot_be_read_or_is_of_another_rollout_gets_a_refusal() -> None:
+    nothing: Any = None
+    request: Any = SimpleNamespace(cluster_key="of this rollout")
+    head = Head(nothing, nothing, request, nothing, nothing, nothing)
+    peers = Peers(nothing, "nano", nothing, nothing, print)
+    for answer in (head.answer({"version": 99}), peers.answer({"ask": 7})):
+        refusal = MessageRefused.from_json(answer)
+        assert refusal.error
+        assert answer["version"] == MessageRefused.VERSION
+        with pytest.raises(ContractError):
+            HeadAnswer.from_json(answer)
+        assert proof.proven(PeerState, answer, "", proof.new_query("state")) is None
+    other = head.answer(MemberMessage(1, "ready", cluster_key="of another rollout").to_json())
+    assert MessageRefused.from_json(other) == MessageRefused("another rollout: the cluster key differs")
+    assert not head.reports
