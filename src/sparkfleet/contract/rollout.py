@@ -16,6 +16,8 @@ PROMOTED, RESTORED, FAILED, REMOVED, INTERRUPTED = "promoted", "restored", "fail
 REFUSED, STALE, UNREADABLE, LOST = "refused", "stale", "unreadable", "lost"
 """Outcomes of a rollout. ``lost``: the operator does not know it."""
 SUCCEEDED = frozenset({PROMOTED, REMOVED})
+RUNTIME_MIB = 512
+"""Free disk space (MiB) that a rollout needs for an instance's layer and log; the plan checks it, too."""
 
 
 def diagnostic_of(data: Json, location: str, code: str, message: str = "cause", hint: str = "remedy") -> Json:

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from sparkfleet import runtimes
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.rollout import RUNTIME_MIB
 from sparkfleet.desired_state import Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.onhost.artifacts.fetch.rates import COPY, DOWNLOAD, PULL
 from sparkfleet.onhost.artifacts.image.image_refs import LABEL_DERIVED
-from sparkfleet.onhost.rollout.checks import RUNTIME_MIB
 from sparkfleet.plan.artifacts import Artifact, ArtifactType
 from sparkfleet.plan.model import Note, Step
 from sparkfleet.plan.operations import BuildImage, FetchOperation, FetchWeights, FileToFetch, PullImage

@@ -8,14 +8,15 @@ from pathlib import Path
 from sparkfleet.contract.codec import SHAPE, ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, RolloutRequest
+from sparkfleet.contract.rollout import RUNTIME_MIB
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.machine import mounts
 from sparkfleet.onhost.machine.system import System, runtime_of
 from sparkfleet.onhost.state import store, units
 from sparkfleet.runtimes.base import Instance, Role, Runtime, RuntimeRefusedError, RuntimeUnavailableError
 
-STATE_MIB, RUNTIME_MIB = 64, 512
-"""Free disk space (MiB) for the journal and evidence, and for a container's layer and log."""
+STATE_MIB = 64
+"""Free disk space (MiB) for the journal and evidence."""
 
 GPU_S, NO_SUCH_COMMAND = 30.0, 127
 """Seconds for the driver to answer; a driver that hangs takes longer."""
