@@ -53,7 +53,6 @@ OTHER_READERS = {
     "engines/vllm/values.py": "a flag's value",
     "engines/openai_api.py": "on a Spark: an engine's response, which the gate judges",
     "resources/kinds/directory.py": "on a Spark: the output of a child process of its own",
-    "resources/kinds/login.py": "on a Spark: Docker's file of credentials",
     "zipapp.py": "writes the patterns of failures into the programs",
 }
 """Modules that read JSON without the codec, with the reason."""
