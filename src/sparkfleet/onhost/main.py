@@ -17,7 +17,8 @@ from functools import partial
 from typing import Any
 
 from sparkfleet import engines
-from sparkfleet.contract.diagnostic import DiagnosticError
+from sparkfleet.contract.codec import SHAPE, ContractError
+from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.contract.resources import ResourceRequest
 from sparkfleet.contract.rollout import (
@@ -57,8 +58,9 @@ def main(argv: Sequence[str]) -> int:
     """Run one command; return its exit code."""
     options = _parser().parse_args([*(RENAMED.get(name, name) for name in argv[:1]), *argv[1:]])
     run: Callable[[System, argparse.Namespace], int] = options.run
+    system = host.Spark()
     try:
-        return run(host.Spark(), options)
+        return run(system, options)
     except DiagnosticError as error:
         write_json(CommandRefused(error.diagnostic).to_json())
         sys.stderr.write(f"sparkfleet: {error}\n")
@@ -70,8 +72,25 @@ def main(argv: Sequence[str]) -> int:
         ValueError,
         FileNotFoundError,
     ) as error:
+        write_json(CommandRefused(_refusal(system, error)).to_json())
         sys.stderr.write(f"sparkfleet: {error}\n")
         return transient_unit.BUSY if isinstance(error, store.BusyError) else PROBLEM
+
+
+def _refusal(system: System, error: Exception) -> Diagnostic:
+    """Return the diagnostic of an error that has none of its own."""
+    if isinstance(error, store.BusyError):
+        hint = "wait for its end, then run again"
+        return Diagnostic("", str(error), hint=hint, code="rollout-in-progress")
+    if isinstance(error, RuntimeUnavailableError):
+        runtime = system.runtime
+        return Diagnostic(
+            runtime.daemon, str(error), hint=runtime.check_command, code=runtime.unavailable_code
+        )
+    if isinstance(error, RuntimeRefusedError):
+        return Diagnostic(system.runtime.daemon, str(error), hint="run again", code="runtime-refused")
+    code = "job-lost" if isinstance(error, FileNotFoundError) else SHAPE
+    return Diagnostic("", str(error), hint="run again", code=code)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -145,6 +164,8 @@ def _rollout_run(system: System, options: argparse.Namespace) -> int:
     try:
         with store.lock(system.paths.state):
             result = rollout.run(system, options.id)
+    except ContractError:
+        raise  # of a newer version: another attempt of these programs would end in the same way
     except Exception:
         traceback.print_exc()
         return transient_unit.INTERNAL
@@ -159,6 +180,7 @@ def _hub_download(_: System, __: argparse.Namespace) -> int:
 def _resume(system: System, options: argparse.Namespace) -> int:
     if options.id not in store.unfinished(system.paths.state):
         return OK
+    transient_unit.require_not_newer(system, options.id)
     problem = transient_unit.resume(system, options.id)
     if problem:
         raise DiagnosticError(transient_unit.not_started(options.id, problem))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 
@@ -9,13 +10,14 @@ import pytest
 
 from sparkfleet.contract.diagnostic import DiagnosticError
 from sparkfleet.contract.generation import ContainerOf, Gate, Generation, RolloutRequest, convert
-from sparkfleet.contract.rollout import Event, RolloutResult
+from sparkfleet.contract.rollout import CommandRefused, Event, RolloutResult
 from sparkfleet.onhost import main
 from sparkfleet.onhost.machine import files, host
 from sparkfleet.onhost.machine.stdio import PROBLEM
 from sparkfleet.onhost.machine.system import Ran
 from sparkfleet.onhost.rollout import follow, rollout, services, transient_unit
 from sparkfleet.onhost.state import store, units
+from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
 from tests.unit.onhost.world import Engine, World, generation
 
 OLD, NEW = generation(), generation(image="img:2")
@@ -342,3 +344,34 @@ def test_a_rollout_that_is_gone_ends_its_program_without_another_try(
     monkeypatch.setattr(host, "Spark", lambda: world)
     assert main.main(["rollout-run", "s1"]) == PROBLEM
     assert "there is no rollout s1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (store.BusyError("a rollout is in progress"), "rollout-in-progress", transient_unit.BUSY),
+        (RuntimeRefusedError("no such name"), "runtime-refused", PROBLEM),
+        (RuntimeUnavailableError("it does not answer"), "docker-unavailable", PROBLEM),
+        (ValueError("stdin: not JSON"), "contract-shape", PROBLEM),
+        (FileNotFoundError("there is no rollout s1"), "job-lost", PROBLEM),
+    ],
+)
+def test_every_refusal_of_a_command_has_a_code(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    case: tuple[Exception, str, int],
+) -> None:
+    error, code, exit_code = case
+
+    def fails(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(host, "Spark", lambda: world)
+    monkeypatch.setattr(main, "_status", fails)
+    assert main.main(["status"]) == exit_code
+    seen = capsys.readouterr()
+    found = CommandRefused.from_json(json.loads(seen.out)).diagnostic
+    assert (found.code, found.message) == (code, str(error))
+    assert found.hint
+    assert str(error) in seen.err

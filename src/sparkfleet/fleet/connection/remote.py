@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shlex
 import time
@@ -14,9 +15,10 @@ from paramiko import SSHException
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host as PyinfraHost
 
+from sparkfleet import zipapp
 from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError, Document
-from sparkfleet.contract.rollout import LOST, Event, JobStarted
+from sparkfleet.contract.rollout import LOST, CommandRefused, Event, JobStarted
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection.printable import printable
 from sparkfleet.fleet.connection.shell import printed_instead
@@ -106,6 +108,14 @@ def program(host: PyinfraHost, *argv: str, data: Document | None = None, timeout
     return run(host, (*PROGRAM, *argv), stdin=None if data is None else codec.dumps(data), timeout=timeout)
 
 
+def update_programs(host: PyinfraHost) -> None:
+    """Replace the on-host programs by those of this sparkfleet."""
+    path = shlex.quote(PROGRAM_PATH)
+    steps = (f"t=$(mktemp {path}.XXXXXX)", 'base64 -d > "$t"', 'chmod 0755 "$t"', f'mv -T "$t" {path}')
+    content = base64.encodebytes(zipapp.build()).decode()
+    run(host, ("/bin/sh", "-c", " && ".join(steps)), stdin=content)
+
+
 def start_job(host: PyinfraHost, command: str, request: Document) -> str:
     """Start a job on the Spark; return "", or why it did not start."""
     answer = program(host, command, data=request)
@@ -192,5 +202,10 @@ def follow(
 
 
 def _lost(kind: type[D], answer: Answer) -> D:
-    cause = answer.err.strip() or answer.out.strip() or "no answer"
+    try:
+        refused = codec.loads(CommandRefused, answer.out.rstrip().rpartition("\n")[2]).diagnostic
+    except ContractError:
+        cause = answer.err.strip() or answer.out.strip() or "no answer"
+    else:
+        return kind.from_json({"version": kind.VERSION, "outcome": LOST, "diagnostic": codec.plain(refused)})
     return kind.from_json({"outcome": LOST, "cause": cause})

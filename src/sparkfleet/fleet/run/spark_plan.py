@@ -7,6 +7,7 @@ from dataclasses import replace
 import click
 from pyinfra.api.host import Host as PyinfraHost
 
+from sparkfleet.contract.codec import NEWER
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.probe import ProbeRequest
 from sparkfleet.contract.rollout import UNREADABLE, RolloutResult
@@ -80,13 +81,28 @@ def plan_after(host: PyinfraHost, rollout: str, steps: tuple[Step, ...]) -> Host
     def report(text: str) -> None:
         click.echo(f"{host.name}   following {rollout}: {text}", err=True)
 
-    try:
-        result = remote.follow(
+    def follow() -> RolloutResult:
+        return remote.follow(
             host, rollout, RolloutResult, report, lambda event: report(event.text or event.phase)
         )
+
+    try:
+        result = follow()
+        if _is_newer(result):
+            report("a newer sparkfleet began it; updating the programs on the host, which cannot continue it")
+            remote.update_programs(host)
+            result = follow()
+        if _is_newer(result) and result.diagnostic:
+            where = f"{host.name}: {result.diagnostic.location}"
+            return HostPlan(host.name, unknown=replace(result.diagnostic, location=where))
         report(result.text or result.cause)
         if result.outcome == UNREADABLE and result.diagnostic:
             report(f"do: {result.diagnostic.hint}")
     except Exception as error:  # noqa: BLE001  (a failure of one host must not stop another)
         return HostPlan(host.name, unknown=host_errors.host_diagnostic(host.name, error))
     return fresh_plan(host, steps)
+
+
+def _is_newer(result: RolloutResult) -> bool:
+    """Return whether the programs on the host are too old for a rollout."""
+    return result.diagnostic is not None and result.diagnostic.code == NEWER

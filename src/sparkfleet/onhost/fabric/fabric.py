@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.fabric import (
     FAILED,
     FabricRequest,
@@ -34,6 +34,7 @@ LINKED, REMOVED, REFUSED, RETURNED = "linked", "removed", "refused", "returned"
 SETTLE_TRIES, SETTLE_S = 4, 1.0
 """Checks, and seconds between them, that a restored state is stable."""
 KEPT_JOBS = 10
+AGAIN = "wait for its end, then run again"
 
 
 def folder(system: System, job: str) -> Path:
@@ -56,15 +57,19 @@ def begin(system: System, request: FabricRequest) -> JobStarted:
         return JobStarted(request.id)
     for other in unfinished(system):
         if _goes_on(system, other):
-            raise ValueError(f"another change of the links is in progress: {other}")
+            raise DiagnosticError(_failed(f"another change of the links is in progress: {other}", AGAIN))
         _start(system, other)
-        raise ValueError(f"an interrupted change of the links ({other}) is being reverted")
+        found = f"an interrupted change of the links ({other}) is being reverted"
+        raise DiagnosticError(_failed(found, AGAIN))
     _prune(system)
     files.write_json(directory / "request.json", request.to_json())
     diagnostic = _start(system, request.id)
     if diagnostic:
         files.remove(directory)
-        raise ValueError(diagnostic)
+        unit = unit_name(request.id)
+        raise DiagnosticError(
+            Diagnostic(unit, diagnostic, hint=f"journalctl -u {unit}, then run again", code="unit-failed")
+        )
     return JobStarted(request.id)
 
 

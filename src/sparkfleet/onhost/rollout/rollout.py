@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.codec import NEWER, ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import (
     ContainerOf,
@@ -39,6 +39,7 @@ from sparkfleet.contract.rollout import (
     STALE,
     UNREADABLE,
     RolloutResult,
+    StateBefore,
 )
 from sparkfleet.onhost.cluster import coordination
 from sparkfleet.onhost.cluster.coordination import Coordinator, SingleHost
@@ -62,7 +63,10 @@ PROGRAM_ERROR = "error"
 
 
 def run(system: System, rollout_id: str) -> RolloutResult:
-    """Run the rollout, or finish it; return its result. The caller holds the lock."""
+    """Run the rollout, or finish it; return its result. The caller holds the lock.
+
+    Raise ContractError for one of a newer version: it stays unfinished until newer programs continue it.
+    """
     try:
         return _run(system, rollout_id)
     except ContractError as error:
@@ -73,6 +77,13 @@ def journal_of(system: System, rollout_id: str) -> Journal:
     """Return the journal of a rollout. Raise ContractError."""
     directory = store.rollout_directory(system.paths.state, rollout_id)
     return Journal(directory, system.now, store.rollout_fallback(system.paths.run, rollout_id))
+
+
+def require_readable(system: System, rollout_id: str) -> None:
+    """Raise ContractError when these programs cannot read the files that a rollout is continued from."""
+    journal = journal_of(system, rollout_id)
+    journal.request(RolloutRequest)
+    journal.before(StateBefore)
 
 
 def _run(system: System, rollout_id: str) -> RolloutResult:
@@ -156,8 +167,10 @@ def runtimes(system: System, rollout_ids: Sequence[str]) -> tuple[Runtime, ...]:
 def quarantine(system: System, rollout_id: str, error: ContractError) -> RolloutResult:
     """End a rollout whose files cannot be read: no program retries it, and no run waits for it.
 
-    Its directory stays as evidence.
+    Its directory stays as evidence. Raise the error for files of a newer version: an update can read them.
     """
+    if error.diagnostic.code == NEWER:
+        raise error
     directory, wrong = store.rollout_directory(system.paths.state, rollout_id), error.diagnostic
     found = replace(wrong, hint="").line
     again = "run again: pyinfra INVENTORY deploys/serve.py; the plan shows the current state"

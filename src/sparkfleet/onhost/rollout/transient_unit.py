@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.codec import NEWER, ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.contract.rollout import RolloutStarted
@@ -29,6 +30,8 @@ def request(system: System, requested: RolloutRequest) -> tuple[int, RolloutStar
         return _request(system, requested, directory)
     except OSError as error:
         return 1, RolloutStarted(diagnostic=rollout.unwritable(state, error))
+    except ContractError as error:  # an unfinished rollout of a newer version: it must end first
+        return 1, RolloutStarted(diagnostic=error.diagnostic)
 
 
 def _request(system: System, requested: RolloutRequest, directory: Path) -> tuple[int, RolloutStarted]:
@@ -76,12 +79,14 @@ def _not_ended(system: System, rollout_ids: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _readable(system: System, rollout_ids: tuple[str, ...]) -> tuple[str, ...]:
-    """Quarantine the rollouts whose requests cannot be read; return the others. The caller holds the lock."""
+    """Quarantine the rollouts that cannot be read; return the others. The caller holds the lock.
+
+    Raise ContractError for one of a newer version.
+    """
     found = []
     for rollout_id in rollout_ids:
-        path = store.rollout_directory(system.paths.state, rollout_id) / "request.json"
         try:
-            files.read_document(RolloutRequest, path)
+            rollout.require_readable(system, rollout_id)
         except ContractError as error:
             rollout.quarantine(system, rollout_id, error)
         else:
@@ -127,6 +132,15 @@ def resume(system: System, rollout_id: str) -> str:
     return start(system, rollout_id)
 
 
+def require_not_newer(system: System, rollout_id: str) -> None:
+    """Raise ContractError for a rollout of a newer version, which these programs cannot continue."""
+    try:
+        rollout.require_readable(system, rollout_id)
+    except ContractError as error:
+        if error.diagnostic.code == NEWER:
+            raise
+
+
 def unit_name(rollout_id: str) -> str:
     """Return the unit that a rollout runs in."""
     return f"sparkfleet-rollout-{store.check_rollout_id(rollout_id)}.service"
@@ -143,23 +157,35 @@ def recover(system: System) -> list[str]:
     """At boot: restore what every unfinished rollout changed, then let it finish detached. Return their ids.
 
     A rollout that runs was requested since the boot: it holds the lock, and a service that it starts waits
-    for this. It is left alone.
+    for this. It is left alone. So is one of a newer version: it waits for newer programs, and no boot for it.
     """
     found = [
         rollout_id for rollout_id in store.unfinished(system.paths.state) if not runs(system, rollout_id)
     ]
     if not found:
         return []
+    waiting: list[str] = []
     deadline = system.monotonic() + BOOT_S
     for runtime in rollout.runtimes(system, found):
         runtime_wait.wait(system, runtime, lambda _: None, lambda: system.monotonic() >= deadline)
     with store.lock(system.paths.state):
         for rollout_id in found:
             try:
-                rollout.settle(system, rollout_id)
+                _settle(system, rollout_id)
             except ContractError as error:
-                rollout.quarantine(system, rollout_id, error)
-    continued = [rollout_id for rollout_id in found if rollout_id in store.unfinished(system.paths.state)]
+                waiting.append(rollout_id)
+                sys.stderr.write(f"sparkfleet: rollout {rollout_id} is not continued: {error}\n")
+    unfinished = store.unfinished(system.paths.state)
+    continued = [one for one in found if one in unfinished and one not in waiting]
     for rollout_id in continued:
         start(system, rollout_id)
     return continued
+
+
+def _settle(system: System, rollout_id: str) -> None:
+    """Restore what a rollout changed, or quarantine it. Raise ContractError for one of a newer version."""
+    try:
+        rollout.require_readable(system, rollout_id)
+        rollout.settle(system, rollout_id)
+    except ContractError as error:
+        rollout.quarantine(system, rollout_id, error)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.diagnostic import DiagnosticError
 from sparkfleet.contract.fabric import MARK, FabricRequest, FabricResult, Peer, links_of
 from sparkfleet.onhost.fabric import fabric, netplan
 from sparkfleet.onhost.machine.system import Ran, System
@@ -456,7 +457,7 @@ def test_asked_twice_a_job_is_started_once_and_one_at_a_time(net: Network) -> No
     fabric.begin(system, REQUEST)
     assert len([argv for argv in net.ran if argv[0] == "systemd-run"]) == 1
     net.unit = "active"
-    with pytest.raises(ValueError, match="another change of the links is in progress: fabric-1"):
+    with pytest.raises(DiagnosticError, match="another change of the links is in progress: fabric-1"):
         fabric.begin(system, replace(REQUEST, id="fabric-2"))
 
 
@@ -464,7 +465,7 @@ def test_a_job_that_was_stopped_by_hand_is_reverted_before_another_one_begins(ne
     system = begin(net)
     began = len(net.ran)
     with pytest.raises(
-        ValueError, match=r"an interrupted change of the links \(fabric-1\) is being reverted"
+        DiagnosticError, match=r"an interrupted change of the links \(fabric-1\) is being reverted"
     ):
         fabric.begin(system, replace(REQUEST, id="fabric-2"))
     assert [argv[-1] for argv in net.ran[began:] if argv[0] == "systemd-run"] == ["fabric-1"]
@@ -472,7 +473,7 @@ def test_a_job_that_was_stopped_by_hand_is_reverted_before_another_one_begins(ne
 
 def test_a_job_that_cannot_be_started_leaves_nothing(net: Network) -> None:
     net._run = lambda argv: Ran(1, err="no bus")  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match="no bus"):
+    with pytest.raises(DiagnosticError, match="no bus"):
         begin(net)
     assert fabric.unfinished(net) == []  # type: ignore[arg-type]
 
