@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.contract.rollout import LOST, JobStarted, RolloutResult
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.rollout import LOST, CommandRefused, JobStarted, RolloutResult
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.probe import frame
@@ -214,3 +215,18 @@ def test_output_of_another_shape_names_host_and_message(printed: str) -> None:
     host: Any = FakeHost([])
     with pytest.raises(SparkfleetError, match="spark-01: response to a request of a job"):
         remote.document(JobStarted, host, printed)
+
+
+def test_a_refusal_of_the_programs_on_a_host_keeps_its_code_and_remedy() -> None:
+    refused = Diagnostic("events.jsonl", "event of version 99", hint="update", code="contract-newer")
+    host: Any = FakeHost([json.dumps(CommandRefused(refused).to_json())], code=1)
+    _, result = follow(host)
+    assert (result.outcome, result.diagnostic) == (LOST, refused)
+
+
+def test_programs_are_replaced_as_a_whole_file() -> None:
+    host: Any = FakeHost([""])
+    remote.update_programs(host)
+    assert "mktemp" in host.commands[0]
+    assert "mv -T" in host.commands[0]
+    assert remote.PROGRAM[-1] in host.commands[0]
