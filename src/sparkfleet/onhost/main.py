@@ -83,12 +83,12 @@ def _refusal(system: System, error: Exception) -> Diagnostic:
         hint = "wait for its end, then run again"
         return Diagnostic("", str(error), hint=hint, code="rollout-in-progress")
     if isinstance(error, RuntimeUnavailableError):
-        runtime = system.runtime
+        runtime = runtime_of(system)
         return Diagnostic(
             runtime.daemon, str(error), hint=runtime.check_command, code=runtime.unavailable_code
         )
     if isinstance(error, RuntimeRefusedError):
-        return Diagnostic(system.runtime.daemon, str(error), hint="run again", code="runtime-refused")
+        return Diagnostic("", str(error), hint="run again", code="runtime-refused")
     code = "job-lost" if isinstance(error, FileNotFoundError) else SHAPE
     return Diagnostic("", str(error), hint="run again", code=code)
 
