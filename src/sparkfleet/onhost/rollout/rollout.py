@@ -156,11 +156,9 @@ def runtimes(system: System, rollout_ids: Sequence[str]) -> tuple[Runtime, ...]:
     """Return the runtimes of the services that these rollouts affect, as far as their files can be read."""
     found: dict[Runtime, None] = {}
     for rollout_id in rollout_ids:
-        journal = journal_of(system, rollout_id)
         with suppress(ContractError, RuntimeRefusedError):
-            request = journal.request(RolloutRequest)
-            coordinator = coordination.coordinator(system, journal, request)
-            found |= dict.fromkeys(Rollout(system, journal, request, coordinator).runtimes())
+            journal = journal_of(system, rollout_id)
+            found |= dict.fromkeys(Rollout(system, journal, journal.request(RolloutRequest)).runtimes())
     return tuple(found)
 
 
