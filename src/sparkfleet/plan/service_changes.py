@@ -142,12 +142,13 @@ def _environment_changes(expected: Mapping[str, str], base: Baseline | None) -> 
 def _setting_changes(
     host: Host, service: Service, observed: Observed, base: Baseline | None
 ) -> list[FieldChange]:
-    image = observed.images.get(service.image.pull_ref) or (base.image if base else None)
+    seen_image = base.image if base else None
+    image = observed.images.get(service.image.pull_ref) or seen_image
     workload = render_service.workload(host, service, observed.user)
     seen = base.instance if base else None
     before = seen.runtime if seen else service.runtime
     comparable = seen if before == service.runtime else None
-    changes = runtimes.get(service.runtime).setting_changes(workload, comparable, image)
+    changes = runtimes.get(service.runtime).setting_changes(workload, image, comparable, seen_image)
     moved = [] if before == service.runtime else [_change("runtime", "", before, service.runtime)]
     return moved + [_change(one.field, one.key, one.old, one.new) for one in changes]
 

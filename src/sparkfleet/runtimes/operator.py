@@ -86,12 +86,17 @@ class OperatorRuntime(Protocol):
         """
 
     def setting_changes(
-        self, workload: DeclaredWorkload, seen: InstanceSeen | None, image: ImageSeen | None
+        self,
+        workload: DeclaredWorkload,
+        image: ImageSeen | None,
+        seen: InstanceSeen | None,
+        seen_image: ImageSeen | None,
     ) -> Sequence[SettingChange]:
         """Return the settings that need another instance, in the order of the plan.
 
         Image, arguments and environment are compared elsewhere. Without an instance (``seen`` None): those
-        that people want to see of a new one. ``image`` adds what it sets by itself; None = not known.
+        that people want to see of a new one. ``image`` and, of the instance, ``seen_image`` add what they set
+        by themselves; None = not known.
         """
 
     def read_answer(self, part: object) -> RuntimeSeen:

@@ -182,6 +182,15 @@ def test_another_image_shows_tag_and_digest_and_is_pulled_before_the_stop() -> N
     assert [type(one) for one in entry.of_step(Step.IMAGE)] == [PullImage]
 
 
+def test_what_images_set_by_themselves_is_no_difference_between_two_that_are_present() -> None:
+    other = replace(STOCK, tag="v0.25.0", digest="sha256:" + "3" * 64)
+    present = fake_spark.converged(with_service(image=STOCK))
+    seen = replace(fake_spark.image_seen(other), entrypoint=("/other.sh",), working_dir="/other")
+    present = replace(present, images={**present.images, other.pull_ref: seen})
+    host_entry, entry = host_plan(with_service(image=other), present).change_sets
+    assert [(c.name, c.key) for c in entry.fields() if c.name != "mount"] == [("image", "")]
+
+
 def test_an_image_whose_entrypoint_is_vllm_serve_gets_no_second_vllm_serve() -> None:
     ngc = fake_spark.generation_of(HOST, NANO)
     stock = fake_spark.generation_of(HOST, replace(NANO, image=STOCK))

@@ -67,7 +67,11 @@ class Process:
         return (*settings, *environment, f"ExecStart={shlex.join(argv)}")
 
     def setting_changes(
-        self, workload: DeclaredWorkload, seen: InstanceSeen | None, image: ImageSeen | None
+        self,
+        workload: DeclaredWorkload,
+        image: ImageSeen | None,
+        seen: InstanceSeen | None,
+        seen_image: ImageSeen | None,
     ) -> Sequence[SettingChange]:
         expected = dict(declared(workload))
         lines = (line.partition("=") for line in (seen.details["lines"] if seen else ()))

@@ -43,7 +43,10 @@ class Field(NamedTuple):
 
 
 def changes(
-    workload: DeclaredWorkload, container: InstanceSeen | None, image: ImageSeen | None
+    workload: DeclaredWorkload,
+    image: ImageSeen | None,
+    container: InstanceSeen | None,
+    container_image: ImageSeen | None,
 ) -> list[SettingChange]:
     """Return the settings that need another container; of a new one its mounts.
 
@@ -54,7 +57,7 @@ def changes(
         have = {}
         expected = {row: value for row, value in expected.items() if row.field == "mount"}
     else:
-        have = observed(container, image)
+        have = observed(container, container_image)
     rows = sorted(have.keys() | expected.keys(), key=lambda row: row.order)
     return [
         SettingChange(row.field, row.key, have.get(row), expected.get(row))

@@ -49,10 +49,14 @@ class Docker:
         return (*render.create_options(workload), workload.image, *argv)
 
     def setting_changes(
-        self, workload: DeclaredWorkload, seen: InstanceSeen | None, image: ImageSeen | None
+        self,
+        workload: DeclaredWorkload,
+        image: ImageSeen | None,
+        seen: InstanceSeen | None,
+        seen_image: ImageSeen | None,
     ) -> Sequence[SettingChange]:
         """Return the rows of the settings table that differ; of a new container its mounts."""
-        return compare.changes(workload, seen, image)
+        return compare.changes(workload, image, seen, seen_image)
 
     def read_answer(self, part: object) -> RuntimeSeen:
         """Return containers and images."""
