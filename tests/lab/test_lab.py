@@ -235,7 +235,7 @@ def test_cut_connections_end_and_new_ones_work(used_spark: Machine) -> None:
     args = ["ssh", "-F", str(used_spark.lab.ssh_config), used_spark.name, "echo connected; sleep 60"]
     with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as session:
         assert session.stdout is not None
-        assert session.stdout.readline() == "there\n"
+        assert session.stdout.readline() == "connected\n"
         used_spark.break_("ssh-cut")
         assert session.wait(timeout=20) == 255
     assert used_spark.ssh("true").code == 0

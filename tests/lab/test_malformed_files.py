@@ -73,7 +73,7 @@ WRONG = {
         "  flags:\n    port: 8001\n    api-key: abc\n  env: {HF_TOKEN: hf_abc}\n",
         (
             (5, "flag 'port' is set by sparkfleet", "the field 'port:'"),
-            (6, "flag 'api-key' would put a secret", "hf_token"),
+            (6, "flag 'api-key' would put a secret", "a gateway with keys of its own"),
             (7, "variable 'HF_TOKEN' would put a secret", "hf_token"),
         ),
     ),
