@@ -18,6 +18,7 @@ from pyinfra.api.host import Host as PyinfraHost
 from sparkfleet import zipapp
 from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError, Document
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import LOST, CommandRefused, Event, JobStarted
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection.printable import printable
@@ -109,11 +110,15 @@ def program(host: PyinfraHost, *argv: str, data: Document | None = None, timeout
 
 
 def update_programs(host: PyinfraHost) -> None:
-    """Replace the on-host programs by those of this sparkfleet."""
+    """Replace the on-host programs by those of this sparkfleet. Raise SparkfleetError if that fails."""
     path = shlex.quote(PROGRAM_PATH)
     steps = (f"t=$(mktemp {path}.XXXXXX)", 'base64 -d > "$t"', 'chmod 0755 "$t"', f'mv -T "$t" {path}')
     content = base64.encodebytes(zipapp.build()).decode()
-    run(host, ("/bin/sh", "-c", " && ".join(steps)), stdin=content)
+    answer = run(host, ("/bin/sh", "-c", " && ".join(steps)), stdin=content)
+    if not answer.ok:
+        found = f"programs not replaced: {(answer.err or answer.out).strip()[-300:] or 'no message'}"
+        location, hint = f"{host.name}: {PROGRAM_PATH}", "correct what the message names, then run again"
+        raise SparkfleetError(Diagnostic(location, found, hint=hint, code="host-change-failed"))
 
 
 def start_job(host: PyinfraHost, command: str, request: Document) -> str:
