@@ -126,15 +126,15 @@ class Handler(ApiHandler):
             text, reason = _cut(_text(question, served_model), request)
             prompt, completion_tokens = len(answers.tokens(question)) + 4, max(1, len(answers.tokens(text)))
             reply = _Reply(served_model, chat, text, reason, prompt, completion_tokens)
-            if request.get("stream"):
-                self.send_stream(reply.chunks())
-            else:
-                self.send_json(reply.whole())
-        finally:
+        finally:  # before the reply is sent: whoever has it may ask for the metrics at once
             served_model.metrics.end(prompt, completion_tokens, time.monotonic() - started)
             log.slot(
                 "release", number, f"stop processing: n_tokens = {prompt + completion_tokens}, truncated = 0"
             )
+        if request.get("stream"):
+            self.send_stream(reply.chunks())
+        else:
+            self.send_json(reply.whole())
 
 
 @dataclass(frozen=True)
