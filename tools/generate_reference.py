@@ -17,13 +17,12 @@ from typing import Any
 
 import click
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
-from sparkfleet import engines
+from sparkfleet import engines, glossary
 from sparkfleet import exit_codes as exit_code_table
 from sparkfleet.catalog.load import Catalog
 from sparkfleet.cli import COMMANDS, cli
-from sparkfleet.config import models
+from sparkfleet.config import field_reference, models
 from sparkfleet.config.json_schema import KINDS, schema
 from sparkfleet.config.resource_models import PrepareSpec
 from sparkfleet.contract.codes import AREAS
@@ -174,6 +173,14 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "docs/reference/plan-json.md", MARK + "\n".join([PLAN_JSON, *plan_tables()])
     yield "docs/reference/errors.md", MARK + errors()
     yield "docs/reference/symptoms.md", MARK + symptoms()
+    yield "docs/reference/glossary.md", MARK + glossary_page()
+
+
+def glossary_page() -> str:
+    """Return the page of terms."""
+    rows = (f"| {term} | {meaning} |" for term, meaning in glossary.TERMS.items())
+    head = "# Glossary\n\nOne term for one idea, in YAML, code, command line, plan, log and documentation.\n"
+    return "\n".join([head, "| term | meaning |", "|---|---|", *rows]) + "\n"
 
 
 SYMPTOMS = """\
@@ -294,41 +301,11 @@ def provoking_tests() -> dict[str, str]:
 def section(heading: str, model: type[BaseModel]) -> str:
     """Return one model as a heading and a table of its fields."""
     rows = ["| key | value | default | |", "|---|---|---|---|"]
-    described = model.model_json_schema()
-    for name, field in model.model_fields.items():
-        kind = kind_of(described["properties"][name])
-        rows.append(f"| `{name}` | {kind} | {default_of(field)} | {cell(field.description or '')} |")
+    rows += [
+        f"| `{key.path}` | {key.value} | {key.default} | {cell(key.description)} |"
+        for key in field_reference.keys(model)
+    ]
     return f"## {heading}\n\n" + "\n".join(rows) + "\n"
-
-
-def kind_of(described: dict[str, Any]) -> str:
-    """Return the kind of value as text."""
-    if "anyOf" in described:
-        kinds = [kind_of(one) for one in described["anyOf"] if one.get("type") != "null"]
-        return " or ".join(dict.fromkeys(kinds))
-    if "enum" in described:
-        return ", ".join(f"`{one}`" for one in described["enum"])
-    if "$ref" in described:
-        return "mapping"
-    names = {"string": "string", "integer": "integer", "number": "number", "boolean": "true, false"}
-    match described.get("type"):
-        case "array":
-            return f"list of {kind_of(described.get('items', {}))}"
-        case "object":
-            return "mapping"
-        case str(kind):
-            return names.get(kind, kind)
-    return "anything"
-
-
-def default_of(field: Any) -> str:
-    """Return a field's default as it would be written."""
-    if field.is_required():
-        return "required"
-    default = field.default
-    if default in (None, PydanticUndefined, ()) or isinstance(default, BaseModel):
-        return ""
-    return f"`{json.dumps(default)}`"
 
 
 def cell(text: str) -> str:

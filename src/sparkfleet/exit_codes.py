@@ -52,6 +52,8 @@ COMMANDS: Mapping[str, Mapping[Code, str]] = {
     "prune": {Code.OK: "listed, or deleted", Code.ERROR: "a host is unreachable, or an item remains"},
     "catalog": {Code.OK: "shown", Code.ERROR: "no such recipe, or an invalid one"},
     "diagnose": {Code.OK: "read, whether or not a cause was found", Code.ERROR: "the log cannot be read"},
+    "explain": {Code.OK: "explained", Code.ERROR: "the term is unknown"},
+    "completion": {Code.OK: "printed", Code.ERROR: "the script cannot be written"},
     "render": {Code.OK: "rendered", Code.ERROR: "errors in the fleet's files, or a service is not pinned"},
     "fabric": {Code.OK: "every link was measured", Code.ERROR: "an error, or a link was not measured"},
     "rules": {Code.OK: "listed", Code.ERROR: "the list cannot be written"},

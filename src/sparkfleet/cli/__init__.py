@@ -24,6 +24,7 @@ COMMANDS = {
     "prune": ("sparkfleet.cli.prune", "List or delete unused images, models and caches."),
     "catalog": ("sparkfleet.cli.catalog", "List and show recipes."),
     "diagnose": ("sparkfleet.cli.diagnose", "Name the cause of a failed start from its log."),
+    "explain": ("sparkfleet.cli.explain", "Explain a key, flag, rule, error code or term."),
     "render": ("sparkfleet.cli.render", "Render a Spark's services for docker, compose or systemd."),
     "fabric": ("sparkfleet.cli.fabric", "Measure the links between the Sparks of a cluster."),
     "rules": ("sparkfleet.cli.rules", "List the lint rules."),
@@ -31,6 +32,7 @@ COMMANDS = {
         "sparkfleet.cli.knowledge",
         "Update flags, failure patterns and recipes without a new release.",
     ),
+    "completion": ("sparkfleet.cli.completion", "Print the completion script of a shell."),
     "schema": ("sparkfleet.cli.schema", "Print the JSON Schema of the YAML files."),
 }
 """Command -> module (which has a click command of that name) and its line in the help."""
@@ -174,7 +176,7 @@ def _run() -> int:
     gc_control.pause()
     data_files.use(_updated_knowledge)
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="sparkfleet", standalone_mode=False)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else Code.ERROR if done.code else Code.OK
     except click.exceptions.Exit as done:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sparkfleet.cli import completers
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 
@@ -28,9 +29,19 @@ def _existing(_context: click.Context, _parameter: click.Parameter, value: Path)
     return inventory
 
 
-INVENTORY = click.argument("inventory", type=click.Path(path_type=Path), callback=_existing)
+INVENTORY = click.argument(
+    "inventory", type=click.Path(path_type=Path), callback=_existing, shell_complete=completers.inventories
+)
 """``inventories/FLEET.py`` of a command that connects; the directory beside it stands for it."""
+FLEET = click.argument(
+    "inventory", type=click.Path(path_type=Path), shell_complete=completers.inventories
+)
+"""``inventories/FLEET.py`` or the directory beside it, of a command that does not connect."""
 LIMIT = click.option(
-    "--limit", multiple=True, metavar="HOST", help="Only these hosts (name or pattern); may be repeated."
+    "--limit",
+    multiple=True,
+    metavar="HOST",
+    help="Only these hosts (name or pattern); may be repeated.",
+    shell_complete=completers.hosts,
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sparkfleet.cli import arguments, output
+from sparkfleet.cli import arguments, completers, output
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import did_you_mean
@@ -22,13 +22,17 @@ _FLEET = click.option(
     "--fleet",
     "inventory",
     type=click.Path(path_type=Path),
+    shell_complete=completers.inventories,
     help="Include the recipes of this fleet (inventories/X.py).",
 )
 
 
-@click.group()
-def catalog() -> None:
-    """List and show recipes."""
+@click.group(invoke_without_command=True)
+@click.pass_context
+def catalog(context: click.Context) -> None:
+    """List and show recipes; `sparkfleet catalog` alone lists them."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_recipes)
 
 
 @catalog.command("list")
@@ -77,7 +81,7 @@ def list_recipes(  # noqa: PLR0917  (click gives each by its name)
 
 
 @catalog.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completers.recipes)
 @_FLEET
 @arguments.JSON
 def show(name: str, inventory: Path | None, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sparkfleet import data_files
-from sparkfleet.cli import output
+from sparkfleet.cli import arguments, output
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError, paragraph
 from sparkfleet.exit_codes import Code
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("inventory", type=click.Path(path_type=Path))
+@arguments.FLEET
 @click.option("--all", "show_all", is_flag=True, help="Include info findings.")
 @click.option("--json", "as_json", is_flag=True, help="Print all diagnostics as JSON.")
 def check(inventory: Path, show_all: bool, as_json: bool) -> None:

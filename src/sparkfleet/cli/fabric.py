@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparkfleet.cli import arguments, output
+from sparkfleet.cli import arguments, completers, output
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.fabric import BenchResult, LinkRate
 from sparkfleet.errors import SparkfleetError
@@ -27,7 +27,7 @@ def fabric() -> None:
 
 @fabric.command()
 @arguments.INVENTORY
-@click.argument("cluster")
+@click.argument("cluster", shell_complete=completers.clusters)
 @click.option(
     "--seconds",
     default=5,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sparkfleet.cli import output
+from sparkfleet.cli import arguments, output
 from sparkfleet.errors import paragraph
 from sparkfleet.exit_codes import Code
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("inventory", type=click.Path(path_type=Path))
+@arguments.FLEET
 @click.option(
     "--update",
     multiple=True,

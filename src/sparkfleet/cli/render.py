@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sparkfleet import runtimes
+from sparkfleet.cli import arguments, completers
 from sparkfleet.cli.render_formats import FORMATS
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError, paragraph
@@ -19,8 +20,8 @@ _OF_RUNTIMES = [form for name in runtimes.names() for form in runtimes.get(name)
 
 
 @click.command()
-@click.argument("inventory", type=click.Path(path_type=Path))
-@click.argument("host")
+@arguments.FLEET
+@click.argument("host", shell_complete=completers.hosts)
 @click.option(
     "--format",
     "form",

@@ -35,6 +35,10 @@ FILES = {
         "An environment variable names a SOCKS proxy, and the Python package for one is not installed.",
         "Install it, or unset the variable, as the message says.",
     ),
+    "term-unknown": Code(
+        "`sparkfleet explain` does not know the term.",
+        "Use the similar term that the message names, or search docs/reference.",
+    ),
     "cluster-unknown": Code("No cluster file has this name.", "Use one of the names that the message lists."),
     "file-name-invalid": Code(
         "A file in the fleet's directory has a name that cannot be used, or does not end with `.yaml`.",

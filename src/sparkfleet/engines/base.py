@@ -292,6 +292,18 @@ class Engine(Protocol):
         """Return a flag under its full name (``tp``: ``tensor-parallel-size``), without leading dashes."""
         return name, value
 
+    def flag_names(self) -> Iterable[str]:
+        """Return all flags (``--max-model-len``) and variables of the bundled releases."""
+        return ()
+
+    def flag_facts(self, name: str) -> Mapping[str, str]:
+        """Return what is known of a flag or variable: label -> text; empty if no bundled release has it.
+
+        The label "" stands for a description.
+        """
+        del name
+        return {}
+
     def args(self, service: Service) -> tuple[str, ...]:
         """Return the engine's args: model, port, name, revision, then the service's flags."""
         ...

@@ -64,6 +64,31 @@ class LlamaCpp(Engine):
         """See ``Engine``."""
         return images.arguments(argv)
 
+    def flag_names(self) -> Iterable[str]:
+        """See ``Engine``."""
+        newest = schema.load(schema.versions()[-1])
+        return (*newest.options, *newest.variables)
+
+    def flag_facts(self, name: str) -> Mapping[str, str]:
+        """See ``Engine``."""
+        releases = [schema.load(version) for version in schema.versions()]
+        having = [one for one in releases if name in one.options or name in one.variables]
+        if not having:
+            return {}
+        newest = having[-1]
+        flag = newest.options.get(name) or newest.variables[name]
+        value = flag.hint or flag.type if flag.takes_value else "none"
+        facts = {
+            "": flag.help,
+            "flag": ", ".join((flag.name, *flag.aliases, *flag.negatives)),
+            "variable": flag.env,
+            "value": ", ".join(flag.choices) or value,
+            "default": flag.default,
+            "releases": ", ".join(one.version for one in having),
+            "removed": flag.removed and f"use {flag.removed}",
+        }
+        return {label: text for label, text in facts.items() if text}
+
     def args(self, service: Service) -> tuple[str, ...]:
         """Return the arguments of llama-server: model file, name, address, metrics, then the flags."""
         own: dict[str, FlagValue] = {

@@ -29,6 +29,7 @@ from sparkfleet.engines.vllm import (
     calibrate,
     check,
     compare,
+    flag_facts,
     image_parser,
     images,
     memory,
@@ -159,6 +160,14 @@ class Vllm(Engine):
     def full_flag(self, name: str, value: FlagValue) -> tuple[str, FlagValue]:
         """See ``Engine``."""
         return args.full_flag(name, value)
+
+    def flag_names(self) -> Iterable[str]:
+        """See ``Engine``."""
+        return flag_facts.names()
+
+    def flag_facts(self, name: str) -> Mapping[str, str]:
+        """See ``Engine``."""
+        return flag_facts.of(name)
 
     def args(self, service: Service) -> tuple[str, ...]:
         """Return the args of ``vllm serve``, model first."""

@@ -1,0 +1,27 @@
+"""``sparkfleet completion``: the script that makes a shell complete commands and their arguments."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+VARIABLE = "_SPARKFLEET_COMPLETE"
+"""Set by the script when the shell asks for completions."""
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the completion script of a shell.
+
+    It completes commands, options, inventories, hosts, clusters, recipes and the terms of `explain`.
+
+    \b
+    bash  sparkfleet completion bash > ~/.local/share/bash-completion/completions/sparkfleet
+    zsh   sparkfleet completion zsh > ~/.zfunc/_sparkfleet      (with fpath+=~/.zfunc before compinit)
+    fish  sparkfleet completion fish > ~/.config/fish/completions/sparkfleet.fish
+    """
+    found = get_completion_class(shell)
+    assert found  # click has all three
+    click.echo(found(context.find_root().command, {}, "sparkfleet", VARIABLE).source())
