@@ -440,7 +440,11 @@ def json_kind(described: dict[str, Any]) -> str:
             return f"list of {json_kind(described['items'])}"
         case "object":
             return "keys: " + ", ".join(f"`{name}`" for name in described["properties"])
-    return kind_of(described) if "enum" in described else str(described.get("type", "anything"))
+    return (
+        field_reference.value_kind(described)
+        if "enum" in described
+        else str(described.get("type", "anything"))
+    )
 
 
 def main() -> int:

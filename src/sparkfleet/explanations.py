@@ -1,4 +1,4 @@
-"""What a term means: a YAML key, a flag, a rule, an error code, a failure, an exit code, a word of the glossary.
+"""What a term means: a key, a flag, a rule, an error code, a failure, an exit code, a word of the glossary.
 
 Everything comes from the tables that the reference pages are generated from.
 """
@@ -80,6 +80,8 @@ def _find_flag(term: str) -> Iterator[Explanation]:
             facts = dict(engine.flag_facts(spelling))
             if facts:
                 kind = "flag" if spelling.startswith("-") else "variable"
+                instead = engine.reserved_flags.get(spelling.removeprefix("--"))
+                facts |= {"set by sparkfleet": instead} if instead else {}
                 yield Explanation(f"{kind} of {engine.title}", spelling, facts.pop("", ""), facts)
                 break
 
@@ -88,7 +90,9 @@ def _find_rule(term: str) -> Iterator[Explanation]:
     for engine in map(engines.get, engines.names()):
         for rule in engine.rules():
             if rule.id == term.upper():
-                sources = (title for short, title in engine.rule_sources.items() if short in rule.source.split())
+                sources = (
+                    title for short, title in engine.rule_sources.items() if short in rule.source.split()
+                )
                 facts = {
                     "source": rule.source,
                     "sources": "; ".join(sources),
@@ -110,7 +114,11 @@ def _failures() -> Mapping[str, tuple[dict[str, Any], ...]]:
     """Return failure patterns by id, those of engines first."""
     shared = failure_patterns.shared_patterns()
     entries = [
-        *(entry for name in engines.host_names() for entry in failure_patterns.engine_patterns(name)["failures"]),
+        *(
+            entry
+            for name in engines.host_names()
+            for entry in failure_patterns.engine_patterns(name)["failures"]
+        ),
         *shared["failures"],
         *shared["endings"],
     ]
@@ -124,7 +132,9 @@ def _find_failure(term: str) -> Iterator[Explanation]:
     for entry in _failures().get(term, ()):
         samples = [sample["text"] for sample in entry.get("samples", ())]
         facts = {"remedy": _filled(entry["remedy"]), "log line": samples[0] if samples else ""}
-        yield Explanation("failure of a start", term, _filled(entry["cause"]), {k: v for k, v in facts.items() if v})
+        yield Explanation(
+            "failure of a start", term, _filled(entry["cause"]), {k: v for k, v in facts.items() if v}
+        )
 
 
 def _filled(template: str) -> str:

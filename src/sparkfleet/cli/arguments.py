@@ -33,9 +33,7 @@ INVENTORY = click.argument(
     "inventory", type=click.Path(path_type=Path), callback=_existing, shell_complete=completers.inventories
 )
 """``inventories/FLEET.py`` of a command that connects; the directory beside it stands for it."""
-FLEET = click.argument(
-    "inventory", type=click.Path(path_type=Path), shell_complete=completers.inventories
-)
+FLEET = click.argument("inventory", type=click.Path(path_type=Path), shell_complete=completers.inventories)
 """``inventories/FLEET.py`` or the directory beside it, of a command that does not connect."""
 LIMIT = click.option(
     "--limit",

@@ -19,7 +19,9 @@ Completer = Callable[["click.Context", "click.Parameter", str], list[CompletionI
 def _completer(values: Callable[[click.Context], Iterable[str]]) -> Completer:
     """Return a completer of these values; where they cannot be read there is nothing to complete."""
 
-    def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def complete(
+        context: click.Context, _parameter: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         try:
             return [CompletionItem(value) for value in values(context) if value.startswith(incomplete)]
         except (SparkfleetError, OSError):
@@ -29,7 +31,8 @@ def _completer(values: Callable[[click.Context], Iterable[str]]) -> Completer:
 
 
 def _inventory(context: click.Context) -> Path | None:
-    value = context.params.get("inventory")
+    """Return the inventory; arguments before an option that lacks its value are not parsed yet."""
+    value = context.params.get("inventory") or next(iter(context.args), None)
     return Path(value) if value else None
 
 

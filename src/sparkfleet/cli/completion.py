@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 from click.shell_completion import get_completion_class
 
@@ -13,7 +15,7 @@ VARIABLE = "_SPARKFLEET_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script of a shell.
+    r"""Print the completion script of a shell.
 
     It completes commands, options, inventories, hosts, clusters, recipes and the terms of `explain`.
 
@@ -22,6 +24,5 @@ def completion(context: click.Context, shell: str) -> None:
     zsh   sparkfleet completion zsh > ~/.zfunc/_sparkfleet      (with fpath+=~/.zfunc before compinit)
     fish  sparkfleet completion fish > ~/.config/fish/completions/sparkfleet.fish
     """
-    found = get_completion_class(shell)
-    assert found  # click has all three
-    click.echo(found(context.find_root().command, {}, "sparkfleet", VARIABLE).source())
+    complete: Any = get_completion_class(shell)
+    click.echo(complete(context.find_root().command, {}, "sparkfleet", VARIABLE).source())

@@ -13,22 +13,21 @@ from sparkfleet.cli import arguments, completers, output
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sparkfleet.explanations import Explanation
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})  # TERM may be `--flag`
 @click.argument("term", shell_complete=completers.terms)
 @arguments.JSON
 def explain(term: str, as_json: bool) -> None:
     """Explain a term that a file, a plan, a log or an error has.
 
-    TERM is a key of the YAML files (`gate.timeout`), a flag or variable of an engine (`--max-model-len`), a
-    lint rule (`MEM-03`), the code of an error (`ssh-unreachable`) or of a failed start (`memory-at-start`), an
-    exit code, or a word of the glossary (`generation`).
+    TERM is a key of the YAML files (`gate.timeout`), a flag or variable of an engine (`--max-model-len`),
+    a lint rule (`MEM-03`), the code of an error (`ssh-unreachable`) or of a failed start
+    (`memory-at-start`), an exit code, or a word of the glossary (`generation`).
     """
     from sparkfleet import explanations  # noqa: PLC0415
     from sparkfleet.suggest import did_you_mean  # noqa: PLC0415
@@ -39,7 +38,9 @@ def explain(term: str, as_json: bool) -> None:
         expected = "a key, a flag, a rule, a code or a term"
         raise SparkfleetError(Diagnostic(term, "unknown term", expected, remedy, code="term-unknown"))
     if as_json:
-        output.as_json([{"kind": m.kind, "name": m.name, "text": m.text, "facts": dict(m.facts)} for m in meanings])
+        output.as_json(
+            [{"kind": m.kind, "name": m.name, "text": m.text, "facts": dict(m.facts)} for m in meanings]
+        )
         return
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100
     click.echo("\n\n".join("\n".join(_lines(one, columns)) for one in meanings))

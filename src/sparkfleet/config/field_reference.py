@@ -1,4 +1,4 @@
-"""The keys of the YAML files as text: kind of value, default and description, from the models that validate them."""
+"""The keys of the YAML files as text, from the models that validate them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def keys(model: type[BaseModel]) -> Iterator[Key]:
     """Yield the keys of one model, without those of nested mappings."""
     properties = model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
-        yield Key(name, _kind(properties[name]), _default(field), field.description or "")
+        yield Key(name, value_kind(properties[name]), _default(field), field.description or "")
 
 
 def all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[Key]:
@@ -47,9 +47,10 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(argument)
 
 
-def _kind(described: dict[str, Any]) -> str:
+def value_kind(described: dict[str, Any]) -> str:
+    """Return the kind of value that a JSON Schema describes, as text."""
     if "anyOf" in described:
-        kinds = [_kind(one) for one in described["anyOf"] if one.get("type") != "null"]
+        kinds = [value_kind(one) for one in described["anyOf"] if one.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if "enum" in described:
         return ", ".join(f"`{one}`" for one in described["enum"])
@@ -58,7 +59,7 @@ def _kind(described: dict[str, Any]) -> str:
     names = {"string": "string", "integer": "integer", "number": "number", "boolean": "true, false"}
     match described.get("type"):
         case "array":
-            return f"list of {_kind(described.get('items', {}))}"
+            return f"list of {value_kind(described.get('items', {}))}"
         case "object":
             return "mapping"
         case str(kind):

@@ -79,9 +79,7 @@ def test_the_script_of_each_shell_is_printed(shell: str) -> None:
 def test_bash_completes_with_the_script(tmp_path: Path) -> None:
     script = CliRunner().invoke(cli, ["completion", "bash"]).output
     (tmp_path / "script").write_text(script)
-    (tmp_path / "sparkfleet").write_text(
-        f"#!{sys.executable}\nfrom sparkfleet.cli import main\nmain()\n"
-    )
+    (tmp_path / "sparkfleet").write_text(f"#!{sys.executable}\nfrom sparkfleet.cli import main\nmain()\n")
     (tmp_path / "sparkfleet").chmod(0o755)
     line = (
         "source ./script; COMP_WORDS=(sparkfleet plan inventories/home.py --limit sp); COMP_CWORD=4; "

@@ -31,6 +31,7 @@ def test_a_key_is_shown_with_its_value_and_the_files_that_have_it() -> None:
         "  host file     serve.gate.timeout",
         "  cluster file  serve.gate.timeout",
         "  recipe        gate.timeout",
+        "  group_data    gate.timeout",
     ]
 
 
@@ -41,7 +42,9 @@ def test_a_flag_is_shown_with_its_releases() -> None:
     assert "up to" in flag["facts"]["releases"]
 
 
-@pytest.mark.parametrize("spelling", ["--max-model-len", "max-model-len", "max_model_len", "flags.max-model-len"])
+@pytest.mark.parametrize(
+    "spelling", ["--max-model-len", "max-model-len", "max_model_len", "flags.max-model-len"]
+)
 def test_every_spelling_of_a_flag_finds_it(spelling: str) -> None:
     (flag,) = meanings(spelling)
     assert (flag["kind"], flag["name"]) == ("flag of vLLM", "--max-model-len")
@@ -51,6 +54,11 @@ def test_a_flag_of_another_engine_names_that_engine() -> None:
     (flag,) = meanings("--ctx-size")
     assert flag["kind"] == "flag of llama.cpp"
     assert flag["facts"]["variable"] == "LLAMA_ARG_CTX_SIZE"
+
+
+def test_a_flag_that_sparkfleet_sets_names_the_key_to_use() -> None:
+    flag = next(one for one in meanings("--port") if one["kind"] == "flag of vLLM")
+    assert flag["facts"]["set by sparkfleet"] == engines.get("vllm").reserved_flags["port"]
 
 
 def test_a_variable_is_shown_with_its_releases() -> None:
@@ -66,7 +74,10 @@ def test_a_rule_is_found_in_any_case() -> None:
 
 def test_a_code_is_shown_with_its_remedy() -> None:
     (code,) = meanings("ssh-unreachable")
-    assert code["text"] == next(codes for codes in AREAS.values() if "ssh-unreachable" in codes)["ssh-unreachable"].cause
+    assert (
+        code["text"]
+        == next(codes for codes in AREAS.values() if "ssh-unreachable" in codes)["ssh-unreachable"].cause
+    )
 
 
 def test_a_failure_is_shown_with_a_line_of_its_log() -> None:
@@ -81,14 +92,14 @@ def test_an_exit_code_is_shown_by_command() -> None:
 
 
 def test_a_term_with_several_meanings_shows_all() -> None:
-    assert [one["kind"] for one in meanings("port")] == ["YAML key", "flag of llama.cpp", "flag of vLLM"]
+    assert [one["kind"] for one in meanings("revision")] == ["YAML key", "YAML key", "flag of vLLM"]
 
 
 @pytest.mark.provokes("term-unknown")
 def test_an_unknown_term_gets_the_closest_one() -> None:
     with pytest.raises(SparkfleetError) as error:
         explain.main(["generatoin"], standalone_mode=False)
-    assert error.value.diagnostic.hint == "did you mean 'generation'?"
+    assert "did you mean 'generation'?" in error.value.text
 
 
 def test_every_name_has_an_explanation() -> None:
