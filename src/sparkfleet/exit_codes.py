@@ -53,7 +53,6 @@ COMMANDS: Mapping[str, Mapping[Code, str]] = {
     "catalog": {Code.OK: "shown", Code.ERROR: "no such recipe, or an invalid one"},
     "diagnose": {Code.OK: "read, whether or not a cause was found", Code.ERROR: "the log cannot be read"},
     "explain": {Code.OK: "explained", Code.ERROR: "the term is unknown"},
-    "completion": {Code.OK: "printed", Code.ERROR: "the script cannot be written"},
     "render": {Code.OK: "rendered", Code.ERROR: "errors in the fleet's files, or a service is not pinned"},
     "fabric": {Code.OK: "every link was measured", Code.ERROR: "an error, or a link was not measured"},
     "rules": {Code.OK: "listed", Code.ERROR: "the list cannot be written"},
@@ -61,6 +60,7 @@ COMMANDS: Mapping[str, Mapping[Code, str]] = {
         Code.OK: "shown, updated, or back at the release's own",
         Code.ERROR: "the knowledge cannot be read, downloaded or verified",
     },
+    "completion": {Code.OK: "printed", Code.ERROR: "the script cannot be written"},
     "schema": {Code.OK: "printed", Code.ERROR: "the schema cannot be written"},
 }
 """Command -> its own meaning of the codes; all have COMMAND_LINE and INTERRUPTED, too."""

@@ -16,7 +16,7 @@ TERMS: Mapping[str, str] = {
     "diagnostic": "one finding: severity, code, location, message, hint",
     "digest": "the SHA-256 that identifies an image in a registry",
     "drift": "a difference between the declared state and the host that somebody else caused",
-    "engine": "the program that serves a model: vLLM, llama.cpp, SGLang, ...",
+    "engine": "the program that serves a model",
     "evidence": "logs, inspect data, memory trace and gate transcript kept from a failed start",
     "fabric": "the QSFP (ConnectX-7) links between Sparks",
     "fleet": "the Sparks of one inventory",

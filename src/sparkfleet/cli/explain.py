@@ -34,6 +34,9 @@ def explain(term: str, as_json: bool) -> None:
 
     meanings = explanations.of(term)
     if not meanings:
+        if term.startswith("-"):
+            close = did_you_mean(term, explanations.names(), "")
+            raise click.UsageError(f"No such option, and no flag of an engine: {term} {close}".rstrip())
         remedy = did_you_mean(term, explanations.names(), "see docs/reference for all of them")
         expected = "a key, a flag, a rule, a code or a term"
         raise SparkfleetError(Diagnostic(term, "unknown term", expected, remedy, code="term-unknown"))

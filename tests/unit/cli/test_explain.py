@@ -102,6 +102,12 @@ def test_an_unknown_term_gets_the_closest_one() -> None:
     assert "did you mean 'generation'?" in error.value.text
 
 
+def test_an_unknown_flag_is_a_wrong_command_line() -> None:
+    result = run("--max-modl-len")
+    assert result.exit_code == 2  # click's own; the front end makes it 64
+    assert "did you mean '--max-model-len'?" in result.output
+
+
 def test_every_name_has_an_explanation() -> None:
     flags = {name for engine in engines.names() for name in engines.get(engine).flag_names()}
     assert len(flags) > 300
