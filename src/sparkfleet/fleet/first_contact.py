@@ -39,6 +39,7 @@ def contacts(hosts: Mapping[str, Mapping[str, Any]]) -> list[Contact]:
     """Log in to each host at the same time. ``hosts``: name -> pyinfra's SSH data (``ssh_hostname``, ...)."""
     known_hosts.use()
     pyinfra_patches.remember_connectors()
+    pyinfra_patches.decode_any_bytes()
     data = [(name, dict(one)) for name, one in hosts.items()]
     state = State(Inventory((data, {})), Config(CONNECT_TIMEOUT=TIMEOUT_S))
     state.set_stage(StateStage.Connect)

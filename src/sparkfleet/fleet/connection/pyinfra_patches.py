@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 import importlib
 import importlib.util
@@ -78,6 +79,26 @@ def remember_connectors() -> None:
     original = vars(connectors)["entry_points"]  # the module's own name for importlib's
     if not hasattr(original, "cache_clear"):
         setattr(connectors, "entry_points", cache(original))  # noqa: B010
+
+
+def decode_any_bytes() -> None:
+    """Have pyinfra replace bytes that are not UTF-8 in the output of a host.
+
+    pyinfra 3.10 and paramiko 4.0 decode strictly: one Latin-1 letter of a login shell ends the reader, and
+    with it the rest of the output.
+    """
+    from pyinfra.connectors import util  # noqa: PLC0415
+
+    original = util.read_buffer
+
+    def read_buffer(name: str, io: Any, *args: Any, **more: Any) -> None:
+        if hasattr(io, "FLAG_BINARY"):
+            io._flags |= io.FLAG_BINARY  # noqa: SLF001  (paramiko's own decoding is strict)
+        lines = (line.decode("utf-8", "replace") if isinstance(line, bytes) else line for line in io)
+        original(name, lines, *args, **more)
+
+    if not hasattr(original, "__wrapped__"):
+        setattr(util, "read_buffer", functools.wraps(original)(read_buffer))  # noqa: B010
 
 
 def compare_macs_at_once() -> None:

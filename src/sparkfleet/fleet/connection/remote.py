@@ -21,7 +21,6 @@ from sparkfleet.contract.codec import ContractError, Document
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import LOST, CommandRefused, Event, JobStarted
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.fleet.connection.printable import printable
 from sparkfleet.fleet.connection.shell import printed_instead
 from sparkfleet.fleet.connection.sudo import run_as_root
 from sparkfleet.plan.host_changes import PROGRAM_PATH
@@ -86,9 +85,9 @@ def run_once(
     except (TimeoutError, OSError, EOFError, SSHException) as error:
         raise ConnectionLostError(str(error) or type(error).__name__) from error
     framed = frame.find(output.stdout_lines, nonce)
-    errors = printable("\n".join(output.stderr_lines))
+    errors = "\n".join(output.stderr_lines)
     if framed is not None:
-        return Answer(framed.code == 0, printable(framed.text), errors)
+        return Answer(framed.code == 0, framed.text, errors)
     if not ok and was_cut(host):
         raise ConnectionLostError("it was cut")
     return Answer(False, "", errors or f"no output of the program; {printed_instead(output)}")

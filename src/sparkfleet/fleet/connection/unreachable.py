@@ -34,8 +34,8 @@ class Address:
 
     @property
     def text(self) -> str:
-        """Return ``address:port``."""
-        return f"{self.hostname}:{self.port}"
+        """Return ``address:port``, for IPv6 ``[address]:port``."""
+        return f"[{self.hostname}]:{self.port}" if ":" in self.hostname else f"{self.hostname}:{self.port}"
 
     @property
     def known_name(self) -> str:

@@ -110,6 +110,7 @@ def configure() -> None:
     os.environ.setdefault("PYINFRA_PROGRESS", "off")  # sparkfleet shows its own
     known_hosts.use()
     pyinfra_patches.remember_connectors()
+    pyinfra_patches.decode_any_bytes()
     pyinfra_patches.compare_macs_at_once()
     pyinfra_patches.order_operations_by_frames()
     if ctx_state.isset():

@@ -94,6 +94,7 @@ def begin(
     """
     known_hosts.use()
     pyinfra_patches.remember_connectors()
+    pyinfra_patches.decode_any_bytes()
     pyinfra_patches.compare_macs_at_once()
     state = State(check_for_changes=False)
     state.cwd = str(Path.cwd())

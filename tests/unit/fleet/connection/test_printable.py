@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyinfra.connectors.util import CommandOutput, OutputLine
 
+from sparkfleet.fleet.connection import shell
 from sparkfleet.fleet.connection.printable import printable
 
 HARMLESS = "\t\n"
@@ -43,3 +47,27 @@ def test_a_document_has_no_control_character_after_it_was_read(text: str) -> Non
         assert is_harmless(found["line"])
         if is_harmless(text):
             assert found["line"] == text
+
+
+class HostileHost:
+    """A host that prints control characters, raw and as JSON."""
+
+    name = "spark-01"
+
+    def run_shell_command(self, *_: Any, **__: Any) -> tuple[bool, CommandOutput]:
+        lines = ("\x1b[2J", r'{"command": "\u001b]0;title\u0007"}')
+        return True, CommandOutput(
+            [OutputLine(name, line) for name in ("stdout", "stderr") for line in lines]
+        )
+
+
+def test_no_command_on_a_host_returns_control_characters() -> None:
+    _, output = shell.run_shell(HostileHost(), "true", timeout_s=5)  # type: ignore[arg-type]
+    shown = ["?[2J", r'{"command": "?]0;title?"}']
+    assert (output.stdout_lines, output.stderr_lines) == (shown, shown)
+
+
+def test_every_command_on_a_host_goes_through_this_function() -> None:
+    source = Path(shell.__file__).parents[2]
+    callers = [path for path in source.rglob("*.py") if ".run_shell_command(" in path.read_text()]
+    assert callers == [Path(shell.__file__)]
