@@ -79,6 +79,10 @@ REASONS: Mapping[str, Mapping[str, str]] = {
     "onhost/gate/gate.py": {
         "Gate._moved loop": "`COUNTER_S`",
     },
+    "onhost/machine/memory_watchdog.py": {
+        "main loop": "with the program that started it: its stdin is closed",
+        "kill read": "a file of /proc",
+    },
     "onhost/machine/mounts.py": {
         "wait loop": "`limit_s` of the caller: `MOUNTS_S`",
     },

@@ -16,6 +16,7 @@ import pytest
 from sparkfleet import zipapp
 from sparkfleet.contract.generation import Gate
 from sparkfleet.contract.rollout import RepairRequest
+from sparkfleet.onhost.machine.memory_max import ROLLOUT_MIB, SUPERVISOR_MIB
 from sparkfleet.onhost.machine.system import PROGRAM
 from sparkfleet.onhost.state import units
 from sparkfleet_lab.names import Lab
@@ -81,6 +82,20 @@ def test_a_rollout_ends_with_the_new_generation_adopted_by_its_unit(serving: Hos
     assert record["container"]["id"] == new["Id"]
     assert record["gate_result"]["answer"] == "204"
     assert unit(serving, "NRestarts") == "0"
+
+
+def test_every_unit_has_a_memory_limit_that_its_engine_does_not_count_for(serving: HostPrograms) -> None:
+    limits = f"systemctl show -p MemoryMax --value {UNIT} {units.RECOVER}"
+    assert serving.machine.sh(limits).split() == [str(SUPERVISOR_MIB << 20), str(ROLLOUT_MIB << 20)]
+    engine = serving.inspect()["State"]["Pid"]
+    assert UNIT not in serving.machine.sh(f"cat /proc/{engine}/cgroup")
+    rollout = serving.request_rollout(serving.generation(image="26.05", env=("LAB_ENGINE_SLOW=8",)), "nano")
+    name = f"sparkfleet-rollout-{rollout}.service"
+    host_limit = serving.machine.sh(f"systemctl show -p MemoryMax --value {name}")
+    assert host_limit == str(ROLLOUT_MIB << 20)
+    serving.wait(f"pgrep -P $(systemctl show -p MainPID --value {name}) -f MemAvailable")
+    assert serving.follow(rollout)[-1]["outcome"] == "promoted"
+    serving.wait(f"pgrep -P {unit(serving, 'MainPID')} -f MemAvailable")
 
 
 def test_downtime_is_measured_from_the_stop_to_the_first_answer(serving: HostPrograms) -> None:

@@ -26,7 +26,16 @@ from sparkfleet.contract.generation import (
 )
 from sparkfleet.contract.rollout import RolloutResult
 from sparkfleet.onhost.machine import files
-from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse, Memory, Paths, PortOwner, Ran, Stop
+from sparkfleet.onhost.machine.system import (
+    HttpRequest,
+    HttpResponse,
+    Memory,
+    Paths,
+    PortOwner,
+    Ran,
+    Stop,
+    WatchdogProcess,
+)
 from sparkfleet.onhost.rollout import rollout, transient_unit
 from sparkfleet.onhost.state import store, units
 from sparkfleet.runtimes.base import (
@@ -102,6 +111,8 @@ class World:
     engines: dict[str, Engine] = field(default_factory=dict)
     boxes: dict[str, Box] = field(default_factory=dict)
     clock: float = 1_000_000.0
+    clock_error: float = 0.0
+    """Seconds by which the time of day is wrong; the monotonic clock never is."""
     enabled: set[str] = field(default_factory=set)
     active: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
@@ -207,7 +218,7 @@ class World:
         return self.runtimes[name]
 
     def now(self) -> float:
-        return self.clock
+        return self.clock + self.clock_error
 
     def monotonic(self) -> float:
         return self.clock
@@ -244,6 +255,9 @@ class World:
                 used += engine.memory_mib + int(engine.eats_mib_s * (self.clock - box.started))
         left = TOTAL_MIB - used
         return Memory(TOTAL_MIB, max(0, left), max(0, left - self.cache_mib), self.cache_mib)
+
+    def watch_memory(self, floor_mib: int, instance: Instance) -> WatchdogProcess:
+        return WatchdogProcess(lambda: None, lambda: None)
 
     def drop_caches(self) -> str:
         self.cache_mib = 0

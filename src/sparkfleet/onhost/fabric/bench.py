@@ -24,6 +24,7 @@ from sparkfleet.contract.fabric import (
     StreamResult,
 )
 from sparkfleet.onhost.machine import files
+from sparkfleet.onhost.machine.memory_max import JOB_MIB, memory_max
 from sparkfleet.onhost.machine.system import Ran, System, systemctl
 from sparkfleet.onhost.state import units
 
@@ -87,7 +88,8 @@ def begin(system: System, request: BenchRequest) -> str:
     for number, (lane, port) in enumerate(_ports(request)):
         unit = f"{_unit(request)}-{number}.service"
         systemctl(system, "stop", unit)
-        bounds = (f"--property=RuntimeMaxSec={_total_s(request) + SPARE_S}", "--property=Nice=5")
+        limits = (f"RuntimeMaxSec={_total_s(request) + SPARE_S}", memory_max(JOB_MIB), "Nice=5")
+        bounds = tuple(f"--property={limit}" for limit in limits)
         argv = listener(request.tool, lane, port, request.seconds)
         done = system.run(("systemd-run", "--quiet", "--collect", f"--unit={unit}", *bounds, *argv))
         if done.code:

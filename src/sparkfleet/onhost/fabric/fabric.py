@@ -26,6 +26,7 @@ from sparkfleet.contract.fabric import (
 from sparkfleet.contract.rollout import LOST, RESULT, Event, JobStarted
 from sparkfleet.onhost.fabric import check, links, netplan, watch
 from sparkfleet.onhost.machine import files
+from sparkfleet.onhost.machine.memory_max import ROLLOUT_MIB, memory_max
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.state import units
 from sparkfleet.onhost.state.journal import Journal, follow_events
@@ -80,7 +81,8 @@ def unit_name(job: str) -> str:
 
 def _start(system: System, job: str) -> str:
     properties = ("Description=sparkfleet: links to other Sparks", "Restart=on-failure", "RestartSec=1",
-                  "SuccessExitStatus=1", "StartLimitIntervalSec=0", "OOMScoreAdjust=-900")  # fmt: skip
+                  "SuccessExitStatus=1", "StartLimitIntervalSec=0", "OOMScoreAdjust=-900",
+                  memory_max(ROLLOUT_MIB))  # fmt: skip
     done = system.run(
         (
             *("systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit_name(job)}"),

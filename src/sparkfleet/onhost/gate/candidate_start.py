@@ -128,7 +128,7 @@ def _watch(
 
     def check_alive() -> None:
         progress.tick()
-        if watchdog.struck:
+        if watchdog.struck is not None:
             raise EngineEndedError
         try:
             now = runtime.inspect(container_id)
@@ -139,7 +139,7 @@ def _watch(
         other_ranks.check()
 
     gate.check_alive = check_alive
-    stop_watchdog = system.every(1.0, watchdog.sample)
+    stop_watchdog = watchdog.start(container)
     stop_log = runtime.follow(container_id, 0.0, progress.line)
     try:
         journal.step("gate", f"verifying {generation.served_name} on port {generation.port}")
@@ -147,7 +147,7 @@ def _watch(
         _check_transport(system, journal, generation, container_id)
         return replace(passed, memory_log=tuple(progress.memory_log))
     except EngineEndedError:
-        if not watchdog.struck and runtime_wait.was_restarted(system, runtime, daemon_was):
+        if watchdog.struck is None and runtime_wait.was_restarted(system, runtime, daemon_was):
             restarted = Diagnostic(
                 generation.service,
                 f"{runtime.daemon} was restarted while the engine started, and ended it",
@@ -159,7 +159,7 @@ def _watch(
             ) from None
         raise StartFailedError(_ended(system, container_id, watchdog, gate, progress.started)) from None
     except StartFailedError as error:
-        if watchdog.struck:
+        if watchdog.struck is not None:
             raise StartFailedError(_ended(system, container_id, watchdog, gate, progress.started)) from None
         failure = replace(error.failure, trace=watchdog.csv(), transcript=tuple(gate.transcript))
         raise StartFailedError(failure) from None

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import ctypes
 import http.client
+import importlib.resources
 import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sparkfleet.onhost.machine import deadline, wire
-from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse, Memory, Paths, PortOwner, Ran, Stop
+from sparkfleet.onhost.machine.system import (
+    HttpRequest,
+    HttpResponse,
+    Memory,
+    Paths,
+    PortOwner,
+    Ran,
+    Stop,
+    WatchdogProcess,
+)
 from sparkfleet.runtimes import onhost
 from sparkfleet.runtimes.base import Instance, Runtime, RuntimeRefusedError, RuntimeUnavailableError
 
@@ -24,6 +36,13 @@ LISTEN = "0A"
 """State of a listening socket in /proc/net/tcp."""
 RESPONSE_LIMIT = 8 << 20
 """Bytes of an HTTP response. An engine's metrics have about 0.1 MiB, an embedding of 8192 numbers 0.2 MiB."""
+MEMINFO = "/proc/meminfo"
+WATCHDOG = importlib.resources.files(__package__).joinpath("memory_watchdog.py").read_text(encoding="utf-8")
+"""The program of a watchdog process, read now: the file may be replaced later."""
+ENDS_S = 5.0
+"""Seconds for a watchdog process to end after its stdin was closed."""
+LONGEST_REPORT = 64
+"""Bytes of its report."""
 
 
 class Spark:
@@ -79,7 +98,39 @@ class Spark:
             pressure = Path("/proc/pressure/memory").read_text(encoding="ascii")
         except OSError:
             pressure = ""
-        return parse_memory(Path("/proc/meminfo").read_text(encoding="ascii"), pressure)
+        return parse_memory(Path(MEMINFO).read_text(encoding="ascii"), pressure)
+
+    def watch_memory(self, floor_mib: int, instance: Instance) -> WatchdogProcess:
+        """Start the watchdog process. Without memory for it, the thread of ``MemoryWatchdog`` is left."""
+        argv = (sys.executable, "-I", "-S", "-B", "-c", WATCHDOG, MEMINFO)
+        try:
+            process = subprocess.Popen(
+                (*argv, str(floor_mib), str(instance.pid), instance.id),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+            )
+        except OSError:
+            return WatchdogProcess(lambda: None, lambda: None)
+        reported, stdin = process.stdout, process.stdin
+        assert reported is not None and stdin is not None  # noqa: S101, PT018  (both are pipes)
+        os.set_blocking(reported.fileno(), False)
+        seen: list[int] = []
+
+        def low_mib() -> int | None:
+            if not seen and not reported.closed:
+                seen.extend(int(line) for line in (reported.read(LONGEST_REPORT) or b"").split())
+            return seen[0] if seen else None
+
+        def stop() -> None:
+            stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(ENDS_S)
+            process.kill()
+            low_mib()
+            reported.close()
+
+        return WatchdogProcess(low_mib, stop)
 
     def drop_caches(self) -> str:
         """Write dirty pages, then drop clean caches; return "" or why it could not be done."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparkfleet.onhost.machine import files
+from sparkfleet.onhost.machine.memory_max import JOB_MIB, memory_max
 
 RUN_DIR = Path("/run/sparkfleet")
 HUB_TOKEN, TRANSFER_KEY, SEND_REQUEST = SECRETS = ("token", "key", "request")
@@ -73,7 +74,7 @@ def start(job: str, argv: Sequence[str], *properties: str) -> None:
     command = ["systemd-run", "--quiet", "--collect", f"--unit={unit(job)}", "--property=Nice=5"]
     # However the job ends, SIGKILL included:
     command += ["--property=ExecStopPost=/bin/rm -f " + " ".join(str(secret(job, kind)) for kind in SECRETS)]
-    command += [f"--property={entry}" for entry in properties]
+    command += [f"--property={entry}" for entry in (memory_max(JOB_MIB), *properties)]
     command += ["/usr/bin/python3", "-I", "-B", *argv]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SYSTEMD_S)

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.onhost.machine.system import Memory, System
+from sparkfleet.onhost.machine.system import Memory, Stop, System, WatchdogProcess
+from sparkfleet.runtimes.base import Instance
 
 KEPT_SAMPLES = 7200
 """Samples of the trace (one a second): two hours."""
@@ -15,17 +16,38 @@ SETTLED_MIB = 256
 
 
 class MemoryWatchdog:
-    """Kills an engine when MemAvailable falls below the floor, before the Spark stops answering."""
+    """Kills an engine when MemAvailable falls below the floor, before the Spark stops answering.
+
+    A process of its own does that; a thread here records the memory, and kills, too.
+    """
 
     def __init__(self, system: System, floor_mib: int, kill: Callable[[], None]) -> None:
-        """Watch nothing yet; the caller runs ``sample`` once a second."""
+        """Watch nothing yet."""
         self._system = system
         self._floor = floor_mib
         self._kill = kill
         self._lock = threading.Lock()
         self.trace: list[tuple[float, Memory]] = []
-        self.struck: Memory | None = None
-        """The memory at the moment of the kill; None without a kill."""
+        self._low_mib: int | None = None
+        self._process: WatchdogProcess | None = None
+
+    def start(self, instance: Instance) -> Stop:
+        """Watch until the returned function is called."""
+        self._process = process = self._system.watch_memory(self._floor, instance)
+        stop_samples = self._system.every(1.0, self.sample)
+
+        def stop() -> None:
+            stop_samples()
+            process.stop()
+
+        return stop
+
+    @property
+    def struck(self) -> int | None:
+        """Return MemAvailable (MiB) at the moment of the kill; None without a kill."""
+        if self._low_mib is None and self._process:
+            self._low_mib = self._process.low_mib()
+        return self._low_mib
 
     def sample(self) -> None:
         """Check once; below the floor: kill. Again while memory stays low: one kill may not be enough."""
@@ -34,17 +56,18 @@ class MemoryWatchdog:
             self.trace.append((self._system.now(), memory))
             del self.trace[:-KEPT_SAMPLES]
         if memory.available < self._floor:
-            if self.struck is None:
-                self.struck = memory
+            if self._low_mib is None:
+                self._low_mib = memory.available
             self._kill()
 
     def diagnostic(self, service: str) -> Diagnostic | None:
         """Return why the service's engine was killed; None when it was not."""
-        if self.struck is None:
+        low = self.struck
+        if low is None:
             return None
         return Diagnostic(
             service,
-            f"memory ran out: MemAvailable fell to {self.struck.available} MiB, below the floor of "
+            f"memory ran out: MemAvailable fell to {low} MiB, below the floor of "
             f"{self._floor} MiB, so the engine was killed before the Spark stopped answering",
             hint="lower --gpu-memory-utilization, --max-model-len or --max-num-seqs, or stop what else uses "
             "memory",

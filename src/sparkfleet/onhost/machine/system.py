@@ -96,6 +96,15 @@ class PortOwner:
     container: str = ""
 
 
+@dataclass(frozen=True)
+class WatchdogProcess:
+    """A process that kills one instance while memory is low."""
+
+    low_mib: Callable[[], int | None]
+    """Return MemAvailable (MiB) at its first kill; None: it has killed nothing."""
+    stop: Stop
+
+
 class System(Protocol):
     """Interface to the machine."""
 
@@ -121,6 +130,9 @@ class System(Protocol):
 
     def memory(self) -> Memory:
         """Return the memory of this moment."""
+
+    def watch_memory(self, floor_mib: int, instance: Instance) -> WatchdogProcess:
+        """Start a process that SIGKILLs an instance while MemAvailable is below the floor."""
 
     def drop_caches(self) -> str:
         """Write dirty pages, then drop clean caches; return "" or why it could not be done."""
@@ -170,6 +182,7 @@ __all__ = [
     "Ran",
     "Stop",
     "System",
+    "WatchdogProcess",
     "runtime_of",
     "systemctl",
 ]

@@ -10,6 +10,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.contract.rollout import RolloutStarted
 from sparkfleet.onhost.machine import files, runtime_wait
+from sparkfleet.onhost.machine.memory_max import ROLLOUT_MIB, memory_max
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import rollout
 from sparkfleet.onhost.state import store, units
@@ -105,6 +106,7 @@ def start(system: System, rollout_id: str) -> str:
         "SuccessExitStatus=1",
         "StartLimitIntervalSec=0",
         "OOMScoreAdjust=-900",
+        memory_max(ROLLOUT_MIB),
         "KillMode=process",
     )
     done = system.run(

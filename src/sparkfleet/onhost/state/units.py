@@ -8,12 +8,15 @@
 - ``Type=notify``: started means that the supervisor runs the container (or waits for dockerd).
 - ``KillMode=mixed``: systemd's SIGTERM goes to the supervisor, which stops the container. The container
   belongs to dockerd and is in no unit of sparkfleet.
+- ``OOMPolicy=continue``: a supervisor that reached ``MemoryMax`` is restarted and adopts its engine. By
+  default systemd would stop the unit, and the engine with it, if only its watchdog process was killed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sparkfleet.onhost.machine.memory_max import ROLLOUT_MIB, SUPERVISOR_MIB, memory_max
 from sparkfleet.onhost.machine.system import PROGRAM
 from sparkfleet.onhost.state.store import check_service
 from sparkfleet.runtimes.onhost import DAEMON_UNITS
@@ -68,6 +71,8 @@ TimeoutStopSec={stop_timeout_s + 60}
 KillMode=mixed
 NotifyAccess=main
 OOMScoreAdjust=-900
+{memory_max(SUPERVISOR_MIB)}
+OOMPolicy=continue
 
 [Install]
 WantedBy=multi-user.target
@@ -88,6 +93,7 @@ ExecStart={PYTHON} recover
 Restart=on-failure
 RestartSec=10
 TimeoutStartSec=900
+{memory_max(ROLLOUT_MIB)}
 
 [Install]
 WantedBy=multi-user.target
