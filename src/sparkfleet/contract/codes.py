@@ -189,6 +189,11 @@ FILES = {
 """What is wrong in the files that a user writes."""
 
 LOCK = {
+    "lock-content-differs": Code(
+        "The hub has a file of a locked commit in another size or with other content than fleet.lock says.",
+        "Correct the entry: `sparkfleet lock INVENTORY --update MODEL`. If it stays the same, a proxy or "
+        "mirror changes the content.",
+    ),
     "lock-entry-missing": Code("An image, model or package is not in fleet.lock.", "Run `sparkfleet lock`."),
     "lock-image-unresolved": Code(
         "An image cannot be pinned: its registry does not answer, refuses, or has no arm64 image.",

@@ -98,9 +98,8 @@ class Registry:
     def _get(self, repository: str, what: str, digest: str) -> Content:
         registry, _, path = repository.partition("/")
         with _connection_errors(registry):
-            response = self._request(registry, path, what)
+            response, body = self._request(registry, path, what)
         self._raise_for_status(response, registry, path, what)
-        body = response.content
         actual = f"sha256:{hashlib.sha256(body).hexdigest()}"
         expected = digest or response.headers.get("docker-content-digest", actual)
         if actual != expected:
@@ -110,15 +109,17 @@ class Registry:
             )
         return Content(repository, actual, body)
 
-    def _request(self, registry: str, path: str, what: str) -> httpx.Response:
+    def _request(self, registry: str, path: str, what: str) -> tuple[httpx.Response, bytes]:
         auth, headers = self._auth(registry, path), {"accept": ACCEPT}
         url = f"/v2/{path}/{what}"
         with self._client(registry).stream("GET", url, headers=headers, auth=auth) as response:
-            if int(response.headers.get("content-length", 0)) > MAX_BYTES:
-                found = f"{registry} sent a manifest of more than {MAX_BYTES >> 20} MiB"
-                raise RegistryError(found, "check the image name")
-            response.read()
-        return response
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    found = f"{registry} sent a manifest of more than {MAX_BYTES >> 20} MiB"
+                    raise RegistryError(found, "check the image name")
+        return response, bytes(body)
 
     def _auth(self, registry: str, path: str) -> _ChallengeAuth:
         client = self._client(registry)
@@ -250,6 +251,8 @@ def _connection_errors(registry: str) -> Iterator[None]:
         raise RegistryError(f"{registry} did not respond in time", "try again later") from None
     except httpx.HTTPError as error:
         remedy = "check the network; a registry mirror is set with 'registries' in group_data"
+        if re.search(r"not yet valid|has expired", str(error)):
+            remedy = "check the clock of this machine: date"
         raise RegistryError(f"{registry} cannot be reached: {error}", remedy) from None
 
 

@@ -62,6 +62,7 @@ OUTPUT = {
     "429 Too Many Requests": "limits the request rate",
     "OSError: [Errno 28] No space left on device": "the disk is full",
     "Name or service not known": "name cannot be resolved",
+    "httpx.ConnectError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate is not yet valid": "at the date",
     "httpx.ConnectError: [Errno 113] No route to host": "there is no route to the hub",
     "httpx.ConnectError: [Errno 111] Connection refused": "the connection to the hub broke",
     "something nobody has seen": "the download failed",
@@ -285,6 +286,28 @@ def test_a_download_with_another_content_of_the_same_size_is_discarded(
     root = root_of(model)
     assert not list((root / "blobs").iterdir())
     assert not os.path.lexists(root / "snapshots" / REVISION / "config.json")
+
+
+@pytest.mark.provokes("lock-content-differs")
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"size": 5}, "config.json differs from fleet.lock: 2 bytes, not 5"),
+        ({"blob": "f" * 40}, "config.json differs from fleet.lock: another content of the same size"),
+    ],
+)
+def test_a_wrong_entry_of_the_lock_file_is_named_and_not_blamed_on_the_connection(
+    tmp_path: Path, images: FakeImages, change: dict[str, Any], line: str
+) -> None:
+    model = model_of(tmp_path, "{}")
+    hub_sends(images, model, "{}")
+    locked = replace(model, files=(replace(model.files[0], **change),))
+    with pytest.raises(StageError) as error:
+        download(tmp_path, locked)
+    found = error.value.diagnostic
+    assert (found.location, found.code) == ("org/name", "lock-content-differs")
+    assert "correct the entry in fleet.lock: sparkfleet lock INVENTORY --update org/name" in found.hint
+    assert error.value.result.line == line
 
 
 def test_a_revision_that_was_partly_present_stays_unmanaged(tmp_path: Path, images: FakeImages) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sparkfleet.contract import codec, hub_access
 from sparkfleet.contract.stage import HubDownloadRequest, LoginUser, ModelDownload, ModelFile
 from sparkfleet.onhost.artifacts.errors import StageError
-from sparkfleet.onhost.artifacts.fetch import fetch_record, hash_record, rates
+from sparkfleet.onhost.artifacts.fetch import fetch_record, hash_record, http_download, rates
 from sparkfleet.onhost.artifacts.fetch.hub_cache import clear, repository, wrong_files
 from sparkfleet.onhost.artifacts.fetch.pull import PROGRESS_EVERY_S
 from sparkfleet.onhost.machine.redact import redact
@@ -37,7 +37,17 @@ class Cause(NamedTuple):
     code: str = "staging-failed"
 
 
+LOCK_DIFFERS = (
+    "the hub has another file than fleet.lock says",
+    (
+        "correct the entry in fleet.lock: sparkfleet lock INVENTORY --update {repo}; if it stays the same, a "
+        "proxy or mirror changes the content"
+    ),
+    "lock-content-differs",
+)
+"""Cause, remedy and code. A commit never changes: another attempt would end in the same way."""
 CAUSES = (
+    Cause(http_download.LOCK_DIFFERS, *LOCK_DIFFERS),
     Cause(
         r"GatedRepo|Access to model .* is restricted|is gated",
         "the model is gated, and its licence is not accepted for this token",
@@ -97,6 +107,11 @@ CAUSES = (
         "check the Spark's network, then run again; completed data is kept",
     ),
     Cause(
+        r"certificate (?:is not yet valid|has expired)",
+        "the hub's certificate is not valid at the date of the Spark",
+        "on the Spark: date; sudo timedatectl set-ntp true; then run again",
+    ),
+    Cause(
         r"Connect(?:ion)?Error|Connection refused|[Tt]imed? ?out|disconnected|IncompleteRead|RemoteProtocol",
         "the connection to the hub broke",
         "run again; completed data is kept",
@@ -132,10 +147,23 @@ def fetch(model: ModelDownload, user: LoginUser, token: Path | None, journal: Jo
             journal.log("phase", text, phase="download", have=have, total=total)
     incomplete = wrong_files(root, model.revision, model.files)
     if process.returncode or incomplete:
-        raise download_error(model.repo, redact(out), len(incomplete))
+        found = redact(out)
+        if not process.returncode:
+            found += _differing(snapshot, incomplete)
+        raise download_error(model.repo, found, len(incomplete))
     rates.note(state, rates.DOWNLOAD, _bytes_on_disk(root) - before, time.monotonic() - began)
     _verify(model, wrong, journal, state)
     journal.log("phase", f"{model.repo} is complete", phase="download")
+
+
+def _differing(snapshot: Path, files: Sequence[ModelFile]) -> str:
+    """Return a line about the first file that arrived whole, but not as the lock file says; "" for none."""
+    found = [(file, snapshot / file.path) for file in files if (snapshot / file.path).is_file()]
+    for file, path in found:
+        size = path.stat().st_size
+        what = f"{size} bytes, not {file.size}" if size != file.size else "another content of the same size"
+        return f"\n{file.path} {http_download.LOCK_DIFFERS}: {what}"
+    return ""
 
 
 def _start(model: ModelDownload, user: LoginUser, token: Path | None, job: str) -> subprocess.Popen[str]:
@@ -228,7 +256,7 @@ def download_error(repo: str, output: str, incomplete: int) -> StageError:
     for known in CAUSES:
         line = next((line for line in reversed(lines) if re.search(known.pattern, line)), None)
         if line:
-            return StageError(repo, known.cause, known.remedy, line[:300], code=known.code)
+            return StageError(repo, known.cause, known.remedy.format(repo=repo), line[:300], code=known.code)
     if incomplete and not lines:
         return StageError(repo, f"{incomplete} files are incomplete after the download", "run again")
     last = (lines or [""])[-1][:300]

@@ -11,6 +11,7 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
+from email.message import Message
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
@@ -22,7 +23,11 @@ from sparkfleet.onhost.artifacts.fetch.hub_cache import repository
 
 CHUNK = 4 << 20
 TIMEOUT_S = 60
-PARTIAL = 206
+PARTIAL, UNSATISFIABLE = 206, 416
+
+
+LOCK_DIFFERS = "differs from fleet.lock"
+"""In the error of a file that the hub has in another size than the lock file says."""
 
 
 class DownloadError(Exception):
@@ -87,11 +92,14 @@ def _file(url: str, token: str, blob: Path, size: int) -> None:
     try:
         with opener.open(request, timeout=TIMEOUT_S) as response:
             continued = response.status == PARTIAL
+            _check_size(url, _total(response.headers), size, partial)
             with partial.open("ab" if continued else "wb") as file:
                 while chunk := response.read(CHUNK):
                     file.write(chunk)
     except urllib.error.HTTPError as error:
         with error:
+            if error.code == UNSATISFIABLE:
+                _check_size(url, _total(error.headers), size, partial)
             raise DownloadError(_refusal(url, error)) from None
     except (OSError, HTTPException) as error:
         raise DownloadError(f"{type(error).__name__}: {error} ({url})") from None
@@ -101,6 +109,19 @@ def _file(url: str, token: str, blob: Path, size: int) -> None:
             partial.unlink()
         raise DownloadError(f"IncompleteRead: {got} of {size} bytes of {url}")
     partial.replace(blob)
+
+
+def _total(headers: Message) -> int | None:
+    """Return the size of the whole file according to a response; None: it does not say."""
+    text = str(headers.get("Content-Range") or headers.get("Content-Length") or "").rpartition("/")[2]
+    return int(text) if text.isdecimal() else None
+
+
+def _check_size(url: str, total: int | None, size: int, partial: Path) -> None:
+    """Raise DownloadError, and remove what arrived, where the hub has a file in another size."""
+    if total not in {None, size}:
+        partial.unlink(missing_ok=True)
+        raise DownloadError(f"{url} {LOCK_DIFFERS}: {total} bytes, not {size}")
 
 
 def _refusal(url: str, error: urllib.error.HTTPError) -> str:

@@ -60,6 +60,18 @@ class DockerImages(DockerEngine):
 
     def pull_remedy(self, error: str, registry: str) -> str:
         """Return the next command for dockerd's error."""
+        if re.search(r"toomanyrequests|\b429\b", error):
+            return (
+                f"wait some minutes, then run again; on the Spark: docker login {registry} raises the limit; "
+                "complete layers are kept"
+            )
+        if re.search(r"not yet valid|has expired", error):
+            return "on the Spark: date; sudo timedatectl set-ntp true; then run again"
+        if re.search(r"invalid character|unexpected end of JSON|unknown: <|text/html", error):
+            return (
+                f"on the Spark: curl -v https://{registry}/v2/: a proxy or login page answers instead of the "
+                "registry; or declare registries in group_data"
+            )
         if re.search(r"unauthorized|denied|authentication required", error):
             return f"on the Spark: docker login {registry}; then run again"
         if re.search(r"manifest unknown|not found", error):

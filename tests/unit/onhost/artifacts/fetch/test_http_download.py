@@ -86,3 +86,22 @@ def test_a_file_that_the_hub_does_not_have_ends_with_its_answer(hub: Hub, tmp_pa
     )
     with pytest.raises(http_download.DownloadError, match=r"EntryNotFound HTTP 404"):
         http_download.download(requested)
+
+
+@pytest.mark.parametrize("already", [0, 1_000_000, None], ids=["fresh", "interrupted", "whole"])
+@pytest.mark.parametrize("difference", [-1, 1000])
+def test_a_size_that_the_hub_does_not_have_is_an_error_of_the_lock_file(
+    hub: Hub, tmp_path: Path, difference: int, already: int | None
+) -> None:
+    requested = request(hub, tmp_path, TINY_GGUF, "tiny-Q8_0.gguf")
+    (file,) = requested.model.files
+    content = BY_REPO[TINY_GGUF].files("first")["tiny-Q8_0.gguf"]
+    partial = repository(str(tmp_path), TINY_GGUF) / "blobs" / f"{file.blob}.incomplete"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(content[:already])
+    wrong = replace(file, size=file.size + difference)
+    with pytest.raises(http_download.DownloadError) as error:
+        http_download.download(replace(requested, model=replace(requested.model, files=(wrong,))))
+    assert f"differs from fleet.lock: {file.size} bytes, not {wrong.size}" in str(error.value)
+    assert download_error(TINY_GGUF, str(error.value), 1).diagnostic.code == "lock-content-differs"
+    assert not partial.exists()
