@@ -234,6 +234,18 @@ def test_a_dockerd_that_was_stopped_on_purpose_is_not_asked(
     assert bool(dockerd.requests) is available
 
 
+@pytest.mark.parametrize("paused", [True, False])
+def test_a_paused_container_is_continued_before_its_stop_because_it_would_not_see_the_signal(
+    dockerd: Dockerd, paused: bool
+) -> None:
+    dockerd.says("/containers/nano/json", {**INSPECT, "State": {"Running": True, "Paused": paused}})
+    dockerd.says("/containers/nano/unpause", "", 204)
+    dockerd.says("/containers/nano/stop", "", 204)
+    DockerEngine(dockerd.path).stop("nano", 60)
+    posted = [request.split()[1].rpartition("/")[2] for request in dockerd.requests if "POST" in request]
+    assert posted == [*["unpause"][:paused], "stop?t=60"]
+
+
 def test_a_recorded_docker_create_is_read_as_a_workload() -> None:
     generation = Generation(
         "nano", "org/img@sha256:1", "org/model", "c", "nano", 8000,

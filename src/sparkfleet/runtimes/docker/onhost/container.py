@@ -34,6 +34,11 @@ def parse(data: dict[str, Any]) -> Instance:
     )
 
 
+def is_paused(instance: Instance) -> bool:
+    """Return whether its processes are frozen."""
+    return bool((instance.details.get("State") or {}).get("Paused"))
+
+
 def has_tty(instance: Instance) -> bool:
     """Return whether its log is one plain stream instead of frames."""
     return bool((instance.details.get("Config") or {}).get("Tty"))

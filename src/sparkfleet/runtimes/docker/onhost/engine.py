@@ -9,6 +9,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -140,7 +141,14 @@ class DockerEngine(EngineApi):
         self._ask("POST", f"/containers/{part(name)}/start", timeout=300)
 
     def stop(self, name: str, timeout_s: int) -> None:
-        """SIGTERM, SIGKILL after ``timeout_s``; return when it has ended."""
+        """SIGTERM, SIGKILL after ``timeout_s``; return when it has ended.
+
+        A paused container is continued first: it would not see SIGTERM, and take the whole time.
+        """
+        found = self.inspect(name)
+        if found and container.is_paused(found):
+            with suppress(RuntimeRefusedError):  # somebody else continued it
+                self._ask("POST", f"/containers/{part(name)}/unpause", timeout=60)
         path = f"/containers/{part(name)}/stop?t={timeout_s}"
         self._ask("POST", path, timeout=timeout_s + 60, missing_ok=True)
 
