@@ -463,11 +463,14 @@ class Rollout:
         return self.finish(REMOVED)
 
     def downtime(self, until: float) -> float | None:
-        """Return the seconds without a serving engine; 0: none served before, None: none serves now."""
+        """Return the seconds without a serving engine; 0: none served before, None: none serves now.
+
+        None also where the clock was set back meanwhile.
+        """
         if not any(before.running for before in snapshot.recorded(self.journal).values()):
             return 0.0
         stop = self.journal.last("stop")
-        return round(until - stop.at, 2) if stop and until else None
+        return round(until - stop.at, 2) if stop and until >= stop.at else None
 
     def finish(self, outcome: str, **details: Any) -> RolloutResult:
         """Write the result and return it."""

@@ -21,9 +21,15 @@ class Starts:
         self._path = path
 
     def recent(self, now: float) -> list[float]:
-        """Return the unix times of the starts within the last hour, oldest first."""
+        """Return the unix times of the starts within the last hour, oldest first.
+
+        A start in the future was recorded before the clock was set back: it counts from now on.
+        """
         times = files.read_or_default(contract.Starts, self._path).unproven
-        return [at for at in times if now - WITHIN_S < at <= now]
+        found = [min(at, now) for at in times if now - WITHIN_S < at]
+        if any(at > now for at in times):
+            self._write(found)
+        return found
 
     def too_many(self, now: float) -> bool:
         """Return whether the limit is reached."""

@@ -232,7 +232,7 @@ class Supervisor:
         watchdog = memory.MemoryWatchdog(
             self.system, self.floor_mib, lambda: self.system.kill_now(self.runtime, container)
         )
-        stop_watchdog = self.system.every(1.0, watchdog.sample)
+        stop_watchdog = watchdog.start(container)
         silent = threading.Event()
         stop_log = self.runtime.follow(container.id, began, self.log, silent.set)
         stop_peers = self.peers.watch() if self.peers else lambda: None
@@ -265,7 +265,7 @@ class Supervisor:
 
     def _rank_ended(self, peers: ranks.Peers) -> int | None:
         """Restart with the other ranks: when one engine ends, all end. systemd must not count a failure."""
-        now = self.system.now()
+        now = self.system.monotonic()
         self._ends = [at for at in (*self._ends, now) if now - at < units.WITHIN_S]
         if len(self._ends) > MAX_ENDS:
             return ENDED
