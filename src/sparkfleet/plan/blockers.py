@@ -40,6 +40,24 @@ def read_only(host: Host, observed: Observed) -> Diagnostic | None:
     return combine(*(mounted_read_only(host.name, path) for path in locked))
 
 
+def broken_links(host: Host, observed: Observed) -> Diagnostic | None:
+    """Return directories of sparkfleet that are links to nothing: their disk is not mounted, or is gone."""
+    paths = {path: observed.paths.get(path) for path in (host.paths.models, host.paths.cache)}
+    return combine(
+        *(
+            Diagnostic(
+                f"{host.name}: {path}",
+                f"a link to {seen.target}, which does not exist",
+                "a directory, or a link to one",
+                f"on {host.name}: mount the disk (findmnt {seen.target}; lsblk), or correct the link",
+                code="mount-missing",
+            )
+            for path, seen in paths.items()
+            if seen is not None and seen.kind == "broken link"
+        )
+    )
+
+
 def mounted_read_only(host: str, path: str) -> Diagnostic:
     """Return the diagnostic of a directory that cannot be written."""
     return Diagnostic(

@@ -216,7 +216,11 @@ def _service(
         cluster = member.cluster if member else ""
         return state_files.unknown_service(service.name, tuple(fetched), unreadable, cluster)
     record = observed.generations.get(service.name)
-    obstacles = [blockers.port_owners(host, service, observed), blockers.read_only(host, observed)]
+    obstacles = [
+        blockers.port_owners(host, service, observed),
+        blockers.read_only(host, observed),
+        blockers.broken_links(host, observed),
+    ]
     operations: tuple[Operation, ...]
     rollout = (
         recreate or own is None or not own.running or _needs_another(host, service, generation, observed)

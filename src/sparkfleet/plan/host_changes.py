@@ -86,5 +86,7 @@ def _directories(host: Host, observed: Observed) -> Iterator[Operation]:
         seen = observed.paths.get(one.path, ABSENT)
         path = observed.user.expand(one.path)
         operation = EnsureDirectory(path, one.path, one.mode, one.user, one.group, seen)
-        if seen.kind != "link" and operation.fields():  # a link: the owner moved it to another disk
+        if (
+            seen.kind not in {"link", "broken link"} and operation.fields()
+        ):  # a link: the owner moved it to another disk
             yield operation

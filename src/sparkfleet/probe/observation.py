@@ -43,7 +43,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class PathSeen:
-    """What is at a path; ``kind`` is file, directory, link, other or absent."""
+    """What is at a path; ``kind`` is file, directory, link, broken link, other or absent."""
 
     kind: str
     mode: str = ""
@@ -52,6 +52,8 @@ class PathSeen:
     size: int = field(default=0, compare=False)
     """Bytes; of a directory they change with its content, which is no reason for another plan."""
     sha256: str = ""
+    target: str = ""
+    """Of a link."""
 
 
 @dataclass(frozen=True)

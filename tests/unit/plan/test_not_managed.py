@@ -164,3 +164,11 @@ def test_a_service_that_takes_a_port_of_another_one_comes_after_it() -> None:
     plan = moved(a=8001, b=8002, c=8003)
     assert plan.state is HostState.CHANGE
     assert [own.subject for own in plan.change_sets] == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize("path", ["~/vllm", "~/vllm-compile-cache"])
+def test_a_directory_that_is_a_link_to_nothing_blocks_a_rollout_and_names_both(path: str) -> None:
+    link = PathSeen("broken link", "0777", "root", "root", target="/mnt/nothing")
+    (found,) = blocked(host_plan(CHANGED, replace(CONVERGED, paths={**CONVERGED.paths, path: link})))
+    assert found.line.startswith(f"spark-01: {path}: a link to /mnt/nothing, which does not exist")
+    assert "findmnt /mnt/nothing" in found.hint

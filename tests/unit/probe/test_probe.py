@@ -29,6 +29,7 @@ from sparkfleet.contract.probe import ProbeAnswer, ProbeRequest
 from sparkfleet.onhost import collectors
 from sparkfleet.onhost.artifacts.fetch import hash_record
 from sparkfleet.onhost.collectors import basics, main, ports, state, weights
+from sparkfleet.onhost.collectors.paths import collect_path
 from sparkfleet.probe import frame
 from sparkfleet.probe.answer import DISKS, read_answer
 from sparkfleet.probe.command import (
@@ -614,3 +615,11 @@ def test_what_could_not_be_read_is_a_diagnostic_of_its_own_and_never_absence(tex
     assert isinstance(diagnostic, Diagnostic)
     assert found in diagnostic.message
     assert diagnostic.hint or diagnostic.expected
+
+
+def test_a_link_to_nothing_is_distinguished_from_one_that_leads_somewhere(tmp_path: Path) -> None:
+    for name, target in (("there", "."), ("nowhere", "/mnt/nothing")):
+        (tmp_path / name).symlink_to(target)
+    seen = {name: collect_path(str(tmp_path / name)) for name in ("there", "nowhere")}
+    assert [seen[name]["kind"] for name in seen] == ["link", "broken link"]
+    assert seen["nowhere"]["target"] == "/mnt/nothing"

@@ -31,6 +31,8 @@ def collect_path(path: str) -> dict[str, Any]:
     }
     if kind == "link":
         seen["target"] = os.readlink(path)
+        if not os.path.exists(path):
+            seen["kind"] = "broken link"
     if kind == "file":
         seen["sha256"] = basics.sha256_of(path)
     return seen
