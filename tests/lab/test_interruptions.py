@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from sparkfleet.exit_codes import Code
 from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State
 from tests.lab.fleet import FleetDirectory
@@ -214,6 +215,53 @@ def test_the_spark_is_rebooted_at_any_moment(changing: ChangingSpark, seed: str)
     code = changing.change(Moment.choose(seed, (BEFORE[-1], *DURING)), lambda _: changing.spark.reboot())
     changing.expect_old_or_new_generation()
     assert code in {0, 1}
+    changing.expect_next_run_converges()
+
+
+def press_ctrl_c(process: subprocess.Popen[str]) -> None:
+    """Send SIGINT to the program and all that it started, as a terminal does."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
+@seeds("ctrl-c", 2, 20)
+def test_ctrl_c_at_any_moment_ends_the_run_and_names_the_spark_on_which_it_continues(
+    changing: ChangingSpark, seed: str
+) -> None:
+    moment = Moment.choose(seed, (*BEFORE, *DURING[:-2]))
+    assert changing.change(moment, press_ctrl_c) == Code.INTERRUPTED
+    last = changing.lines[-1]
+    assert last.startswith("interrupted: ")
+    assert "continues on spark-01" in last or DURING[1] not in changing.text
+    changing.expect_old_or_new_generation()
+    changing.expect_next_run_converges()
+
+
+JOURNAL = "$(ls -td /var/lib/sparkfleet/rollouts/*/ | head -1)"
+
+
+@pytest.mark.parametrize("files", ["events.jsonl", ". events.jsonl"], ids=["events", "directory"])
+def test_a_journal_that_cannot_be_written_after_the_stop_ends_in_a_state_that_serves(
+    changing: ChangingSpark, files: str
+) -> None:
+    host = HostPrograms(changing.spark)
+    try:
+        code = changing.change(
+            Moment("nano start: starting nano", 0.0),
+            lambda _: changing.spark.sh(f"cd {JOURNAL}; chattr +i {files}"),
+        )
+        assert code == 1, changing.text
+        assert "rolled back: the previous generation serves again and passed its gate" in changing.text
+        assert "Operation not permitted" in changing.text
+        host.wait(
+            "test -z \"$(systemctl list-units --all --no-legend --plain 'sparkfleet-rollout-*')\"", LIMIT_S
+        )
+        assert host.serves()
+        assert changing.running_length() == changing.length
+        logged = changing.spark.sh("journalctl --no-pager -u 'sparkfleet-rollout-*'")
+        assert "cannot be written: [Errno 1] Operation not permitted" in logged
+    finally:
+        changing.spark.sh("chattr -R -i /var/lib/sparkfleet/rollouts")
+    changing.expect_old_or_new_generation()
     changing.expect_next_run_converges()
 
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
@@ -63,3 +64,14 @@ def test_every_make_target_that_is_shown_exists() -> None:
     for page in PAGES:
         for shown in re.findall(r"`make ([a-z-]+)`|^\$ make ([a-z-]+)", page.read_text(), re.MULTILINE):
             assert "".join(shown) in targets, shown
+
+
+FAULTS = (ROOT / "docs" / "explanation" / "faults.md").read_text()
+
+
+@pytest.mark.parametrize("row", [line for line in FAULTS.splitlines() if line.startswith("| ")][1:])
+def test_every_fault_names_tests_that_exist(row: str) -> None:
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", row)
+    assert named
+    for file, name in named:
+        assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(), f"{file}::{name}"

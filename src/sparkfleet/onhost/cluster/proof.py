@@ -1,6 +1,7 @@
 """Responses of the ranks of a cluster are signed with the key that they share.
 
-It is the key of the rollout that created the ranks, came over SSH and is never sent over the fabric.
+It is the key of the rollout that created the ranks and came over SSH. Supervisors never send it; during a
+rollout, the members show it to the head (``MemberMessage``).
 """
 
 from __future__ import annotations

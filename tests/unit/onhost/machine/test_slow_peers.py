@@ -8,12 +8,17 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import pytest
 
+from sparkfleet.contract.generation import Gate as GateSettings
+from sparkfleet.onhost.gate import gate
+from sparkfleet.onhost.gate.failure import StartFailedError
 from sparkfleet.onhost.machine import wire
 from sparkfleet.onhost.machine.host import RESPONSE_LIMIT, Spark
 from sparkfleet.onhost.machine.system import HttpRequest
+from tests.unit.onhost.world import generation
 
 HOME = "127.0.0.1"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -74,6 +79,17 @@ def test_an_engine_that_drips_bytes_does_not_hold_a_request_beyond_its_time(
 ) -> None:
     answer = Spark().http(HttpRequest(serve(parts), "GET", "/", 0.3))
     assert (answer.status, answer.timed_out, answer.error) == (0, True, "no answer within 0.3 s")
+
+
+@pytest.mark.parametrize("parts", DRIPPED.values(), ids=DRIPPED)
+def test_an_engine_that_drips_bytes_does_not_hold_the_gate_beyond_its_timeout(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, parts: Iterable[bytes]
+) -> None:
+    monkeypatch.setattr(gate, "QUICK_S", 0.2)
+    candidate = replace(generation(), port=serve(parts), gate=GateSettings(timeout_s=1))
+    with pytest.raises(StartFailedError) as error:
+        gate.Gate(Spark(), candidate, lambda: None).prove()
+    assert error.value.failure.diagnostic.code == "gate-not-ready"
 
 
 LARGE = {
