@@ -119,7 +119,7 @@ def test_the_plan_over_an_older_hosts_state_restarts_no_engine(
     assert plan.state is HostState.CHANGE
     prepare, nano = plan.change_sets
     assert prepare.kind is ChangeKind.PREPARE
-    assert [change.name for change in prepare.fields()] == ["programs"]
+    assert [change.name for change in prepare.fields()] == ["programs", "unit"]
     assert nano.kind is ChangeKind.UPDATE  # the supervisor is replaced, its engine serves on
     assert nano.downtime is None
     assert nano.blocked is None

@@ -187,7 +187,7 @@ REMEDIES = {
     "toomanyrequests: You have reached your unauthenticated pull rate limit": "raises the limit",
     "received unexpected HTTP status: 429 Too Many Requests": "wait some minutes",
     "tls: failed to verify certificate: x509: certificate has expired or is not yet valid": "timedatectl",
-    "invalid character '<' looking for beginning of value": "curl -v https://nvcr.io/v2/",
+    "invalid character '<' at the beginning of a value": "curl -v https://nvcr.io/v2/",
     "connection reset": "complete layers are kept",
 }
 

@@ -98,8 +98,8 @@ def _file(url: str, token: str, blob: Path, size: int) -> None:
                     file.write(chunk)
     except urllib.error.HTTPError as error:
         with error:
-            if error.code == UNSATISFIABLE:
-                _check_size(url, _total(error.headers), size, partial)
+            if error.code == UNSATISFIABLE:  # the file there ends before what is here already
+                _check_size(url, start, size, partial)
             raise DownloadError(_refusal(url, error)) from None
     except (OSError, HTTPException) as error:
         raise DownloadError(f"{type(error).__name__}: {error} ({url})") from None
