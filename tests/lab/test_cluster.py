@@ -67,6 +67,27 @@ def test_a_change_is_made_on_both_and_removes_a_leftover_container(pair: Pair) -
     pair.expect_empty_plan()
 
 
+def test_members_that_differ_or_share_an_identity_are_named_and_nothing_stops(pair: Pair) -> None:
+    first, second = pair.machines
+    before, own = pair.containers(), second.sh("cat /etc/machine-id")
+    second.sh("cat > /etc/machine-id", stdin=first.sh("cat /etc/machine-id"))
+    second.sh("sed 's/$/ kho=off/' /proc/cmdline > /run/cmdline && mount --bind /run/cmdline /proc/cmdline")
+    try:
+        texts = [pair.fleet.plan().expect(0).text, pair.fleet.run().expect(0).text]
+        preflight = pair.fleet.command("sparkfleet", "status", "inventories/lab.py", "--preflight").expect(1)
+    finally:
+        second.sh("umount /proc/cmdline; cat > /etc/machine-id", stdin=own)
+    for text in texts:
+        assert "warning    cluster pair: boot parameters: none on spark-01, kho=off on spark-02" in text
+        assert "warning    spark-01, spark-02: the same /etc/machine-id" in text
+    rows = [line.split("\t") for line in preflight.out.splitlines()]
+    assert [row[0] for row in rows if row[1:3] == ["machine-id", "fail"]] == ["spark-01", "spark-02"]
+    assert ["boot parameters", "differs", "kho=off", "spark-02"] in rows
+    assert pair.containers() == before
+    assert pair.serves()
+    pair.expect_empty_plan()
+
+
 @pytest.mark.parametrize("bad", [0, 1])
 def test_an_engine_that_fails_on_one_rank_rolls_both_back(pair: Pair, bad: int) -> None:
     machine = pair.machines[bad]
@@ -143,7 +164,7 @@ def test_another_image_under_the_same_digest_on_one_member_is_refused_before_an_
     restart_dockerd_with(pair, json.dumps(repositories))
     before = pair.containers()
     text = pair.fleet.run().text
-    assert "spark-02 (192.168.176.2) has another image than the head: " in text
+    assert "spark-02 has another image id of nvcr.io/nvidia/vllm@sha256:" in text
     assert pair.containers() == before
     assert pair.serves()
     restart_dockerd_with(pair, original)

@@ -14,10 +14,12 @@ from sparkfleet.cli import arguments, output
 from sparkfleet.errors import paragraph
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sparkfleet.contract.diagnostic import Diagnostic
-    from sparkfleet.plan.preflight.model import Check, HostPreflight
+    from sparkfleet.plan.parity import Row
+    from sparkfleet.plan.preflight.model import Check
+    from sparkfleet.plan.preflight.parity import FleetPreflight
     from sparkfleet.plan.status import ServiceStatus, SparkStatus
 
 
@@ -28,16 +30,21 @@ if TYPE_CHECKING:
 @click.option(
     "--run", is_flag=True, help="With --preflight: also start a GPU container from an image on the Spark."
 )
+@click.option(
+    "--compare-all", is_flag=True, help="With --preflight: also list what is the same on all Sparks."
+)
 @arguments.JSON
-def status(inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, as_json: bool) -> None:
+def status(  # noqa: PLR0917  (click passes them by name)
+    inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, compare_all: bool, as_json: bool
+) -> None:
     """Show what every Spark serves, since when, and what its gate measured. Changes nothing.
 
-    With --preflight: one row per check, with its state and a remedy.
+    With --preflight: one row per check, with its state and a remedy; then what differs between the Sparks.
 
     Exit code: 0 healthy, 1 a host is unreachable, a service is not running, or a check failed.
     """
-    if run and not preflight:
-        raise click.UsageError("--run requires --preflight")
+    if (run or compare_all) and not preflight:
+        raise click.UsageError(f"{'--run' if run else '--compare-all'} requires --preflight")
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
     pyinfra_patches.before_connections()
@@ -45,8 +52,8 @@ def status(inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, 
 
     if preflight:
         checked = queries.fleet_preflight(inventory, limit, run=run)
-        _show_preflight(checked, as_json=as_json)
-        sys.exit(any(spark.state == "fail" for spark in checked))
+        _show_preflight(checked, compare_all=compare_all, as_json=as_json)
+        sys.exit(any(spark.state == "fail" for spark in checked.hosts))
     found = queries.fleet_status(inventory, limit)
     _show_status(found, as_json=as_json)
     sys.exit(
@@ -57,16 +64,17 @@ def status(inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, 
     )
 
 
-def _show_preflight(checked: list[HostPreflight], *, as_json: bool) -> None:
+def _show_preflight(checked: FleetPreflight, *, compare_all: bool, as_json: bool) -> None:
     if as_json:
         hosts = [
             {"host": one.host, "state": one.state, "checks": [_check(check) for check in one.checks]}
-            for one in checked
+            for one in checked.hosts
         ]
-        click.echo(json.dumps({"schema": 2, "hosts": hosts}, indent=1, default=str))
+        parity = [_compared(one) for one in checked.parity]
+        click.echo(json.dumps({"schema": 2, "hosts": hosts, "parity": parity}, indent=1, default=str))
         return
     rows = []
-    for spark in checked:
+    for spark in checked.hosts:
         for check in spark.checks:
             expected, hint = (
                 (check.diagnostic.expected, check.diagnostic.hint) if check.diagnostic else ("", "")
@@ -75,13 +83,44 @@ def _show_preflight(checked: list[HostPreflight], *, as_json: bool) -> None:
     headings = ("Spark", "Check", "State", "Found", "Expected", "Do")
     if sys.stdout.isatty():  # commands below the table, in one piece
         output.table(headings[:4], [row[:4] for row in rows])
-        _show(check.diagnostic for spark in checked for check in spark.checks)
+        _show(dict.fromkeys(check.diagnostic for spark in checked.hosts for check in spark.checks))
     else:
         output.table(headings, rows)
     counts = ", ".join(
         f"{sum(row[2] == state for row in rows)} {state}" for state in ("ok", "warn", "fail", "unknown")
     )
-    click.echo(f"{output.count(len(checked), 'Spark')}: {counts}", err=True)
+    _show_parity(checked.parity, compare_all=compare_all)
+    click.echo(f"{output.count(len(checked.hosts), 'Spark')}: {counts}", err=True)
+
+
+def _show_parity(compared: Sequence[Row], *, compare_all: bool) -> None:
+    """Print what differs between Sparks, or is unknown; ``compare_all``: also what is the same."""
+    from sparkfleet.plan.groups import names  # noqa: PLC0415
+
+    rows = [
+        (one.name, state, value, names(hosts))
+        for one in compared
+        if compare_all or not one.is_equal
+        for state, value, hosts in _parts(one)
+    ]
+    if rows:
+        click.echo()
+        output.table(("Compared", "State", "Value", "Sparks"), rows)
+
+
+def _parts(row: Row) -> Iterator[tuple[str, str, Sequence[str]]]:
+    """Yield state, value and hosts of each value; of those that are unknown, the reason."""
+    state = "differs" if row.differs else "equal" if row.is_equal else "unknown"
+    for value, hosts in row.values:
+        yield state, value, hosts
+    for host, reason in row.unknown:
+        yield "unknown", reason, (host,)
+
+
+def _compared(row: Row) -> dict[str, Any]:
+    values = [{"value": value, "hosts": hosts} for value, hosts in row.values]
+    unknown = [{"host": host, "reason": reason} for host, reason in row.unknown]
+    return {"name": row.name, "differs": row.differs, "values": values, "unknown": unknown}
 
 
 def _check(check: Check) -> dict[str, Any]:

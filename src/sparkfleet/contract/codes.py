@@ -295,6 +295,18 @@ PLAN = {
         "The members of a cluster have different images or arguments.",
         "Lock again, and stage the image on every member.",
     ),
+    "cluster-members-differ": Code(
+        "Members of a cluster have different kernels, boot parameters, drivers, firmware or GPU clocks.",
+        "Make them equal, as the message says; `sparkfleet status --preflight` compares all properties.",
+    ),
+    "machine-id-shared": Code(
+        "Several hosts have the same /etc/machine-id, as some Sparks left the factory (CVE-2026-24218).",
+        "Remove it on each of them, run `sudo systemd-machine-id-setup`, and reboot when nothing serves.",
+    ),
+    "ssh-host-key-shared": Code(
+        "Several hosts have the same SSH host key, as some Sparks left the factory (CVE-2026-24218).",
+        "Remove the keys on each of them, run `sudo ssh-keygen -A`, and renew the entries in known_hosts.",
+    ),
     "cluster-member-not-ready": Code(
         "One member of a cluster cannot change, so none of them does.",
         "Resolve what the message says of that member, then run again.",
@@ -623,6 +635,10 @@ PREFLIGHT = {
     "gpu-unexpected": Code("The GPU is not a GB10.", "Check that the recipes fit this GPU."),
     "gpu-unresponsive": Code(
         "The GPU driver does not respond.", "Run `nvidia-smi`; after a driver update, reboot the host."
+    ),
+    "network-profile-waits": Code(
+        "NetworkManager asks for an address by DHCP on a link of a QSFP cage, where it gets none.",
+        "Disable IPv4 in that profile, or declare the fabric, which gives the link its address.",
     ),
     "network-unreachable": Code(
         "The host cannot reach a registry or the hub.",

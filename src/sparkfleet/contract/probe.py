@@ -76,6 +76,8 @@ class ProbeAnswer(Document):
     NAME = "answer of the probe"
 
     host: Part | None = None
+    machine: Part | None = None
+    """What identifies the host, and what members of a cluster have in common."""
     sudo: Part | None = None
     user: Part | None = None
     """The login user."""

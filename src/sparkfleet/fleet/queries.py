@@ -18,8 +18,9 @@ from sparkfleet.fleet.connection.probe import observe, preflight
 from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
 from sparkfleet.inventory import Pins
 from sparkfleet.plan.compute import probe_request
-from sparkfleet.plan.preflight import checks, containers
+from sparkfleet.plan.preflight import checks, containers, parity
 from sparkfleet.plan.preflight.model import Check, HostPreflight, incomplete, located, of
+from sparkfleet.plan.preflight.parity import FleetPreflight
 from sparkfleet.plan.status import SparkStatus, join_members, spark_status
 from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.preflight import PreflightSeen
@@ -41,12 +42,16 @@ def fleet_status(inventory: Path, limit: Sequence[str] = ()) -> list[SparkStatus
     return join_members(found)
 
 
-def fleet_preflight(inventory: Path, limit: Sequence[str] = (), *, run: bool = False) -> list[HostPreflight]:
+def fleet_preflight(inventory: Path, limit: Sequence[str] = (), *, run: bool = False) -> FleetPreflight:
     """Return the preflight of every Spark; ``run``: start a container that looks for the GPU as well."""
+    hosts: dict[str, Host] = {}
+    seen: dict[str, PreflightSeen] = {}
 
     def one(host: PyinfraHost) -> HostPreflight:
         spec = spark_plan.declared(host)
         flown = preflight(host, checks.request(spec))
+        if isinstance(flown.seen, PreflightSeen):
+            hosts[spec.name], seen[spec.name] = spec, flown.seen
         found = checks.preflight(spec, flown.seen, flown.skew_s, flown.unsure_s)
         if not run or isinstance(flown.seen, Diagnostic):
             return found
@@ -56,7 +61,7 @@ def fleet_preflight(inventory: Path, limit: Sequence[str] = (), *, run: bool = F
     def unreached(name: str, diagnostic: Diagnostic) -> HostPreflight:
         return HostPreflight(name, (of("connection", diagnostic),))
 
-    return _of_each(inventory, limit, one, unreached)
+    return parity.fleet_preflight(_of_each(inventory, limit, one, unreached), hosts, seen)
 
 
 def _of_each(

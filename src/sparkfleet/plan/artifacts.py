@@ -39,7 +39,7 @@ class Artifact:
     derived: bool = False
     """Whether it is an image that is built on a host: no registry has it."""
     identity: str = ""
-    """Id of a derived image that is present."""
+    """Id of an image that is present; "" for a model."""
 
 
 @dataclass(frozen=True)

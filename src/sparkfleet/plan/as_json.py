@@ -22,6 +22,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "summary": {str(state): plan.count(state) for state in HostState},
         "exit_code": plan.exit_code,
         "knowledge": plan.knowledge,
+        "warnings": [_diagnostic(one) for one in plan.warnings],
         "hosts": [_host(host) for host in plan.hosts],
     }
 

@@ -62,6 +62,12 @@ def probe_request(host: Host) -> ProbeRequest:
 
 def host_plan(host: Host, observed: Observed | Diagnostic) -> HostPlan:
     """Return the plan of one host: unknown when it could not be read, else a change set for each subject."""
+    seen = observed.rest if isinstance(observed, WithoutRuntime) else observed
+    machine = seen.machine if isinstance(seen, Observed) else None
+    return replace(_host_plan(host, observed), machine=machine)
+
+
+def _host_plan(host: Host, observed: Observed | Diagnostic) -> HostPlan:
     if isinstance(observed, WithoutRuntime):
         return _without_runtime(host, observed)
     if isinstance(observed, Diagnostic):

@@ -34,6 +34,12 @@ def schema() -> dict[str, Any]:
                     **TEXT,
                     "description": "version of an updated knowledge; empty: the bundled one",
                 },
+                "warnings": {
+                    "type": "array",
+                    "items": {"$ref": "#/$defs/Diagnostic"},
+                    "description": "what members of a cluster should have in common and have not, and "
+                    "identities that several hosts share",
+                },
                 "hosts": {"type": "array", "items": {"$ref": "#/$defs/host"}},
             }
         ),

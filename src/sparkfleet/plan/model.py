@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar, get_origin, get_type_hints
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.artifacts import Artifact
+from sparkfleet.probe.machine import MachineSeen
 
 
 class Action(StrEnum):
@@ -235,6 +236,8 @@ class HostPlan:
     """What is unknown about the host and blocks nothing."""
     recreate: ChangeSet | None = None
     """What is done to this host's rank when another member of its cluster changes: all ranks restart."""
+    machine: MachineSeen | None = field(default=None, compare=False, repr=False)
+    """What is compared with other hosts; None: the host is unknown."""
 
     @property
     def state(self) -> HostState:
@@ -301,6 +304,8 @@ class Plan:
     hosts: tuple[HostPlan, ...]
     knowledge: str = ""
     """Version of the knowledge that was used; "" for the bundled one. Another operator may have another."""
+    warnings: tuple[Diagnostic, ...] = ()
+    """What several hosts have in common or not, and should not or should (``plan/parity.py``)."""
 
     def count(self, state: HostState) -> int:
         """Return how many hosts are in a state."""

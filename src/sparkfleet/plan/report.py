@@ -31,14 +31,23 @@ def plan_text(plan: Plan) -> str:
     """
     single, clusters = split_clusters(plan)
     joint = [line for one in clusters for line in cluster_lines(one)]
+    compared = [line for one in plan.warnings for line in _warning_lines(one)]
     if len(plan.hosts) > MANY:
         lines = [line for group in groups(single) for line in group_lines(group)]
-        return "\n".join([summary(plan), "", *lines, *joint, *_knowledge(plan), summary(plan)]) + "\n"
+        return (
+            "\n".join([summary(plan), "", *lines, *joint, *compared, *_knowledge(plan), summary(plan)]) + "\n"
+        )
     known = [host for host in single.hosts if host.state is not HostState.UNKNOWN]
     unknown = [host for host in single.hosts if host.state is HostState.UNKNOWN]
     lines = [line for host in known for line in host_lines(host)]
     last = [line for host in unknown for line in host_lines(host)]
-    return "\n".join([*lines, *joint, *last, *_knowledge(plan), summary(plan)]) + "\n"
+    return "\n".join([*lines, *joint, *last, *compared, *_knowledge(plan), summary(plan)]) + "\n"
+
+
+def _warning_lines(warning: Diagnostic) -> Iterator[str]:
+    label = str(warning.severity).ljust(HOST_WIDTH)
+    yield with_code(f"{label} {warning.location}: {warning.message}", warning.code)
+    yield from _diagnostic_lines(warning)
 
 
 def _knowledge(plan: Plan) -> Iterator[str]:

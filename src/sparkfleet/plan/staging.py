@@ -38,13 +38,15 @@ def image_artifact(image: ImageRef, observed: Observed) -> Artifact:
     """Return the image's state: identified by its digest, a derived one by name and label."""
     present = present_image(image, observed)
     free, rates = observed.disks["images"].free, _rates(observed, PULL)
+    whole, identity = present is not None, present.id if present else ""
     if image.derived_packages is None:
         have, missing = (present.size, 0) if present else (0, image.size)
-        return Artifact(ArtifactType.IMAGE, image.pull_ref, present is not None, have, missing, free, *rates)
+        return Artifact(
+            ArtifactType.IMAGE, image.pull_ref, whole, have, missing, free, *rates, identity=identity
+        )
     base = observed.images.get(image.base.pull_ref)
     have = present.size if present else base.size if base else 0
     missing = 0 if present else image.derived_packages.size + (0 if base else image.size)
-    whole, identity = present is not None, present.id if present else ""
     made = Artifact(ArtifactType.IMAGE, image.pull_ref, whole, have, missing, free, *rates)
     return replace(made, derived=True, identity=identity)
 

@@ -20,6 +20,7 @@ from sparkfleet.contract.probe import ProbeAnswer
 from sparkfleet.contract.resources import AppliedResources, RecordedIds
 from sparkfleet.contract.state import Rates, Staged, Verified
 from sparkfleet.probe.links import FabricSeen
+from sparkfleet.probe.machine import MachineSeen, MachineTexts, machine_seen, unknown_machine
 from sparkfleet.probe.observation import (
     Disk,
     Fields,
@@ -335,7 +336,15 @@ def _observed(parts: _Parts, available: Sequence[str]) -> Observed:
         fabric=fabric,
         packages=parts.optional("packages", Packages),
         unreadable=files.unreadable,
+        machine=machine_of(parts.host, parts.answer),
     )
+
+
+def machine_of(host: str, answer: ProbeAnswer) -> MachineSeen:
+    """Return what is compared between hosts. Without it a host can be planned, so an error stays in it."""
+    own = _Parts(host, answer)
+    texts = own.read("machine", MachineTexts, None)
+    return machine_seen(texts) if texts else unknown_machine(own.diagnostics[0].message)
 
 
 def _disks(parts: _Parts) -> dict[str, Disk]:

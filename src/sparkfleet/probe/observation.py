@@ -10,6 +10,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import STATE_DIR, CurrentGeneration
 from sparkfleet.contract.resources import Applied
 from sparkfleet.probe.links import FabricSeen
+from sparkfleet.probe.machine import MachineSeen, unknown_machine
 from sparkfleet.probe.packages import Packages
 from sparkfleet.probe.stored import Stored
 from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
@@ -136,6 +137,8 @@ class Observed:
     """What apt would install for Docker and the toolkit; None: not requested, or both are installed."""
     unreadable: Mapping[str, Diagnostic] = field(default_factory=dict)
     """Name of a state file -> why it cannot be read. Its contents are unknown, not absent."""
+    machine: MachineSeen = field(default_factory=lambda: unknown_machine("not read"))
+    """What is compared with other hosts."""
 
     def unreadable_record(self, service: str) -> Diagnostic | None:
         """Return why a service's record cannot be read; None: it can, or there is none."""

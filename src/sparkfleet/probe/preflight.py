@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.probe import ProbeAnswer
-from sparkfleet.probe.answer import Toolkit, decoded, understood
+from sparkfleet.probe.answer import Toolkit, decoded, machine_of, understood
+from sparkfleet.probe.machine import MachineSeen
 from sparkfleet.probe.observation import Disk, Observed
 
 T = TypeVar("T")
@@ -90,6 +91,25 @@ class Footprints:
     units: Mapping[str, tuple[str, ...]]
     killers: Mapping[str, str]
     directories: tuple[str, ...]
+    clocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Path of a unit -> options of nvidia-smi that limit the clocks of the GPU at boot."""
+
+
+@dataclass(frozen=True)
+class WaitingProfile:
+    """A profile of NetworkManager that asks for an address on a link of a QSFP cage, and gets none."""
+
+    path: str
+    name: str
+    uuid: str
+    link: str
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Profiles of NetworkManager."""
+
+    waiting: tuple[WaitingProfile, ...]
 
 
 @dataclass(frozen=True)
@@ -119,6 +139,7 @@ class PreflightSeen:
     sudo: Unread | None
     """None: sudo works."""
     systemd: Unread | None
+    machine: MachineSeen
     system: System | Unread
     gpu: Gpu | Unread
     engine: Engine | Unread
@@ -129,6 +150,7 @@ class PreflightSeen:
     clock: Clock | Unread
     reach: Mapping[str, Reached] | Unread
     footprints: Footprints | Unread
+    profiles: Profiles | Unread
     observed: Observed | Diagnostic
     """What a plan would read."""
 
@@ -158,6 +180,7 @@ def _preflight_seen(host: str, answer: ProbeAnswer) -> PreflightSeen:
     return PreflightSeen(
         sudo=_unless_ok(parts, "sudo"),
         systemd=_unless_ok(parts, "systemd"),
+        machine=machine_of(host, answer),
         system=_part(parts, "system", System),
         gpu=_part(parts, "gpu", Gpu),
         engine=engine,
@@ -168,6 +191,7 @@ def _preflight_seen(host: str, answer: ProbeAnswer) -> PreflightSeen:
         clock=_part(parts, "clock", Clock),
         reach=_part(parts, "reach", dict[str, Reached]),
         footprints=_part(parts, "footprints", Footprints),
+        profiles=_part(parts, "profiles", Profiles),
         observed=understood(host, answer),
     )
 

@@ -14,13 +14,20 @@ from sparkfleet import fleet
 from sparkfleet.cli.status import status
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import GateResult
+from sparkfleet.plan.parity import Unknown, row
 from sparkfleet.plan.preflight.model import Check, HostPreflight, failed, warned
+from sparkfleet.plan.preflight.parity import FleetPreflight
 from sparkfleet.plan.status import ServiceStatus, SparkStatus
 
 NANO = ServiceStatus(
     "nano", "nvidia/Nano", "nano", 8000, "running", "2026-11-21T08:00:00.123Z", "a" * 16, "active running",
     GateResult(31.5, 2.0),
 )  # fmt: skip
+COMPARED = (
+    row("kernel", {"spark-01": ("7.0",), "spark-02": ("6.17",), "spark-03": ("7.0",)}),
+    row("Docker", {"spark-01": ("29.6.2",), "spark-02": ("29.6.2",)}),
+    row("CUDA of the driver", {"spark-01": ("13.0",), "spark-02": Unknown("no GPU")}),
+)
 HALF = ServiceStatus("old", "", "", 0, "exited", "", "", "absent", None)
 
 
@@ -34,7 +41,8 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def run(*args: str, found: Any = ()) -> Result:
         asking = SimpleNamespace(
-            fleet_status=lambda *_: list(found), fleet_preflight=lambda *_, **__: list(found)
+            fleet_status=lambda *_: list(found),
+            fleet_preflight=lambda *_, **__: FleetPreflight(tuple(found), COMPARED),
         )
         monkeypatch.setattr(fleet, "queries", asking, raising=False)
         return CliRunner().invoke(status, [str(tmp_path / "home.py"), *args])
@@ -87,9 +95,22 @@ def test_the_preflight_has_a_line_a_check_and_fails_when_one_does(ask: Any) -> N
         "Spark\tCheck\tState\tFound\tExpected\tDo",
         "spark-01\tsudo\tok\tthe login user may act as root\t\t",
         "spark-01\tGPU\tfail\tgone\ta GPU\treboot",
+        "",
+        "Compared\tState\tValue\tSparks",
+        "kernel\tdiffers\t7.0\tspark-01, spark-03",
+        "kernel\tdiffers\t6.17\tspark-02",
+        "CUDA of the driver\tunknown\t13.0\tspark-01",
+        "CUDA of the driver\tunknown\tno GPU\tspark-02",
     ]
     assert result.stderr == "1 Spark: 1 ok, 0 warn, 1 fail, 0 unknown\n"
     assert ask("--preflight", found=[HostPreflight("spark-01", rows[:1])]).exit_code == 0
+
+
+def test_a_preflight_lists_what_is_the_same_on_request(ask: Any) -> None:
+    assert "Docker" not in ask("--preflight").stdout
+    lines = ask("--preflight", "--compare-all").stdout.splitlines()
+    assert "Docker\tequal\t29.6.2\tspark-01, spark-02" in lines
+    assert ask("--compare-all").exit_code == 2
 
 
 def test_both_have_json(ask: Any) -> None:
@@ -101,6 +122,8 @@ def test_both_have_json(ask: Any) -> None:
     (check,) = checked["hosts"][0]["checks"]
     assert check["state"] == "warn"
     assert check["diagnostic"]["code"] == "gpu-unexpected"
+    assert [one["differs"] for one in checked["parity"]] == [True, False, False]
+    assert checked["parity"][2]["unknown"] == [{"host": "spark-02", "reason": "no GPU"}]
 
 
 def test_a_candidate_container_is_for_the_preflight_alone(ask: Any) -> None:

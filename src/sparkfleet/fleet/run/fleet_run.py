@@ -25,7 +25,7 @@ from sparkfleet.fleet.connection.unreachable import connect_diagnostic
 from sparkfleet.fleet.run import mirror_gaps, user_deploy
 from sparkfleet.fleet.run.progress import Board, on_terminal
 from sparkfleet.fleet.run.spark_plan import declared, fresh_plan, plan_after
-from sparkfleet.plan import fleet_staging
+from sparkfleet.plan import fleet_staging, parity
 from sparkfleet.plan.cluster.join import join_members
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.report import host_lines, plan_text
@@ -72,6 +72,8 @@ class FleetRun:
     shown: bool = False
     disconnected: set[str] = field(default_factory=set)
     board: Board = field(default_factory=lambda: Board(on_terminal()))
+    warnings: tuple[Diagnostic, ...] = ()
+    """What several hosts have in common or not, and should not or should."""
     steps: tuple[Step, ...] = EVERY_STEP
     """The steps of this run; no other is shown or executed."""
     sources: fleet_staging.Sources = field(default_factory=dict)
@@ -186,6 +188,7 @@ def settle(state: State) -> None:
         if one.get("member")
     }
     fitted = join_members(whole_plan(state).hosts, members)
+    run.warnings = parity.warnings(tuple(fitted.values()), members)
     run.plans = {name: fitted[plan.host] for name, plan in run.probed.items()}
     if not any(True for plan in run.plans.values() for _ in fleet_staging.fetches(plan)):
         return
@@ -206,7 +209,7 @@ def whole_plan(state: State) -> Plan:
         if not state.is_host_in_limit(host):
             continue
         plans.append(run.plans.get(host.name) or HostPlan(host.name, unknown=run.no_connection(host.name)))
-    return Plan(tuple(plans), data_files.update_version())
+    return Plan(tuple(plans), data_files.update_version(), run.warnings)
 
 
 def fail_hosts(state: State, reasons: Mapping[str, tuple[Diagnostic, ...]]) -> None:

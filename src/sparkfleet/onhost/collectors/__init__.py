@@ -8,6 +8,7 @@ PARTS = (
     "sparkfleet.runtimes.errors",
     "basics",
     "commands",
+    "machine",
     "memory",
     "paths",
     "ports",
@@ -24,6 +25,7 @@ before the last one (``OperatorRuntime.collectors``)."""
 PREFLIGHT_PARTS = (
     "footprints",
     "gpu",
+    "profiles",
     "reach",
     "system",
     "preflight",

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 FABRIC = re.compile(r"\ben[pP]\w*np\d+\b")
+CLOCKS = re.compile(r"(?:-lgc|--lock-gpu-clocks)[= ]\d+(?:,\d+)?")
 KILLERS = ("earlyoom", "nohang")
 
 
 def collect_footprints(programs: list[str], directories: list[str]) -> dict[str, Any]:
-    """Return files of netplan and sudo, out-of-memory killers, units of engines, directories of tools.
+    """Return files of netplan and sudo, out-of-memory killers, units of engines and GPU clocks, directories.
 
     ``programs`` are programs that start an engine.
     """
@@ -32,6 +33,7 @@ def collect_footprints(programs: list[str], directories: list[str]) -> dict[str,
         "sudoers": _matches("/etc/sudoers.d", "", rights),
         "sudoers_errors": _sudoers_errors(),
         "units": _matches(basics.UNIT_DIR, ".service", starts),
+        "clocks": _matches(basics.UNIT_DIR, ".service", CLOCKS),
         "killers": _killers(),
         "directories": [path for path in directories if os.path.isdir(path)],
     }

@@ -11,6 +11,7 @@ import sys
 
 from sparkfleet.onhost.collectors import (
     basics,
+    machine,
     memory,
     paths,
     ports,
@@ -61,12 +62,8 @@ def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
     likely = [pid for one in found_runtimes.values() for pid in one.get("pids", ())]
     found = {
         "version": 1,
-        "host": {
-            "name": os.uname().nodename,
-            "arch": os.uname().machine,
-            "kernel": os.uname().release,
-            "python": sys.version.split()[0],
-        },
+        "host": {"arch": os.uname().machine},
+        "machine": part(machine.collect_machine),
         "sudo": part(user.sudo_state),
         "user": login,
         "memory": part(memory.memory),

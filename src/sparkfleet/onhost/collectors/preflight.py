@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sparkfleet.onhost.collectors import footprints, gpu, reach, system
+from sparkfleet.onhost.collectors import footprints, gpu, profiles, reach, system
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -24,5 +24,6 @@ def collect(request: dict[str, Any], part: Callable[..., dict[str, Any]], runtim
         "engine": part(runtime.collect),
         "reach": part(reach.collect_reach, request["urls"]),
         "footprints": part(footprints.collect_footprints, request["programs"], request["directories"]),
+        "profiles": part(profiles.collect_profiles),
     }
     return {**found, "clock": part(system.collect_clock, begin)}  # last: it has the duration of the rest

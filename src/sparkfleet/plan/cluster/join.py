@@ -37,8 +37,9 @@ def _join(found: dict[str, HostPlan], cluster: str, hosts: tuple[str, ...]) -> N
         if name in found and (change_set := _change_set(found[name], cluster))
     }
     serves = any(one.kind is ChangeKind.RECREATE for one in own.values())
+    known = [found[name] for name in hosts if name in found]
     reasons = combine(
-        *_other_builds(cluster, [found[name] for name in hosts if name in found]),
+        *_other_images(cluster, known),
         *(_reason(name, found.get(name), own.get(name), cluster, serves=serves) for name in hosts),
     )
     for name, change_set in own.items():
@@ -47,26 +48,28 @@ def _join(found: dict[str, HostPlan], cluster: str, hosts: tuple[str, ...]) -> N
         found[name] = replace(plan, change_sets=(*rest, replace(change_set, blocked=reasons)))
 
 
-def _other_builds(cluster: str, plans: Sequence[HostPlan]) -> Iterator[Diagnostic]:
-    """Yield members whose derived image comes from different builds: image ids differ."""
+def _other_images(cluster: str, plans: Sequence[HostPlan]) -> Iterator[Diagnostic]:
+    """Yield members whose image has another id: a rollout compares ids, and refuses them."""
     first: dict[str, tuple[str, str]] = {}
     for plan in plans:
         for artifact in plan.artifacts:
             if not artifact.identity:
                 continue
             host, identity = first.setdefault(artifact.key, (plan.host, artifact.identity))
-            if identity != artifact.identity:
-                found = f"{plan.host} has another build of {artifact.key} than {host}"
-                remedy = (
-                    f"on {plan.host}: docker image rm --force {artifact.key}; then run again: it is copied"
-                )
-                yield Diagnostic(
-                    f"cluster {cluster}",
-                    found,
-                    "the same image id on every member",
-                    remedy,
-                    code="cluster-image-differs",
-                )
+            if identity == artifact.identity:
+                continue
+            what = "build" if artifact.derived else "image id"
+            remedy = f"on {plan.host}: docker image rm --force {artifact.key}; then run again: it is "
+            remedy += (
+                "copied" if artifact.derived else "pulled; ids also differ between storage drivers of Docker"
+            )
+            yield Diagnostic(
+                f"cluster {cluster}",
+                f"{plan.host} has another {what} of {artifact.key} than {host}",
+                "the same image id on every member",
+                remedy,
+                code="cluster-image-differs",
+            )
 
 
 def _change_set(plan: HostPlan, cluster: str) -> ChangeSet | None:

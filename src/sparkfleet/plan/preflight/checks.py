@@ -35,6 +35,7 @@ def preflight(
         *machine.rows(host, seen, skew_s, unsure_s),
         *containers.rows(host, seen),
         *network.rows(host, seen),
+        *network.profile_rows(host, seen),
         *footprints.rows(seen),
     )
     return HostPreflight(host.name, tuple(located(host.name, check) for check in found))

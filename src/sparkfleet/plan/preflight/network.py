@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 
 from sparkfleet.desired_state import Host
-from sparkfleet.plan.preflight.model import Check, failed, incomplete
-from sparkfleet.probe.preflight import PreflightSeen, Reached, Unread
+from sparkfleet.plan.preflight.model import Check, failed, incomplete, warned
+from sparkfleet.probe.preflight import PreflightSeen, Reached, Unread, WaitingProfile
 
 HUB = "https://huggingface.co"
 DOCKER_HUB = "registry-1.docker.io"
@@ -42,6 +43,33 @@ def rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
             yield incomplete(what, seen.reach.error)
         else:
             yield _row(what, url, seen.reach.get(url, Reached(False, "time", "not tested")))
+
+
+def profile_rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
+    """Yield a row for each profile of NetworkManager that asks for an address on a QSFP cage in vain."""
+    if isinstance(seen.profiles, Unread):
+        yield incomplete("NetworkManager", seen.profiles.error)
+        return
+    for one in seen.profiles.waiting:
+        found = f"{one.name!r} asks for an address by DHCP on {one.link}, and gets none"
+        expected = "no DHCP on a QSFP cage: nobody answers there, and NetworkManager tries again every 45 s"
+        yield warned(
+            "NetworkManager", found, expected, _profile_remedy(host, one), code="network-profile-waits"
+        )
+
+
+def _profile_remedy(host: Host, profile: WaitingProfile) -> str:
+    if host.member:
+        return "pyinfra INVENTORY deploys/fabric.py gives the link its address"
+    if PurePosixPath(profile.path).name.startswith("netplan-"):
+        return (
+            f"on {host.name}: set `dhcp4: false` for {profile.link} in its file in /etc/netplan, then: "
+            "sudo netplan generate && sudo nmcli connection reload"
+        )
+    return (
+        f"on {host.name}: sudo nmcli connection modify {profile.uuid} ipv4.method disabled ipv6.method "
+        f"disabled && sudo nmcli connection up {profile.uuid}"
+    )
 
 
 def _row(what: str, url: str, reached: Reached) -> Check:

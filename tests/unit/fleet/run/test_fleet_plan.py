@@ -29,6 +29,7 @@ from pyinfra.context import ctx_state
 from sparkfleet.contract import codec
 from sparkfleet.fleet import prune, queries
 from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
+from sparkfleet.probe.machine import MachineSeen
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import HOST
 
@@ -43,7 +44,8 @@ def connect(connector):
 
 def observe(host, _request):
     fail(host, "probe")
-    return fake_spark.converged(spark_plan.declared(host))
+    machine = MachineSeen(name=host.name, machine_id="a" * 32)
+    return replace(fake_spark.converged(spark_plan.declared(host)), machine=machine)
 
 def begin(*_):
     names = ("spark-01", "spark-02", "spark-03")
@@ -60,12 +62,14 @@ def shown(diagnostic):
     return diagnostic and codec.plain(diagnostic)
 
 inventory = Path("inventories/lab.py")
+planned = fleet_plan.fleet_plan(inventory)
 worked = []
 state, _ = fleet_plan.on_each(inventory, (), lambda host: (fail(host, "work"), worked.append(host.name)))
 print("result of the test: " + json.dumps({
     "worked": sorted(worked),
     "unreachable": sorted(fleet_run.of(state).unreachable),
-    "plan": {one.host: shown(one.unknown) for one in fleet_plan.fleet_plan(inventory).hosts},
+    "plan": {one.host: shown(one.unknown) for one in planned.hosts},
+    "warnings": [(one.code, one.location) for one in planned.warnings],
     "status": {one.host: shown(one.unknown) for one in queries.fleet_status(inventory)},
     "prune": {name: type(seen).__name__ for name, (_, seen) in prune.probe_all(inventory, {}).seen.items()},
 }))
@@ -97,6 +101,7 @@ def test_an_unexpected_error_on_one_host_makes_it_unknown_and_the_others_are_pla
         assert unknown["code"] == "operation-failed"
         assert "SPARKFLEET_DEBUG=1" in unknown["hint"]
         assert found[command] == {"spark-01": None, "spark-03": None}
+    assert found["warnings"] == [["machine-id-shared", "spark-01, spark-03"]]  # of those that were read
     assert found["prune"] == {"spark-01": "Observed", "spark-02": "Diagnostic", "spark-03": "Observed"}
 
 

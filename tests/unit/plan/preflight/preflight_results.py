@@ -14,6 +14,12 @@ def data(**changes: Any) -> dict[str, Any]:
     """Return an answer of the program that looks; ``preflight__gpu=...`` replaces a nested part."""
     answer: dict[str, Any] = {
         "host": {"arch": "aarch64"},
+        "machine": {
+            "name": "spark-01",
+            "kernel": "6.14.0-1013-nvidia",
+            "texts": {"/etc/machine-id": "0123456789abcdef" * 2, "/proc/cmdline": "root=UUID=1 ro\n"},
+            "errors": {},
+        },
         "sudo": {"state": "ok"},
         "user": {"name": "n", "home": "/home/n", "uid": 1, "gid": 1, "group": "n", "groups": ["n"]},
         "memory": {
@@ -66,6 +72,7 @@ def data(**changes: Any) -> dict[str, Any]:
                 "killers": {},
                 "directories": [],
             },
+            "profiles": {"waiting": []},
             "clock": {"now": 1.0, "took_s": 1.0, "synchronised": "yes"},
         },
     }

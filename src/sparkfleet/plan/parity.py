@@ -1,0 +1,254 @@
+"""What several Sparks are compared for: properties of members of a cluster, identities in a fleet. Pure.
+
+A value that could not be read is unknown: it neither differs from another one nor equals it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sparkfleet.contract.diagnostic import Diagnostic, Severity
+from sparkfleet.desired_state import Member
+from sparkfleet.plan.groups import names
+from sparkfleet.plan.model import HostPlan
+from sparkfleet.probe.machine import (
+    CMDLINE,
+    DRIVER,
+    KERNEL,
+    RDMA,
+    MachineSeen,
+    shown,
+)
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A value that could not be read."""
+
+    reason: str
+
+
+Value = tuple[str, ...] | Unknown
+"""Parts of a value; () where the host has none."""
+Values = Mapping[str, Value]
+"""By host."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One property of several hosts."""
+
+    name: str
+    values: tuple[tuple[str, tuple[str, ...]], ...]
+    """Each distinct value with its hosts. Where they differ, without the parts that all hosts have."""
+    unknown: tuple[tuple[str, str], ...] = ()
+    """Host, and why its value could not be read."""
+
+    @property
+    def differs(self) -> bool:
+        """Return whether two hosts have different values."""
+        return len(self.values) > 1
+
+    @property
+    def is_equal(self) -> bool:
+        """Return whether all hosts are known to have the same value."""
+        return not self.differs and not self.unknown
+
+    @property
+    def text(self) -> str:
+        """Return the values with their hosts."""
+        known = [f"{value} on {names(hosts)}" for value, hosts in self.values]
+        return ", ".join([*known, *(f"unknown on {host}" for host, _ in self.unknown)])
+
+
+def row(name: str, values: Values) -> Row:
+    """Return the comparison of a property."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for host, value in values.items():
+        if not isinstance(value, Unknown):
+            found.setdefault(value, []).append(host)
+    common = set.intersection(*map(set, found)) if len(found) > 1 else set()
+    if len({frozenset(value) for value in found}) < len(found):  # the same parts in another order
+        common = set()
+    texts = (
+        (" ".join(shown(part) for part in value if part not in common), hosts)
+        for value, hosts in found.items()
+    )
+    unknown = tuple((host, value.reason) for host, value in values.items() if isinstance(value, Unknown))
+    return Row(name, tuple((text or "none", tuple(hosts)) for text, hosts in texts), unknown)
+
+
+@dataclass(frozen=True)
+class Property:
+    """Something that every plan knows of a host."""
+
+    name: str
+    path: str
+    """Where it is read: if that failed, the value is unknown."""
+    value: Callable[[MachineSeen], tuple[str, ...]]
+
+
+KERNEL_ROW, BOOT_ROW, DRIVER_ROW, FLAVOUR_ROW, FIRMWARE_ROW, CLOCKS_ROW = (
+    "kernel", "boot parameters", "GPU driver", "GPU driver flavour", "ConnectX-7 firmware",
+    "GPU clocks at boot",
+)  # fmt: skip
+
+
+def _part(text: str) -> tuple[str, ...]:
+    return (text,) if text else ()
+
+
+PROPERTIES = (
+    Property(KERNEL_ROW, KERNEL, lambda seen: _part(seen.kernel)),
+    Property(BOOT_ROW, CMDLINE, lambda seen: seen.parameters),
+    Property(DRIVER_ROW, DRIVER, lambda seen: _part(seen.driver)),
+    Property(FLAVOUR_ROW, DRIVER, lambda seen: _part(seen.flavour)),
+    Property(FIRMWARE_ROW, RDMA, lambda seen: seen.firmware),
+)
+
+
+def machine_values(seen: Mapping[str, MachineSeen]) -> dict[str, Values]:
+    """Return the values of every property that every plan knows."""
+    return {
+        one.name: {
+            host: Unknown(reason) if (reason := machine.reason(one.path)) else one.value(machine)
+            for host, machine in seen.items()
+        }
+        for one in PROPERTIES
+    }
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a difference between the members of a cluster means."""
+
+    effect: str
+    remedy: str
+
+
+UPDATE = "on the members that are behind: sudo apt-get update && sudo apt-get dist-upgrade && sudo reboot"
+RULES: Mapping[str, Rule] = {
+    KERNEL_ROW: Rule("memory and RDMA behave differently in different kernels", UPDATE),
+    BOOT_ROW: Rule(
+        "a parameter that one member lacks, such as kho=off, can break RDMA there alone",
+        "make GRUB_CMDLINE_LINUX* in /etc/default/grub and /etc/default/grub.d/ equal, then: sudo "
+        "update-grub && sudo reboot",
+    ),
+    DRIVER_ROW: Rule("NCCL and the engine's kernels are tested with one driver on all members", UPDATE),
+    FLAVOUR_ROW: Rule(
+        "the GPU of a Spark needs the open kernel modules",
+        "where it is proprietary: sudo apt-get install nvidia-driver-580-open (580: the first number of the "
+        "driver's version) && sudo reboot",
+    ),
+    FIRMWARE_ROW: Rule(
+        "links between different firmware may be slow or unstable",
+        "on the members that are behind: sudo fwupdmgr refresh && sudo fwupdmgr update; then switch them off "
+        "and on",
+    ),
+    CLOCKS_ROW: Rule(
+        "all ranks run at the speed of the slowest",
+        "declare the same `prepare: {gpu: {clocks_mhz: [MIN, MAX]}}` for all members",
+    ),
+}
+"""By row. A row without a rule is shown, and may differ: Docker, for example."""
+
+
+def member_differences(cluster: str, values: Mapping[str, Values]) -> Iterator[Diagnostic]:
+    """Yield what members of a cluster should have in common, and do not. ``values``: theirs, by row."""
+    for name, rule in RULES.items():
+        found = row(name, values.get(name, {}))
+        if found.differs:
+            yield Diagnostic(
+                f"cluster {cluster}",
+                f"{name}: {found.text}: {rule.effect}",
+                "the same on every member",
+                rule.remedy,
+                severity=Severity.WARNING,
+                code="cluster-members-differ",
+            )
+
+
+@dataclass(frozen=True)
+class SharedIdentity:
+    """Something that identifies one host, and that several have."""
+
+    name: str
+    hosts: tuple[str, ...]
+    diagnostic: Diagnostic
+
+
+def shared_identities(seen: Mapping[str, MachineSeen]) -> tuple[SharedIdentity, ...]:
+    """Return machine-ids and SSH host keys that several hosts have.
+
+    Some Sparks left the factory with the identity of others (CVE-2026-24218).
+    """
+    ids = _shared({host: (one.machine_id,) for host, one in seen.items()})
+    keys = _shared({host: tuple(key for _, key in one.host_keys) for host, one in seen.items()})
+    return (
+        *(SharedIdentity("machine-id", hosts, _machine_id(hosts, seen)) for hosts in ids),
+        *(
+            SharedIdentity("SSH host key", hosts, _host_key(hosts))
+            for hosts in keys
+            if not _is_one_spark(hosts, seen)
+        ),
+    )
+
+
+def _shared(values: Mapping[str, tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return the hosts of each value that several hosts have, each group once."""
+    found: dict[str, list[str]] = {}
+    for host, own in values.items():
+        for value in own:
+            if value:
+                found.setdefault(value, []).append(host)
+    return list(dict.fromkeys(tuple(hosts) for hosts in found.values() if len(hosts) > 1))
+
+
+def _is_one_spark(hosts: Sequence[str], seen: Mapping[str, MachineSeen]) -> bool:
+    """Return whether these are names of one Spark: its boot and its own name are the same, too."""
+    ids = {(seen[host].machine_id, seen[host].boot_id, seen[host].name) for host in hosts}
+    return len(ids) == 1 and all(next(iter(ids)))
+
+
+def _machine_id(hosts: Sequence[str], seen: Mapping[str, MachineSeen]) -> Diagnostic:
+    if _is_one_spark(hosts, seen):
+        return Diagnostic(
+            names(hosts),
+            "these are one Spark: machine-id, boot and host name are the same",
+            "one host file per Spark",
+            "correct `ssh:` in the host files, or remove all but one",
+            code="host-address-duplicate",
+        )
+    return Diagnostic(
+        names(hosts),
+        "the same /etc/machine-id (CVE-2026-24218)",
+        "an id of its own for each host: networks, logs and licences tell hosts apart by it",
+        "on each of them, when nothing serves: sudo rm -f /etc/machine-id /var/lib/dbus/machine-id && "
+        "sudo systemd-machine-id-setup && sudo reboot",
+        code="machine-id-shared",
+    )
+
+
+def _host_key(hosts: Sequence[str]) -> Diagnostic:
+    return Diagnostic(
+        names(hosts),
+        "the same SSH host key (CVE-2026-24218)",
+        "keys of its own for each host: whoever has one of them can pose as the others",
+        "on each of them: sudo rm /etc/ssh/ssh_host_*_key* && sudo ssh-keygen -A && sudo systemctl restart "
+        "ssh; then here, for each: ssh-keygen -R ADDRESS, and log in once",
+        code="ssh-host-key-shared",
+    )
+
+
+def warnings(plans: Sequence[HostPlan], members: Mapping[str, Member]) -> tuple[Diagnostic, ...]:
+    """Return what differs in a cluster and should not, and what identifies several hosts."""
+    seen = {one.host: one.machine for one in plans if one.machine}
+    clusters = {member.cluster: member.hosts for member in members.values()}
+    found = [
+        one
+        for cluster, hosts in clusters.items()
+        for one in member_differences(cluster, machine_values({h: seen[h] for h in hosts if h in seen}))
+    ]
+    found += [replace(one.diagnostic, severity=Severity.WARNING) for one in shared_identities(seen)]
+    return tuple(found)
