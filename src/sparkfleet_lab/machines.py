@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from pathlib import Path
 
@@ -122,7 +123,11 @@ def docker_volume(lab: Lab, name: str) -> str:
 
 
 def machine_files(lab: Lab, state: State, machine: Machine) -> tuple[Entry, ...]:
-    """Return the files that differ between machines: host key, authorized keys, authority, interfaces."""
+    """Return the files of a machine: host key, machine-id, authorized keys, authority, interfaces.
+
+    Machines of one computer would take the same machine-id from its firmware.
+    """
+    identity = hashlib.sha256(machine.host_key.encode()).hexdigest()[:32]
     login = (lab.directory / "id_ed25519.pub").read_bytes()
     authority = (lab.directory / "ca.pem").read_bytes()
     nics = "".join(
@@ -131,6 +136,7 @@ def machine_files(lab: Lab, state: State, machine: Machine) -> tuple[Entry, ...]
     return (
         Entry("etc/ssh/ssh_host_ed25519_key", machine.host_key_private.encode(), 0o600),
         Entry("etc/ssh/ssh_host_ed25519_key.pub", f"{machine.host_key}\n".encode()),
+        Entry("etc/machine-id", f"{identity}\n".encode(), 0o444),
         Entry(f"home/{USER}/.ssh/authorized_keys", login, 0o600, UID, UID),
         Entry("usr/local/share/ca-certificates/lab.crt", authority),
         Entry("etc/lab/nics", nics.encode()),
