@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from dataclasses import replace
 from typing import Any
@@ -94,6 +95,16 @@ def test_a_machine_gets_its_own_host_key_and_both_links_before_it_starts(lab: La
     assert modes["etc/ssh/ssh_host_ed25519_key"] == ("0o600", 0)
     assert modes["home/nvidia/.ssh/authorized_keys"] == ("0o600", 1000)
     assert nics == "10.130.2.11 enP2p1s0f1np1 9000\n10.130.3.11 enp1s0f1np1 9000\n"
+
+
+def test_each_machine_has_a_machine_id_of_its_own(lab: Lab, state: State) -> None:
+    files_of(lab)
+    first = state.machine("spark-01")
+    both = (first, replace(first, host_key=f"{first.host_key}x"))
+    files = [{one.path: one.data for one in machines.machine_files(lab, state, machine)} for machine in both]
+    first_id, second_id = (one["etc/machine-id"] for one in files)
+    assert first_id != second_id
+    assert re.fullmatch(rb"[0-9a-f]{32}\n", first_id)
 
 
 def test_a_machine_that_does_not_come_up_is_an_error_with_the_units_that_failed(
