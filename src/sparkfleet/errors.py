@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from sparkfleet.contract.diagnostic import Diagnostic
+
+_inventory = ""
+
+
+def name_inventory(path: str) -> None:
+    """Have commands in messages name this inventory; they are written with the placeholder INVENTORY."""
+    global _inventory  # noqa: PLW0603  (one a process; what plans, and Sparks, do not know it)
+    _inventory = path
+
+
+def with_inventory(text: str) -> str:
+    """Return the text with the inventory of this command in the commands that it names."""
+    return re.sub(r"\bINVENTORY\b", lambda _: _inventory, text) if _inventory else text
 
 
 def with_code(text: str, code: str) -> str:
@@ -17,7 +31,7 @@ def with_code(text: str, code: str) -> str:
 def paragraph(diagnostic: Diagnostic) -> str:
     """Return the diagnostic and its related ones for a terminal, with their codes."""
     own = with_code(str(replace(diagnostic, related=())), diagnostic.code)
-    return "\n".join([own, *map(paragraph, diagnostic.related)])
+    return "\n".join([with_inventory(own), *map(paragraph, diagnostic.related)])
 
 
 class SparkfleetError(Exception):

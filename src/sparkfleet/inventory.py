@@ -120,6 +120,17 @@ def host_names(inventory: Path) -> list[str]:
         return []
 
 
+def inventory_missing(path: Path) -> Diagnostic:
+    """Return the error of a fleet directory without the file that pyinfra executes."""
+    return Diagnostic(
+        str(path),
+        "the inventory file does not exist",
+        "a file with: from sparkfleet.inventory import load; sparks = load(__file__)",
+        "create the file, or run `sparkfleet init`",
+        code="fleet-unknown",
+    )
+
+
 def unknown_hosts(named: Mapping[str, Sequence[str]], known: Sequence[str]) -> list[Diagnostic]:
     """Return an error for each pattern of an option (option -> patterns) that matches no known host."""
     if not known:

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from sparkfleet.errors import with_inventory
+
 _COLOURS = {"+": "green", "~": "yellow", "-": "red", "!": "bright_red"}
 
 
@@ -19,7 +21,7 @@ def colour_setting() -> bool | None:
 
 def echo_report(text: str, *, err: bool = False) -> None:
     """Print a plan: each field in the colour of its sign, headlines bold."""
-    for line in text.splitlines():
+    for line in with_inventory(text).splitlines():
         click.echo(_styled(line), err=err, color=colour_setting())
 
 

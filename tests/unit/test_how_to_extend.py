@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from sparkfleet import engines
 from sparkfleet.engines.vllm import rules
 from tests.unit.config.fleet_files import write
-from tests.unit.engines.vllm.rules.services import Made
+from tests.unit.engines.vllm.rules.services import Sample
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 
@@ -27,12 +29,16 @@ def test_a_rule_is_added_by_its_how_to(monkeypatch: pytest.MonkeyPatch, codes_of
     rule = module["short_context"]
     codes_of_test.add(rule.id)
     monkeypatch.setattr(rules, "RULES", (*rules.RULES, rule))
-    tables: dict[str, Any] = {"Made": Made}
+    tables: dict[str, Any] = {"Sample": Sample}
     exec(rows, tables)
-    for id_, level, made in tables["AGAINST"]:
-        assert made.verdicts()[id_].severity == level
-    for id_, made in tables["FOR"]:
-        assert id_ not in made.verdicts()
+    for id_, level, sample in tables["AGAINST"]:
+        assert sample.diagnostics()[id_].severity == level
+    for id_, sample in tables["FOR"]:
+        assert id_ not in sample.diagnostics()
+    ((_, _, sample),) = tables["AGAINST"]
+    silent = replace(sample.host(), ignore_rules=((rule.id, "agents are not used"),))
+    assert rule.id not in {one.code for one in rules.check(sample.service(), silent)}
+    assert rule.id in {one.id for one in engines.get("vllm").rules()}
     assert rule.id not in {known.id for known in rules.RULES if known is not rule}
 
 

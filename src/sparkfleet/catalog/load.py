@@ -10,8 +10,8 @@ from typing import Any
 from sparkfleet import data_files
 from sparkfleet.config.merge import flag_name
 from sparkfleet.config.models import Recipe
-from sparkfleet.config.validate import describe, validate
-from sparkfleet.config.yaml_file import Path_, parse, read, shown
+from sparkfleet.config.validate import describe, readable, validate
+from sparkfleet.config.yaml_file import Document, Path_, parse, read, shown
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import did_you_mean
@@ -89,7 +89,10 @@ class Catalog(Mapping[str, Recipe]):
         return sorted(self.files)
 
     def recipe(self, name: str) -> Recipe:
-        """Return the recipe, merged with the recipes it extends."""
+        """Return the recipe, merged with the recipes it extends; ``SparkfleetError`` when there is none."""
+        if name not in self.files:
+            remedy = did_you_mean(name, self.files, "run `sparkfleet catalog list`")
+            raise _error("recipe-unknown", name, "unknown recipe", "a recipe of the catalog", remedy)
         if name not in self._recipes:
             raw = self._load(name, ())
             self._recipes[name] = validate(Recipe, raw.data, raw.where)
@@ -126,9 +129,7 @@ class Catalog(Mapping[str, Recipe]):
             hint = "start the file with `recipe: NAME`"
             raise _error("yaml-invalid-value", document.where(), found, "a mapping", hint)
         if data.get("recipe") != name:
-            found = f"'recipe' is {describe(data.get('recipe'))}"
-            where, expected = document.where(("recipe",)), f"'{name}', the file name"
-            raise _error("recipe-name-invalid", where, found, expected, "use the same name in both places")
+            raise SparkfleetError(*_without_its_name(name, document))
         places = {_normal(place): f"{file}:{line}" for place, line in document.lines.items()}
         data = {key: _normal_flags(value) if key == "flags" else value for key, value in data.items()}
         base = data.get("extends")
@@ -204,6 +205,22 @@ def _normal(place: Path_) -> Path_:
     if len(place) > 1 and place[0] == "flags":
         return ("flags", flag_name(str(place[1])), *place[2:])
     return place
+
+
+def _without_its_name(name: str, document: Document) -> tuple[Diagnostic, ...]:
+    """Return the errors of a file that is not named like its recipe."""
+    data = document.data
+    found = f"'recipe' is {describe(data['recipe'])}" if "recipe" in data else "missing key 'recipe'"
+    diagnostic = Diagnostic(
+        document.where(("recipe",)),
+        found,
+        f"recipe: {name} (the file name without .yaml)",
+        "use the same name in both places" if "recipe" in data else f"add 'recipe: {name}'",
+        code="recipe-name-invalid",
+    )
+    if "extends" in data:
+        return (diagnostic,)
+    return (diagnostic, *readable(Recipe, {**data, "recipe": name}, document.where).diagnostics)
 
 
 def _error(code: str, where: str, found: str, expected: str, hint: str) -> SparkfleetError:

@@ -10,22 +10,25 @@ import click
 
 from sparkfleet import data_files, gc_control, interrupts, terminal
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.errors import SparkfleetError, name_inventory
 from sparkfleet.exit_codes import Code
 
 COMMANDS = {
     "init": ("sparkfleet.cli.init", "Write a fleet directory: inventory, host files, deploys, settings."),
     "check": ("sparkfleet.cli.check", "Validate and lint a fleet, offline."),
     "plan": ("sparkfleet.cli.plan", "Show what a run would change, field by field."),
-    "apply": ("sparkfleet.cli.apply", "Show the plan, ask, and converge every Spark."),
-    "status": ("sparkfleet.cli.status", "Show what every Spark serves; --preflight checks each host."),
+    "apply": ("sparkfleet.cli.apply", "Show the plan, ask, and apply it to every Spark."),
+    "status": ("sparkfleet.cli.status", "Show what every Spark serves; --preflight checks its requirements."),
     "lock": ("sparkfleet.cli.lock", "Pin images and models: write fleet.lock."),
     "mirror": ("sparkfleet.cli.mirror", "Download images and models for a site without Internet access."),
     "prune": ("sparkfleet.cli.prune", "List or delete unused images, models and caches."),
     "catalog": ("sparkfleet.cli.catalog", "List and show recipes."),
-    "diagnose": ("sparkfleet.cli.diagnose", "Name the cause of a failed start from its log."),
+    "diagnose": ("sparkfleet.cli.diagnose", "Find the cause of a failed start in its log."),
     "explain": ("sparkfleet.cli.explain", "Explain a key, flag, rule, error code or term."),
-    "render": ("sparkfleet.cli.render", "Render a Spark's services for docker, compose or systemd."),
+    "render": (
+        "sparkfleet.cli.render",
+        "Print a Spark's services as docker commands, compose file or systemd units.",
+    ),
     "fabric": ("sparkfleet.cli.fabric", "Measure the links between the Sparks of a cluster."),
     "rules": ("sparkfleet.cli.rules", "List the lint rules."),
     "knowledge": (
@@ -41,7 +44,7 @@ RENAMED = {"bundle": "mirror"}
 """Renamed commands: old name -> new name."""
 
 PLUGINS = {
-    "lab": ("sparkfleet[lab]", "Simulate Sparks with containers."),
+    "lab": ("sparkfleet[lab]", "Try it without a Spark: simulate Sparks with containers."),
 }
 """Known commands of other distributions (entry points, group ``sparkfleet.commands``) -> what to install."""
 
@@ -142,11 +145,13 @@ def _updated_knowledge() -> data_files.UpdatedFiles | None:
 def cli() -> None:
     """Preview changes, roll out with automatic rollback, and verify that every model answers.
 
-    To apply changes, run pyinfra: `pyinfra inventories/FLEET.py deploys/serve.py [--dry]`.
+    INVENTORY is the Python file of a fleet, for example inventories/home.py; `init` writes one. `apply` runs
+    deploys/serve.py with pyinfra: `pyinfra INVENTORY deploys/serve.py [--dry]` does the same.
 
     Exit codes: 0 success, 1 error, 64 invalid command line, 130 interrupted; `plan`: 2 there are changes;
     `apply`: 3 declined.
     """
+    name_inventory("")
 
 
 def socks_support_missing() -> Diagnostic:

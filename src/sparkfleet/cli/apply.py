@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
     """Converge every Spark to its host file: show the plan, ask, then run deploys/serve.py with pyinfra.
 
-    Exit code: 0 every host is as declared, 1 an error, or a host failed or is unknown, 3 the answer was no.
+    Exit code: 0 every host is as declared, 1 an error, or a host failed or is unknown, 3 declined.
     """
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from sparkfleet.cli import completers
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.errors import SparkfleetError, name_inventory
 
 
 def _existing(_context: click.Context, _parameter: click.Parameter, value: Path) -> Path:
@@ -17,23 +16,25 @@ def _existing(_context: click.Context, _parameter: click.Parameter, value: Path)
 
     inventory = load.find(value).inventory
     if not inventory.is_file():
-        raise SparkfleetError(
-            Diagnostic(
-                str(inventory),
-                "the inventory file does not exist",
-                "a file with: from sparkfleet.inventory import load; sparks = load(__file__)",
-                "create the file, or run `sparkfleet init`",
-                code="fleet-unknown",
-            )
-        )
+        from sparkfleet.inventory import inventory_missing  # noqa: PLC0415
+
+        raise SparkfleetError(inventory_missing(inventory))
+    name_inventory(str(inventory))
     return inventory
+
+
+def _named(_context: click.Context, _parameter: click.Parameter, value: Path) -> Path:
+    name_inventory(str(value))
+    return value
 
 
 INVENTORY = click.argument(
     "inventory", type=click.Path(path_type=Path), callback=_existing, shell_complete=completers.inventories
 )
 """``inventories/FLEET.py`` of a command that connects; the directory beside it stands for it."""
-FLEET = click.argument("inventory", type=click.Path(path_type=Path), shell_complete=completers.inventories)
+FLEET = click.argument(
+    "inventory", type=click.Path(path_type=Path), callback=_named, shell_complete=completers.inventories
+)
 """``inventories/FLEET.py`` or the directory beside it, of a command that does not connect."""
 LIMIT = click.option(
     "--limit",

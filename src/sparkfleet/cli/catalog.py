@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sparkfleet.cli import arguments, completers, output
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
-from sparkfleet.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from sparkfleet.catalog.load import Catalog
@@ -87,12 +84,7 @@ def list_recipes(  # noqa: PLR0917  (click gives each by its name)
 def show(name: str, inventory: Path | None, as_json: bool) -> None:
     """Show one recipe: model, image, status, flags, limitations, notes and links."""
     recipes = _catalog(inventory)
-    if name not in recipes.names():
-        remedy = did_you_mean(name, recipes.names(), "run `sparkfleet catalog list`")
-        raise SparkfleetError(
-            Diagnostic(name, "unknown recipe", "a recipe from the catalog", remedy, code="recipe-unknown")
-        )
-    recipe = recipes[name]
+    recipe = recipes.recipe(name)
     if as_json:
         output.as_json(_data(recipe))
         return

@@ -83,9 +83,11 @@ def _members(inventory: Path, cluster: str) -> list[Host]:
             Diagnostic(
                 str(inventory),
                 f"unknown cluster '{cluster}'",
-                f"one of: {', '.join(names)}" if names else "a cluster file in clusters/",
+                f"one of: {', '.join(names)}"
+                if names
+                else "a cluster file in clusters/ beside the host files",
                 did_you_mean(
-                    cluster, names, "write clusters/NAME.yaml beside the host files" if not names else ""
+                    cluster, names, "" if names else f"write {load.find(inventory).clusters / cluster}.yaml"
                 ),
                 code="cluster-unknown",
             ),

@@ -224,8 +224,8 @@ def refuse_conflicts(
         raise SparkfleetError(
             *(
                 Diagnostic(
-                    str(directory / name), "exists with another content", "a new directory",
-                    "choose another directory, or move the file away", code="file-exists",
+                    str(directory / name), "the file exists with another content", "a new directory",
+                    "edit the file, choose another directory, or move the file away", code="file-exists",
                 )
                 for name in differing
             )

@@ -25,13 +25,13 @@ def knowledge() -> None:
 @knowledge.command()
 @click.argument("source")
 @click.option(
-    "--sha256", metavar="HASH", default="", help="SHA-256 of the archive, from its maker (required)."
+    "--sha256", metavar="HASH", default="", help="The SHA-256 that was published with the update (required)."
 )
 def update(source: str, sha256: str) -> None:
     """Check and use the knowledge in SOURCE: a directory, a .tar.gz or .zip, or the URL of one.
 
     For a directory, HASH is the SHA-256 of its `knowledge.json`. An update that is damaged, not newer, or
-    made for another sparkfleet is refused, and the former knowledge stays in use.
+    made for another sparkfleet is refused; what is in use stays.
     """
     from sparkfleet.knowledge import archive, store, validation  # noqa: PLC0415
 
@@ -40,7 +40,7 @@ def update(source: str, sha256: str) -> None:
             Diagnostic(
                 source,
                 "the update is not pinned",
-                "the SHA-256 that its maker published",
+                "--sha256 with the SHA-256 that was published with it",
                 f"sparkfleet knowledge update {source} --sha256 HASH",
                 code="knowledge-hash-required",
             )

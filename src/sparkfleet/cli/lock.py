@@ -69,7 +69,8 @@ def _print_changes(outcome: Outcome, fleet: Fleet) -> None:
 
 def _summary(outcome: Outcome, path: str) -> str:
     entries = len(outcome.lock.images) + len(outcome.lock.models) + len(outcome.lock.packages)
-    unpinned = f", {len(outcome.diagnostics)} not resolved" if outcome.diagnostics else ""
+    failed = sum(one.code != "lock-update-unknown" for one in outcome.diagnostics)
+    unpinned = f", {failed} not resolved" if failed else ""
     changed = output.count(len(outcome.changes), "change") if outcome.changes else "no changes"
     return f"{path}: {entries} pinned, {changed}{unpinned}"
 

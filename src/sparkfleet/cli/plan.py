@@ -18,7 +18,7 @@ from sparkfleet.cli import arguments
 def plan(inventory: Path, limit: tuple[str, ...], as_json: bool) -> None:
     """Show what a run would change, field by field. Changes nothing.
 
-    Exit code: 0 no changes, 2 changes, 1 an error, or a host is unreachable or blocked.
+    Exit code: 0 no changes, 2 changes, 1 an error, or a host is unknown or blocked.
     """
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 

@@ -52,10 +52,10 @@ def prune(  # noqa: PLR0917  (one a switch)
     exclude_host: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """List what no declared, running or last good service of the fleet needs; delete it with --yes.
+    """List what no declared or running service of the fleet needs, nor a rollback; delete it with --yes.
 
-    This covers images and models that sparkfleet fetched, compile caches, generations that are not needed for
-    a rollback, and evidence of failed starts. Unmanaged items are listed and kept unless you name them.
+    This covers images and models that sparkfleet fetched, compile caches, old generations, and evidence of
+    failed starts. Images and models that sparkfleet did not fetch are listed, and kept unless you name them.
 
     Exit code: 0 success, 1 a host is unreachable or an item could not be deleted.
     """

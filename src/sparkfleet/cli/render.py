@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -45,7 +44,7 @@ def render(inventory: Path, host: str, form: str | None, home: str | None) -> No
     fleet = load_fleet(inventory, pins=Pins.OPTIONAL)
     known = {spec.name: spec for spec in fleet.hosts}
     if host not in known:
-        remedy = did_you_mean(host, known, "choose one of them")
+        remedy = did_you_mean(host, known, f"sparkfleet render {inventory} {next(iter(known), 'HOST')}")
         raise SparkfleetError(
             Diagnostic(
                 str(inventory),
@@ -66,9 +65,7 @@ def render(inventory: Path, host: str, form: str | None, home: str | None) -> No
         try:
             made.append(render_formats.generation(spec, service, user))
         except SparkfleetError as error:
-            unknown += [
-                replace(one, hint=one.hint.replace("INVENTORY", str(inventory))) for one in error.diagnostics
-            ]
+            unknown += error.diagnostics
     if spec.member is not None:
         click.echo(
             "note: cluster variables that name network interfaces are set on the Spark and are not shown",

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def status(  # noqa: PLR0917  (click passes them by name)
     inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, compare_all: bool, as_json: bool
 ) -> None:
-    """Show what every Spark serves, since when, and what its gate measured. Changes nothing.
+    """Show what every Spark serves, since when, and the results of its readiness gate. Changes nothing.
 
     With --preflight: one row per check, with its state and a remedy; then what differs between the Sparks.
 

@@ -58,18 +58,23 @@ def host_diagnostics(
     shares = [engines.get(one.engine).memory_share(dict(one.flags)) or 0.0 for one in services]
     if len(services) > 1 and sum(shares) > MAX_SHARE + 1e-9 and "MEM-08" not in ignore_rules:
         parts = " + ".join(
-            f"{share:g} ({service.name})" for share, service in zip(shares, services, strict=True)
+            f"{_percent(share)} ({service.name})" for share, service in zip(shares, services, strict=True)
         )
         diagnostics.append(
             Diagnostic(
                 source.document.where(("serve",)),
-                f"the services claim {sum(shares):g} of the Spark's memory: {parts} [MEM-08]",
+                f"the services request {_percent(sum(shares))} of the Spark's memory: {parts}",
                 f"a total gpu-memory-utilization of at most {MAX_SHARE:g}",
-                "lower 'gpu-memory-utilization' in the flags of the services, or remove a service",
+                "lower 'gpu-memory-utilization' in the flags of the services, or remove a service; "
+                "`ignore_rules: {MEM-08: why}` allows it",
                 code="memory-overcommitted",
             )
         )
     return diagnostics
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def port_warnings(placed: Sequence[tuple[Service, Layer]], source: HostSource) -> list[str]:
@@ -77,7 +82,7 @@ def port_warnings(placed: Sequence[tuple[Service, Layer]], source: HostSource) -
     of_ssh = {22, source.settings.ssh.port}
     return [
         f"{layer.where(('port',))}: port {service.port} is usually that of the SSH server. "
-        "Use another one, as 8000"
+        "Use another one, for example 8000"
         for service, layer in placed
         if service.port in of_ssh
     ]

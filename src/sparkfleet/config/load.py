@@ -57,20 +57,31 @@ def find(inventory: Path) -> Places:
     inventory = _resolved(inventory)
     directory = inventory.with_suffix("") if inventory.suffix == ".py" else inventory
     if not directory.is_dir():
-        found = [path.name for path in directory.parent.glob("*/")] if directory.parent.is_dir() else []
-        existing = [shown(directory.parent / f"{name}.py") for name in sorted(found)]
-        existing = [path for path in existing if Path(path).is_file()]
-        guess = closest(directory.name, found)
-        remedy = f"create the fleet: mkdir -p {shown(directory)}"
+        candidates = {path.name: f"{shown(path)}.py" for path in _fleet_directories(directory.parent)}
+        existing = [path for path in candidates.values() if Path(path).is_file()]
+        guess = closest(directory.name, candidates)
+        remedy = "write a fleet: sparkfleet init"
         if guess:
-            remedy = f"did you mean {shown(directory.parent / guess[0])}.py?"
+            remedy = f"did you mean {candidates[guess[0]]}?"
         elif existing:
-            remedy = f"use one of: {', '.join(existing)}; or {remedy}"
+            remedy = f"use one of: {', '.join(sorted(existing))}; or {remedy}"
         expected = f"the directory {shown(directory)}/ with host files"
         raise SparkfleetError(
             Diagnostic(str(inventory), "the fleet does not exist", expected, remedy, code="fleet-unknown")
         )
     return Places(directory.name, directory.with_name(f"{directory.name}.py"), directory)
+
+
+def _fleet_directories(parent: Path) -> list[Path]:
+    """Return the directories of fleets in this directory and in ``inventories/`` of the working directory."""
+    places = {parent.absolute(): parent, Path("inventories").absolute(): Path("inventories")}
+    return [
+        path
+        for place in places.values()
+        if place.is_dir()
+        for path in place.iterdir()
+        if path.is_dir() and (place.name == "inventories" or path.with_name(f"{path.name}.py").is_file())
+    ]
 
 
 def _resolved(inventory: Path) -> Path:

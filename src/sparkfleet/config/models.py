@@ -98,8 +98,8 @@ class ContainerSpec(Model):
     )
     ports: tuple[PortMapping, ...] | None = Field(
         None,
-        description="Further ports to publish with `network: bridge`, as 9090:9090 (Spark:container); "
-        "the service's own `port` is published anyway.",
+        description="Further ports to publish with `network: bridge`, for example 9090:9090 "
+        "(Spark:container); the service's own `port` is published anyway.",
     )
     extra_hosts: tuple[ExtraHost, ...] | None = Field(
         None, description="Entries of /etc/hosts, for example files.local:192.168.1.5."
@@ -202,7 +202,9 @@ class ServiceSpec(Model):
         None,
         description="File name or pattern in the repository, for engines that load one file: *Q4_K_M.gguf.",
     )
-    port: Port | None = Field(None, description="Default: first_port of group_data, then the next free one.")
+    port: Port | None = Field(
+        None, description="TCP port of the API. Default: first_port of group_data, then the next free one."
+    )
     image: str | None = Field(
         None, description="registry/name:tag, or with @sha256:...; the lock file pins the digest of a tag."
     )

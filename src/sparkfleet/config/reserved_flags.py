@@ -24,8 +24,8 @@ _NO_SECRETS = frozenset({"", "0", "1", "dummy", "empty", "false", "none", "true"
 _CREDENTIALS = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s@]+@", re.IGNORECASE)
 """A URL with user and password."""
 _USE_GATEWAY = (
-    "remove it; put a gateway with keys of its own (as LiteLLM) in front, and close the engine's port to "
-    "others by a firewall"
+    "remove it; put a gateway with keys of its own (for example LiteLLM) in front, and close the "
+    "engine's port to others by a firewall"
 )
 _FROM_GROUP_DATA = "remove it; the hub's token comes from 'hf_token' in group_data"
 _MOUNT_A_FILE = (

@@ -200,7 +200,7 @@ def _choice(key: str, known: tuple[str, ...], default: str, folded: Folded, cont
     if name in known:
         return name
     expected = f"one of: {', '.join(known)}"
-    hint = did_you_mean(name, known, f"change '{key}:'")
+    hint = did_you_mean(name, known, f"set '{key}:' to one of them")
     found = f"unknown {key} '{name}'"
     context.diagnostics.append(
         Diagnostic(folded.origin[key], found, expected, hint, code="yaml-invalid-value")
@@ -370,7 +370,7 @@ def _container_diagnostics(container: Container, folded: Folded) -> list[Diagnos
             folded.origin[f"container.mounts.{mount.target}"],
             f"{mount.target} is where sparkfleet mounts the {owner}",
             "another target",
-            f"use another target, as /data; or set '{field}: {mount.source}' in the host file",
+            f"use another target, for example /data; or set '{field}: {mount.source}' in the host file",
             code="mount-target-taken",
         )
         for mount in container.mounts

@@ -6,7 +6,7 @@ import copy
 import json
 import re
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
@@ -44,7 +44,7 @@ _HINTS = {
     "build": "build and push the image yourself, and name it: `image: REGISTRY/NAME:TAG`",
     "command": _ENTRYPOINT,
     "container_name": "use 'name'",
-    "cpus": "use 'cpuset' for a range of cores, as 0-9",
+    "cpus": "use 'cpuset' for a range of cores, for example 0-9",
     "depends_on": "remove it: each service starts by itself, in the order of the plan",
     "deploy": "remove it: `container: {gpus: all}` is the default",
     "entrypoint": _ENTRYPOINT,
@@ -83,11 +83,11 @@ _PATTERNS = {
     "cache_dir": "a path on the Spark, absolute or starting with ~, without ',', ':' or spaces",
     "target": "an absolute path in the container, without ',', ':' or spaces",
     "links": "a URL that starts with https://",
-    "ports": "SPARK:CONTAINER, as 9090:9090",
+    "ports": "SPARK:CONTAINER, for example 9090:9090",
     "extra_hosts": "NAME:ADDRESS",
     "tmpfs": "an absolute path in the container, with options after ':'",
     "security_opt": "seccomp=unconfined, apparmor=PROFILE or no-new-privileges",
-    "cpuset": "cores, as 0-9 or 0,2,4",
+    "cpuset": "cores, for example 0-9 or 0,2,4",
     "timeout": "a duration: 30m, 1h30m, 1800s or a number of seconds",
     "hf_token": "where the token comes from: env:NAME, file:PATH or command:COMMAND",
     "sudo_password": "where the password comes from: env:NAME, file:PATH, command:COMMAND or ask",
@@ -257,8 +257,8 @@ def _diagnostic(
     return Diagnostic(
         place,
         f"'{label or 'the file'}' is {shown}",
-        _expected(details, name, value),
-        _remedy(details, name, value),
+        _expected(details, name, value, keys(model, path)),
+        _remedy(details, name, value) or _change(model, path),
         code="yaml-invalid-value",
     )
 
@@ -269,7 +269,8 @@ _EXPONENT = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+")
 _WHOLE = re.compile(r"[-+]?[0-9]+")
 
 
-def _expected(details: list[Any], name: str, value: Any) -> str:
+def _expected(details: list[Any], name: str, value: Any, known: Sequence[str]) -> str:
+    """Return what a value must be; ``known``: the keys of a mapping at its place."""
     kinds = {detail["type"] for detail in details}
     if "string_pattern_mismatch" in kinds and name in _PATTERNS:
         return _PATTERNS[name]
@@ -287,6 +288,8 @@ def _expected(details: list[Any], name: str, value: Any) -> str:
                 text = f"at least {context['ge']:g}"
             case "less_than_equal":
                 text = f"at most {context['le']:g}"
+            case "model_type" | "model_attributes_type" if known:
+                text = f"a mapping with keys of: {', '.join(known)}"
             case kind:
                 text = _TYPES.get(kind, str(detail["msg"]))
         if text not in texts:
@@ -321,10 +324,25 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _change(model: type[BaseModel], path: Path_) -> str:
+    """Return the remedy of last resort: what the key means."""
+    current: type[BaseModel] | None = model
+    meaning = ""
+    for part in path:
+        if isinstance(part, int) or current is None:
+            continue
+        field = current.model_fields.get(part)
+        meaning = (field.description or "") if field else ""
+        current = _model_in(field.annotation) if field else None
+    first = meaning.partition(". ")[0].rstrip(".")
+    return f"change the value; its meaning: {first}" if first else "change the value"
+
+
 def _remedy(details: list[Any], name: str, value: Any) -> str:
+    """Return what to do about a frequent mistake, else ""."""
     kinds = {detail["type"] for detail in details}
     if kinds & {"greater_than_equal", "less_than_equal"}:
-        return "change the value"
+        return ""
     if name == "model" and isinstance(value, str) and value.startswith(("/", "~", "./", "../")):
         return (
             "a directory of the Spark cannot be pinned: put the model into a (private) repository of the hub "
@@ -343,7 +361,7 @@ def _remedy(details: list[Any], name: str, value: Any) -> str:
             return "write it without quotes"
     if kinds & {"dict_type", "model_type", "model_attributes_type"} and name in _MAPPINGS:
         return _as_mapping(name, value)
-    return "change the value"
+    return ""
 
 
 _MAPPINGS = {"env": "NCCL_DEBUG: INFO", "flags": "max-model-len: 8192"}

@@ -170,6 +170,13 @@ def _syntax(error: yaml.YAMLError, text: str, file: str) -> SparkfleetError:
     lines = text.splitlines()
     source = lines[line - 1] if line <= len(lines) else ""
     remedy = "check the indentation, colons and quotes of this line and the one before"
+    conflict = next((number for number, one in enumerate(lines, 1) if one.startswith("<<<<<<< ")), 0)
+    if conflict:
+        found, hint = (
+            "an unresolved merge conflict",
+            "resolve it, and remove the lines with <<<<<<<, ======= and >>>>>>>",
+        )
+        return _error("yaml-syntax", file, conflict, found, "valid YAML", hint)
     if source.lstrip(" ").startswith("\t") or "'\\t'" in message:
         message, context, remedy = "indented with a tab", None, "indent with spaces"
     elif message.startswith("mapping values are not allowed"):
@@ -203,7 +210,12 @@ class _Builder:
         event = self.parser.get_event()
         if isinstance(event, StreamEndEvent):
             raise _error(
-                "yaml-empty", self.file, 1, "empty file", "a mapping", "add content or remove the file"
+                "yaml-empty",
+                self.file,
+                1,
+                "the file is empty",
+                "a YAML mapping",
+                "add content, or remove the file",
             )
         data = self.value(self.parser.get_event(), ())
         self.parser.get_event()  # the document's end

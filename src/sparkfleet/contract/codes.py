@@ -46,7 +46,7 @@ FILES = {
     ),
     "file-exists": Code(
         "A file that would be written exists with another content.",
-        "Choose another directory, or move the file away.",
+        "Edit the file, choose another directory, or move the file away.",
     ),
     "flag-duplicate": Code("A flag is set under two spellings of its name.", "Remove one of them."),
     "flag-reserved": Code(
@@ -64,7 +64,8 @@ FILES = {
         "Remove or correct the line that the message names.",
     ),
     "fleet-unknown": Code(
-        "The inventory does not exist.", "Check the path: `inventories/FLEET.py` or the directory beside it."
+        "The inventory does not exist.",
+        "Check the path: `inventories/<fleet>.py`. `sparkfleet init` writes a new fleet.",
     ),
     "gate-expectation-mismatch": Code(
         "`gate: {expect: ...}` is set for an embedding, or `expect_dimensions` for another task.",
@@ -75,7 +76,8 @@ FILES = {
         "Use one of the tasks that the message lists.",
     ),
     "group-data-failed": Code(
-        "A Python file in `group_data/` raised an exception.", "Run the file by itself: `python3 FILE`."
+        "A Python file in `group_data/` is invalid or raised an exception.",
+        "Run the file by itself: `python3 FILE`.",
     ),
     "group-data-not-found": Code(
         "The command runs in another directory than the one that has `group_data/`.",
@@ -122,7 +124,7 @@ FILES = {
         "An entry below `prepare:` is not valid.", "Correct the entry as the message says."
     ),
     "secret-command-failed": Code(
-        "The command that is to print a secret failed, or printed nothing.", "Run the command by itself."
+        "The command that prints a secret failed, or printed nothing.", "Run the command by itself."
     ),
     "mount-target-taken": Code(
         "A mount has the target of another one, or of sparkfleet's own mounts (`/models`, `/compile-cache`).",
@@ -133,10 +135,10 @@ FILES = {
         "Remove it. The hub's token comes from `hf_token` in group_data.",
     ),
     "secret-file-unreadable": Code(
-        "The file that is to have a secret cannot be read, or is empty.", "Write the secret into the file."
+        "The file of a secret cannot be read, or is empty.", "Write the secret into the file."
     ),
     "secret-not-entered": Code(
-        "A secret is to be typed, but there is no terminal, or nothing was typed.",
+        "A secret must be entered, but there is no terminal, or nothing was entered.",
         "Run the command in a terminal, or declare `env:NAME`, `file:PATH` or `command:COMMAND`.",
     ),
     "service-incomplete": Code(
@@ -164,7 +166,7 @@ FILES = {
     "variable-name-invalid": Code(
         "A key of `env:` is not the name of an environment variable.", "Use letters, digits and `_`."
     ),
-    "yaml-duplicate-key": Code("A key stands twice in one mapping.", "Remove one of them."),
+    "yaml-duplicate-key": Code("A key appears twice in one mapping.", "Remove one of them."),
     "yaml-empty": Code("A YAML file is empty.", "Fill or remove the file."),
     "yaml-invalid-key": Code("A key is not a non-empty string.", "Write a name before the colon."),
     "yaml-invalid-value": Code(
@@ -243,7 +245,7 @@ CONNECTION = {
         "Run again: operations that started continue on the host, and the next run follows them.",
     ),
     "login-shell-silent": Code(
-        "The login shell printed something else than the probe's answer.",
+        "The login shell did not run the command, or printed something other than the probe's answer.",
         "Use a login whose shell runs commands.",
     ),
     "python-missing": Code("python3 is not installed on the Spark.", "`sudo apt-get install python3`"),
@@ -276,7 +278,7 @@ CONNECTION = {
         "No SSH server answers at the Spark's address.", "Run the ssh command that the message shows."
     ),
     "sudo-denied": Code(
-        "sudo asks for a password that is not given, or refuses it.",
+        "sudo asks for a password that is not declared, or refuses it.",
         "Declare `ssh: {sudo_password: ask}`, set SPARKFLEET_SUDO_PASSWORD, or allow sudo without one.",
     ),
 }
@@ -372,7 +374,7 @@ PLAN = {
     "netplan-missing": Code("netplan is not installed.", "`sudo apt-get install netplan.io`"),
     "port-exchange": Code(
         "Services of one host exchange their ports: none of them becomes free before the others change.",
-        "Give one of them an unused port, run, then declare the port that it shall have.",
+        "Give one of them an unused port, run, then declare the intended port.",
     ),
     "port-in-use": Code(
         "Another program or container uses the service's port.", "Stop it, or change `port:`."
@@ -518,11 +520,11 @@ ENGINE = {
     "unknown-flag": Code("The engine does not have this flag.", "Use the closest flag, or remove it."),
     "engine-is-fork": Code(
         "The image has a fork of the engine, whose flags only the image itself knows.",
-        "Nothing: the image's own parser checks the flags before a running engine stops.",
+        "No action needed: the image's own parser checks the flags before a running engine stops.",
     ),
     "engine-release-unknown": Code(
         "The flags of this engine release are not bundled; those of the nearest known release are checked.",
-        "Nothing: the image's own parser checks the flags before a running engine stops.",
+        "No action needed: the image's own parser checks the flags before a running engine stops.",
     ),
     "unknown-engine-version": Code("The engine's version in the image is unknown.", "Run `sparkfleet lock`."),
 }
@@ -678,18 +680,20 @@ KNOWLEDGE = {
         "Install that sparkfleet, or use another update.",
     ),
     "knowledge-hash-mismatch": Code(
-        "The update is not the one that `--sha256` pins.", "Compare the hash with what its maker published."
+        "The update is not the one that `--sha256` pins.",
+        "Compare the hash with the one that was published with it.",
     ),
     "knowledge-hash-required": Code(
-        "An update has no `--sha256`: nothing shows who made it.", "Give the hash that its maker published."
+        "An update has no valid `--sha256`, so nothing shows that it is the published one.",
+        "Pass the hash that was published with it.",
     ),
     "knowledge-not-newer": Code(
         "The update is as old as the knowledge in use, or older.",
-        "Nothing, or run `sparkfleet knowledge reset` before an older update.",
+        "No action needed; to use an older update, run `sparkfleet knowledge reset` first.",
     ),
     "knowledge-path-invalid": Code(
         "The update has a file that is no data file of sparkfleet: code, a link, or a path outside.",
-        "Do not use it; ask its maker.",
+        "Do not use it; ask where you got it from.",
     ),
     "knowledge-unreadable": Code(
         "The update cannot be downloaded or opened, is truncated, or lacks a file.", "Fetch it again."

@@ -34,6 +34,7 @@ _NAME = re.compile(
     r"|onhost/gate/failure_patterns\.json"
     r"|catalog/recipes/[a-z0-9][a-z0-9._-]*\.yaml"
 )
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _VERSION = re.compile(r"\d{4}\.\d{1,2}\.\d{1,2}(?:\.\d{1,4})?")
 _DAMAGED = (
     OSError,
@@ -79,6 +80,10 @@ def load(source: str, sha256: str) -> Update:
 
     The hash is that of the archive; of a directory that of ``knowledge.json``, which has all other hashes.
     """
+    if not _SHA256.fullmatch(sha256):
+        expected = "the SHA-256 of the update: 64 hex digits"
+        hint = "copy it from where the update was published"
+        raise _error("knowledge-hash-required", "--sha256", f"{sha256!r} is not a SHA-256", expected, hint)
     if re.match(r"https?://", source):
         content = _download(source)
     elif Path(source).is_dir():
@@ -160,7 +165,7 @@ def _require_data_files(source: str, names: Iterable[str]) -> None:
 def _require_hash(source: str, content: bytes, sha256: str) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256.lower():
-        hint = "compare it with what the maker of the update published; do not use the new hash unseen"
+        hint = "compare it with the published hash; do not use the new hash without knowing why it differs"
         raise _error("knowledge-hash-mismatch", source, f"SHA-256 {found}", sha256.lower(), hint)
 
 
@@ -209,7 +214,9 @@ def _read(source: str, path: Path, limit: int) -> bytes:
         with path.open("rb") as file:
             content = file.read(limit + 1)
     except OSError as error:
-        raise _unreadable(source, f"{path.name} cannot be read: {error.strerror}") from None
+        raise _unreadable(
+            source, f"{path.name} cannot be read: {error.strerror}", f"check the path: ls -l {source}"
+        ) from None
     if len(content) > limit:
         raise _unreadable(source, f"{path.name} is larger than any update")
     return content
@@ -235,11 +242,11 @@ def _download(url: str) -> bytes:
 _REMAKE = "have the update made again (`make knowledge`)"
 
 
-def _unreadable(where: str, found: str) -> SparkfleetError:
+def _unreadable(
+    where: str, found: str, hint: str = "fetch the update again, and compare its hash"
+) -> SparkfleetError:
     expected = "a directory, a .tar.gz or .zip of `make knowledge`, or the URL of one"
-    return _error(
-        "knowledge-unreadable", where, found, expected, "fetch the update again, and compare its hash"
-    )
+    return _error("knowledge-unreadable", where, found, expected, hint)
 
 
 def _error(code: str, where: str, found: str, expected: str, hint: str) -> SparkfleetError:

@@ -98,7 +98,11 @@ def read(path: Path) -> Lock:
     """Return the content of the file, empty without one. Raise ``SparkfleetError`` for an invalid file."""
     if not path.exists():
         return Lock()
-    document = read_yaml(path, max_bytes=MAX_BYTES)
+    try:
+        document = read_yaml(path, max_bytes=MAX_BYTES)
+    except SparkfleetError as error:
+        or_lock = f"; or {_remedy(path, 'file')}"
+        raise SparkfleetError(*(replace(one, hint=one.hint + or_lock) for one in error.diagnostics)) from None
     data = document.data
     if isinstance(data, dict) and data.get("version") != VERSION:
         remedy, code = _remedy(path, "file"), "lock-invalid"

@@ -23,7 +23,7 @@ def prune_text(plan: FleetPrune, programs: Collection[str] = ()) -> str:
     if plan.unknown:
         lines += [
             f"no images or models are removed: {', '.join(plan.unknown)} may need them",
-            "    do: fix it, or --exclude-host HOST for a decommissioned host",
+            f"    do: make them reachable, or --exclude-host {plan.unknown[0]} if it is decommissioned",
         ]
     if plan.unpinned:
         lines += [

@@ -78,8 +78,8 @@ def test_each_value_knows_the_file_that_set_it(fleet: Callable[..., FleetFiles])
             ":2",
             "'extends' names an unknown recipe: 'gpt-os-20b'",
         ),
-        ("own.yaml", "recipe: other\n", ":1", "'recipe' is 'other'"),
-        ("own.yaml", "title: x\n", ":1", "'recipe' is null"),
+        ("own.yaml", "recipe: other\nextends: gpt-oss-20b\n", ":1", "'recipe' is 'other'"),
+        ("own.yaml", "title: x\nextends: gpt-oss-20b\n", ":1", "missing key 'recipe'"),
         ("own.yaml", "- x\n", ":1", "the file is a list"),
         ("own.yaml", "recipe: own\ntitle: x\nimage: y:z\n", ":1", "missing key 'source'"),
         ("own.yaml", f"recipe: own\nextends: {SMALL}\nflag: {{}}\n", ":3", "unknown key 'flag'"),
@@ -106,6 +106,15 @@ def test_a_mistake_is_reported_with_its_place(
     assert diagnostic.location == f"inventories/lab/recipes/{name}{where}"
     assert found in diagnostic.message
     assert diagnostic.hint
+
+
+def test_a_recipe_without_its_name_is_reported_with_its_other_mistakes(
+    fleet: Callable[..., FleetFiles],
+) -> None:
+    found = diagnostics(fleet, {"own.yaml": "name: own\nsource: x\nimage: y:z\n"})
+    assert [one.message for one in found][:2] == ["missing key 'recipe'", "missing key 'title'"]
+    assert "unknown key 'name'" in {one.message for one in found}
+    assert found[0].hint == "add 'recipe: own'"
 
 
 @pytest.mark.provokes("recipe-extends-invalid")

@@ -96,6 +96,14 @@ def test_an_update_without_a_hash_is_refused(run: Run, tmp_path: Path) -> None:
     assert f"sparkfleet knowledge update {source} --sha256 HASH" in err
 
 
+def test_a_hash_that_is_none_is_refused_before_the_update_is_read(run: Run) -> None:
+    code, _, err = run("knowledge", "update", "nowhere.tar.gz", "--sha256", "abc")
+    assert code == 1
+    assert err.startswith("--sha256: 'abc' is not a SHA-256 [knowledge-hash-required]\n")
+    code, _, err = run("knowledge", "update", "nowhere.tar.gz", "--sha256", "a" * 64)
+    assert "do: check the path: ls -l nowhere.tar.gz" in err
+
+
 def test_check_and_catalog_read_the_update(
     operator: Operator, fleet: Callable[..., FleetFiles], tmp_path: Path
 ) -> None:

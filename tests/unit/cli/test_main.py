@@ -184,7 +184,7 @@ class TestCheck:
     ) -> None:
         fleet({"spark-01.yaml": f"serve: {{recipe: {NANO}, image: 'registry.test/some/image:1'}}\n"})
         _, _, err = run("check", "inventories/lab.py")
-        assert "which vLLM is in registry.test/some/image:1" in err
+        assert "the vLLM release in registry.test/some/image:1" in err
 
     @pytest.mark.provokes("engine-is-fork")
     def test_flags_of_a_fork_are_left_to_its_own_parser(
@@ -235,7 +235,7 @@ class TestCheck:
     ) -> None:
         fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, image: 'vllm/vllm-openai:nightly'}}\n"})
         _, _, err = run("check", "inventories/lab.py")
-        assert "which vLLM is in vllm/vllm-openai:nightly is unknown" in err
+        assert "the vLLM release in vllm/vllm-openai:nightly is unknown" in err
 
     def test_the_rules_are_asked_and_name_themselves(
         self, run: Run, fleet: Callable[..., FleetFiles]
@@ -367,6 +367,12 @@ class TestCatalog:
     def test_an_unknown_recipe_names_the_nearest(self, run: Run) -> None:
         code, _, err = run("catalog", "show", "gpt-os-20b")
         assert code == 1
+        assert f"did you mean '{SMALL}'" in err
+
+    def test_init_with_an_unknown_recipe_names_the_nearest(self, run: Run, tmp_path: Path) -> None:
+        code, _, err = run("init", str(tmp_path / "fleet"), "--recipe", "gpt-os-20b", "--no-login")
+        assert code == 1
+        assert err.startswith("gpt-os-20b: unknown recipe [recipe-unknown]")
         assert f"did you mean '{SMALL}'" in err
 
     def test_a_fleets_own_recipes_are_listed_with_the_shipped_ones(

@@ -331,7 +331,7 @@ def test_memory_of_the_cluster_and_of_own_services_is_added_up(fleet: Callable[.
     own = {"spark-02.yaml": f"serve: {{recipe: {SMALL}, name: own}}\n"}
     diagnostic = fleet({**cluster(text), **own}).diagnostic()
     assert diagnostic.location == "inventories/lab/spark-02.yaml:1"
-    assert "0.85 (own) + 0.85 (wide)" in diagnostic.message
+    assert "85 % (own) + 85 % (wide)" in diagnostic.message
 
 
 def test_a_list_of_services_is_refused_for_a_cluster(fleet: Callable[..., FleetFiles]) -> None:

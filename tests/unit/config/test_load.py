@@ -150,7 +150,17 @@ def test_an_unknown_fleet_that_is_near_none_names_those_that_exist(fleet: Callab
     with pytest.raises(SparkfleetError) as error:
         load_fleet(Path("inventories/nope.py"))
     (diagnostic,) = error.value.diagnostics
-    assert diagnostic.hint == "use one of: inventories/lab.py; or create the fleet: mkdir -p inventories/nope"
+    assert diagnostic.hint == "use one of: inventories/lab.py; or write a fleet: sparkfleet init"
+
+
+@pytest.mark.parametrize("path", ["lab", "lab.py", "lap"])
+def test_a_fleet_named_without_its_directory_is_found_in_inventories(
+    fleet: Callable[..., FleetFiles], path: str
+) -> None:
+    fleet({"spark-01.yaml": "serve: null\n"}).inventory.touch()
+    with pytest.raises(SparkfleetError) as error:
+        load_fleet(Path(path))
+    assert error.value.diagnostics[0].hint == "did you mean inventories/lab.py?"
 
 
 def test_the_directory_is_as_good_as_the_inventory(fleet: Callable[..., FleetFiles]) -> None:

@@ -59,11 +59,22 @@ def test_a_commit_is_found_in_the_lock_file_however_short(fleet: Callable[..., F
         assert files.load(need_lock=True).hosts[0].services[0].weights.revision == commit
 
 
+def test_a_merge_conflict_in_the_lock_file_is_named(fleet: Callable[..., FleetFiles]) -> None:
+    files = fleet({"spark-01.yaml": "serve: null\n"})
+    entry = '  "y:z": {digest: "sha256:1", arm64: "sha256:2"}\n'
+    conflict = f"<<<<<<< HEAD\n{entry}=======\n{entry}>>>>>>> other\n"
+    fleet({"fleet.lock": f"version: 1\nimages:\n{conflict}"})
+    (diagnostic,) = files.diagnostics(need_lock=True)
+    assert diagnostic.location == "inventories/lab/fleet.lock:3"
+    assert diagnostic.message == "an unresolved merge conflict"
+    assert diagnostic.hint.endswith("or remove the file, then: sparkfleet lock inventories/lab.py")
+
+
 @pytest.mark.provokes("yaml-syntax")
 def test_a_broken_lock_file_is_reported_with_the_rest(fleet: Callable[..., FleetFiles]) -> None:
     files = fleet({"spark-01.yaml": "serv: x\n", "fleet.lock": "version: 1\n<<<<<<< HEAD\n"})
     found = [diagnostic.location for diagnostic in files.diagnostics(need_lock=True)]
-    assert found == ["inventories/lab/fleet.lock:3", "inventories/lab/spark-01.yaml:1"]
+    assert found == ["inventories/lab/fleet.lock:2", "inventories/lab/spark-01.yaml:1"]
 
 
 def test_optional_pins_are_used_and_missing_ones_are_no_error(fleet: Callable[..., FleetFiles]) -> None:

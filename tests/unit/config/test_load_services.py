@@ -190,7 +190,7 @@ serve:
         }
     )
     diagnostic = files.diagnostic()
-    assert diagnostic.message == "the services claim 1 of the Spark's memory: 0.6 (aa) + 0.4 (bb) [MEM-08]"
+    assert diagnostic.message == "the services request 100 % of the Spark's memory: 60 % (aa) + 40 % (bb)"
 
 
 def test_a_reason_silences_the_memory_rule_on_that_spark(fleet: Callable[..., FleetFiles]) -> None:
@@ -380,4 +380,4 @@ def test_a_service_without_a_memory_share_counts_with_the_engines_default(
     )
     found = fleet({"spark-01.yaml": services}).diagnostic()
     assert found.code == "memory-overcommitted"
-    assert "0.92 (one)" in found.message
+    assert "92 % (one)" in found.message

@@ -83,8 +83,8 @@ def test_every_duplicate_is_reported_with_the_line_of_the_first() -> None:
 @pytest.mark.parametrize(
     ("raw", "where", "found"),
     [
-        (b"", "f.yaml:1", "empty file"),
-        (b"# only a comment\n", "f.yaml:1", "empty file"),
+        (b"", "f.yaml:1", "the file is empty"),
+        (b"# only a comment\n", "f.yaml:1", "the file is empty"),
         (b"a:\n\tb: 1\n", "f.yaml:2", "indented with a tab"),
         (b"a: 1\nb: c: d\n", "f.yaml:2", "mapping values are not allowed here"),
         (b"a: 'x\n", "f.yaml:2", "unexpected end of stream"),

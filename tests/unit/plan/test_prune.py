@@ -291,7 +291,7 @@ def test_the_list_when_a_spark_is_unknown() -> None:
         "spark-02   unknown: SSH connection refused [test]\n"
         "              do: ssh spark-02 true\n"
         "no images or models are removed: spark-02 may need them\n"
-        "    do: fix it, or --exclude-host HOST for a decommissioned host\n"
+        "    do: make them reachable, or --exclude-host spark-02 if it is decommissioned\n"
         "nothing to remove\n"
     )
     plan = fleet_prune(seen, PruneOptions(NOW, exclude_hosts=frozenset({"spark-02"})))

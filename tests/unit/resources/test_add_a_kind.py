@@ -115,6 +115,11 @@ change = resource_request.request(gone, fake_spark.USER, operations)
 out["reverted"] = on_spark("apply", change.to_json())
 out["left"] = sorted(str(path.relative_to(root / "spark")) for path in (root / "spark").rglob("*.conf"))
 out["commands"] = (root / "commands").read_text().splitlines()
+
+page = {}
+exec(pathlib.Path(sys.argv[4]).read_text(), page)
+(test_of_the_page,) = (value for name, value in page.items() if name.startswith("test_"))
+test_of_the_page(root / "page")
 print(json.dumps(out))
 '''
 
@@ -123,13 +128,22 @@ print(json.dumps(out))
 def followed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The page's module in a folder of its own, and all that a run does with it."""
     tmp = tmp_path_factory.mktemp("kind")
-    (module,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    module, test = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (tmp / "kinds").mkdir()
     (tmp / "kinds" / "kernel_module.py").write_text(module)
+    (tmp / "test_kernel_module.py").write_text(test)
     (tmp / "root" / "spark" / "etc" / "modules-load.d").mkdir(parents=True)
     (tmp / "root" / "state").mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", FOLLOW, str(tmp / "kinds"), str(tmp / "root"), str(REPO)],
+        [
+            sys.executable,
+            "-c",
+            FOLLOW,
+            str(tmp / "kinds"),
+            str(tmp / "root"),
+            str(REPO),
+            str(tmp / "test_kernel_module.py"),
+        ],
         env={**os.environ, "PYTHONPATH": str(REPO)},
         capture_output=True,
         text=True,

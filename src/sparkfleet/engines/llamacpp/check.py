@@ -70,7 +70,7 @@ def _unknown(option: str, schema: Schema, severity: Severity, doubt: str) -> Dia
         return Diagnostic(
             name,
             f"llama-server does not read {name}=VALUE{doubt}",
-            f"{name} VALUE, as two arguments",
+            f"{name} VALUE: two arguments",
             severity=severity,
             code="unknown-flag",
         )

@@ -41,7 +41,7 @@ def choose(paths: Iterable[str], pattern: str) -> Choice:
     if not pattern:
         raise ModelFilesError(
             f"it has {len(models)} GGUF models, and the service does not say which one: {names}",
-            'add file: with a name or a pattern, as file: "*Q4_K_M.gguf"',
+            'add file: with a name or a pattern, for example file: "*Q4_K_M.gguf"',
         )
     found = {name: choice for name, choice in models.items() if _matches(choice, pattern)}
     if not found:

@@ -277,7 +277,7 @@ def _registered(flag: Flag, word: str, value: Any, schema: Schema) -> Iterator[D
     spans = history.of_name(registry, name)
     text = f"{flag.name}: vLLM {schema.version} has no {word!r} ({history.text(spans)})"
     names = [name for name in schema.registries[registry] if not _OTHER_HARDWARE.match(name)]
-    advice = _newer_image(spans, schema) if spans else near(name, names, 0.5)
+    advice = _newer_image(spans, schema) if spans else near(name, names)
     hint = either(advice, f"one of {listing(names)}")
     yield Diagnostic(f"{flag.name} {word}", text, hint=hint, code="not-registered")
 
@@ -286,8 +286,8 @@ def _type_text(flag: Flag) -> str:
     return {
         "int": "a whole number",
         "float": "a number",
-        "human_int": "a whole number, as 65536 or 64K",
-        "human_int_or_auto": "a whole number, as 65536 or 64K, or auto",
+        "human_int": "a whole number, for example 65536 or 64K",
+        "human_int_or_auto": "a whole number, for example 65536 or 64K, or auto",
         "bool": "true or false",
     }.get(flag.type, "a value of its type")
 

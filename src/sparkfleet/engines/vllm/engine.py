@@ -280,8 +280,8 @@ class Vllm(Engine):
             return
         version = own.version if own else named
         if not version:
-            text = f"which vLLM is in {service.image.display} is unknown: its flags are not checked"
-            hint = "the image's own parser checks them before anything stops"
+            text = f"the vLLM release in {service.image.display} is unknown, so flags are not checked"
+            hint = "no action needed: the image's own parser checks them before the running engine stops"
             yield Diagnostic(
                 field_of(service, "image"), text, hint=hint, severity=Severity.WARNING,
                 code="unknown-engine-version",
@@ -351,7 +351,7 @@ def _fork(service: Service) -> Diagnostic:
     return Diagnostic(
         field_of(service, "image"),
         f"{service.image.repository} is a fork of vLLM with flags of its own: they are not checked here",
-        hint="the image's own parser checks them before anything stops",
+        hint="no action needed: the image's own parser checks them before the running engine stops",
         severity=Severity.INFO,
         code="engine-is-fork",
     )
@@ -363,7 +363,7 @@ def _other_release(service: Service, version: str, known: str) -> Diagnostic:
     return Diagnostic(
         field_of(service, "image"),
         f"the flags of vLLM {version} are unknown here: they are checked against vLLM {known}",
-        hint="the image's own parser checks them before anything stops",
+        hint="no action needed: the image's own parser checks them before the running engine stops",
         severity=Severity.WARNING if is_newer else Severity.INFO,
         code="engine-release-unknown",
     )

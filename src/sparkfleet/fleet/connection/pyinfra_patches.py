@@ -9,6 +9,7 @@ import functools
 import hmac
 import importlib
 import importlib.util
+import logging
 import sys
 from functools import cache
 from importlib import metadata
@@ -19,7 +20,11 @@ from sparkfleet import interrupts
 
 
 def before_connections() -> None:
-    """Apply the patches that a command needs before its first import of what opens connections."""
+    """Apply the patches that a command needs before its first import of what opens connections.
+
+    pyinfra's own log lines are dropped: the command reports each failed connection, with its remedy.
+    """
+    logging.getLogger("pyinfra").addHandler(logging.NullHandler())
     patch_for_gevent()
     postpone("invoke")
 

@@ -12,11 +12,13 @@ from pathlib import Path
 from pyinfra.context import ctx_state
 
 from sparkfleet import gc_control, interrupts, terminal
+from sparkfleet.config import load
 from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.errors import SparkfleetError, name_inventory, paragraph
 from sparkfleet.exit_codes import Code
 from sparkfleet.fleet.connection import known_hosts, pyinfra_patches
 from sparkfleet.fleet.run import fleet_run
-from sparkfleet.inventory import LOCAL, host_names, unknown_hosts
+from sparkfleet.inventory import LOCAL, host_names, inventory_missing, unknown_hosts
 
 _WITHOUT_PROMPT = {"-y", "--yes", "--dry", "--json", "debug-inventory"}
 
@@ -29,13 +31,7 @@ def diagnostic_of(arguments: Sequence[str], interactive: bool) -> Diagnostic | N
     """
     inventory = next((one for one in arguments if one.endswith(".py")), None)
     if inventory is not None and not Path(inventory).exists():
-        return Diagnostic(
-            inventory,
-            "no such inventory",
-            "a path to an inventory",
-            f"ls {Path(inventory).parent}/*.py",
-            code="fleet-unknown",
-        )
+        return _missing(Path(inventory))
     if inventory is not None and (diagnostic := _unknown_limit(Path(inventory), arguments)):
         return diagnostic
     if "--dry" in arguments and {"-y", "--yes"} & set(arguments):
@@ -55,6 +51,13 @@ def diagnostic_of(arguments: Sequence[str], interactive: bool) -> Diagnostic | N
             code="confirmation-required",
         )
     return None
+
+
+def _missing(inventory: Path) -> Diagnostic:
+    try:
+        return inventory_missing(load.find(inventory).inventory)
+    except SparkfleetError as error:
+        return error.diagnostics[0]
 
 
 def _unknown_limit(inventory: Path, arguments: Sequence[str]) -> Diagnostic | None:
@@ -99,9 +102,10 @@ def end_when_declined() -> None:
 
 def configure() -> None:
     """Check the arguments (exit 1 if wrong), patch pyinfra, and record connection errors for the report."""
+    name_inventory(next((one for one in sys.argv[1:] if one.endswith(".py")), ""))
     diagnostic = diagnostic_of(sys.argv[1:], sys.stdin is not None and sys.stdin.isatty())
     if diagnostic is not None:
-        sys.stderr.write(f"{diagnostic}\n")
+        sys.stderr.write(f"{paragraph(diagnostic)}\n")
         raise SystemExit(Code.ERROR)
     terminal.tolerate_output_errors()
     interrupts.end_on_interrupt()

@@ -19,7 +19,8 @@ def inventory(tmp_path: Path) -> str:
 def test_an_inventory_that_does_not_exist_is_refused() -> None:
     diagnostic = diagnostic_of(["inventories/nope.py", "deploys/serve.py", "--dry"], interactive=True)
     assert diagnostic is not None
-    assert diagnostic.message == "no such inventory"
+    assert diagnostic.message == "the fleet does not exist"
+    assert diagnostic.code == "fleet-unknown"
 
 
 @pytest.mark.provokes("confirmation-required")

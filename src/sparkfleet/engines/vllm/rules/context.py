@@ -107,8 +107,8 @@ def no_length(case: Case) -> Diagnostic | None:
     if "--max-model-len" in case.values:
         return None
     native = f" of {case.shape.context}" if case.shape and case.shape.context else ""
-    text = f"no --max-model-len: the model's native context{native} must fit into the KV cache"
-    return warning(text, f"set max-model-len, as {SANE_CONTEXT}")
+    text = f"--max-model-len is not set: the model's native context{native} must fit into the KV cache"
+    return warning(text, f"set max-model-len, for example {SANE_CONTEXT}")
 
 
 @rule("CTX-03", "YaRN is only for lengths above the native context", "dgx-vllm 7.1.2")

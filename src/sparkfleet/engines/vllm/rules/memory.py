@@ -51,8 +51,8 @@ def no_sequences(case: Case) -> Diagnostic | None:
     """The default is made for servers."""
     if SEQS in case.values:
         return None
-    text = f"no --max-num-seqs: vLLM takes {memory.MAX_NUM_SEQS} on GB10"
-    return warning(text, "set max-num-seqs, as 4")
+    text = f"--max-num-seqs is not set: vLLM's default on GB10 is {memory.MAX_NUM_SEQS}"
+    return warning(text, "set max-num-seqs, for example 4")
 
 
 @rule(
@@ -66,13 +66,15 @@ def no_share(case: Case) -> Diagnostic | None:
     if SHARE in case.values:
         return None
     default = case.schema.flags[SHARE].default
-    text = f"no {SHARE}: vLLM takes {default} of the memory that the whole Spark shares"
+    text = f"{SHARE} is not set: vLLM's default is {default} of the memory that CPU and GPU share"
     if "--kv-cache-memory-bytes" in case.values:
-        text = f"no {SHARE}: also with --kv-cache-memory-bytes the start needs {default} of the memory free"
+        text = (
+            f"{SHARE} is not set: with --kv-cache-memory-bytes, too, the start needs {default} of the memory"
+        )
     beside = [one.name for one in case.host.services if one.name != case.service.name]
     if beside:
         text += f", and {', '.join(beside)} {'runs' if len(beside) == 1 else 'run'} on this Spark, too"
-    return warning(text, f"set gpu-memory-utilization, as {0.4 if beside else 0.85}")
+    return warning(text, f"set gpu-memory-utilization, for example {0.4 if beside else 0.85}")
 
 
 @rule(

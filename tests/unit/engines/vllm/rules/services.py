@@ -35,7 +35,7 @@ NVIDIA = ("/opt/nvidia/nvidia_entrypoint.sh",)
 
 
 @dataclass
-class Made:
+class Sample:
     """A service of one Spark; everything that is not declared is valid."""
 
     repo: str = "org/Plain-7B"
@@ -50,7 +50,7 @@ class Made:
     repository: str = "nvcr.io/nvidia/vllm"
     tag: str = "26.07-py3"
     entrypoint: tuple[str, ...] = NVIDIA
-    box: Container = field(default_factory=Container)
+    container: Container = field(default_factory=Container)
     packages: dict[str, str] = field(default_factory=dict)
     recipe: str = "plain"
     revision: str = "a" * 40
@@ -73,7 +73,7 @@ class Made:
             served_name="plain",
             flags=tuple(flags.items()),
             env=tuple(self.env.items()),
-            container=self.box,
+            container=self.container,
             requires_packages=tuple(self.packages.items()),
             gate=Gate(task=self.task),
         )
@@ -81,7 +81,7 @@ class Made:
     def host(self) -> Host:
         return Host("spark-01", (self.service(),), hf_token=self.token, memory_gib=self.memory_gib)
 
-    def verdicts(self, schema: Schema | None = None) -> dict[str, Diagnostic]:
+    def diagnostics(self, schema: Schema | None = None) -> dict[str, Diagnostic]:
         return {found.code: found for found in check(self.service(), self.host(), schema=schema)}
 
 
