@@ -15,14 +15,15 @@ VARIABLE = "_SPARKFLEET_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    r"""Print the completion script of a shell.
+    """Print the completion script of a shell.
 
     It completes commands, options, inventories, hosts, clusters, recipes and the terms of `explain`.
 
-    \b
-    bash  sparkfleet completion bash > ~/.local/share/bash-completion/completions/sparkfleet
-    zsh   sparkfleet completion zsh > ~/.zfunc/_sparkfleet      (with fpath+=~/.zfunc before compinit)
-    fish  sparkfleet completion fish > ~/.config/fish/completions/sparkfleet.fish
+    bash, in ~/.bashrc: `eval "$(sparkfleet completion bash)"`
+
+    zsh, in ~/.zshrc after compinit: `eval "$(sparkfleet completion zsh)"`
+
+    fish, in ~/.config/fish/config.fish: `sparkfleet completion fish | source`
     """
     complete: Any = get_completion_class(shell)
     click.echo(complete(context.find_root().command, {}, "sparkfleet", VARIABLE).source())
