@@ -122,6 +122,31 @@ FAULTS = (
         "umount /proc/meminfo",
     ),
     Fault(
+        "reserved-memory", "the kernel counts memory reserved for Kexec HandOver (KHO) as contiguous memory",
+        "{ sed '/^Cma/d' /proc/meminfo; printf 'CmaTotal: %7s 0 kB\\nCmaFree: %8s 940604 kB\\n'; } "
+        "> /run/lab-meminfo-cma\nmount --bind /run/lab-meminfo-cma /proc/meminfo",
+        "umount /proc/meminfo",
+    ),
+    Fault(
+        "proprietary-driver", "the GPU driver has the proprietary kernel modules",
+        "sed 's/Open Kernel Module for aarch64  580[.0-9]*/aarch64 Kernel Module  580.173.02/' "
+        "/etc/lab/nvidia-version > /run/lab-nvidia-version\n"
+        "mount --bind /run/lab-nvidia-version /proc/driver/nvidia/version",
+        "umount /proc/driver/nvidia/version",
+    ),
+    Fault(
+        "gpu-limited", "the GPU is busy at 18 W: its power supply negotiated too little",
+        "echo 96 18.42 611 > /etc/lab/gpu-load", "rm -f /etc/lab/gpu-load",
+    ),
+    Fault(
+        "dpkg-locked", "another process uses dpkg",
+        "systemd-run -q --unit lab-dpkg python3 -c 'import fcntl, time\n"
+        'file = open("/var/lib/dpkg/lock-frontend", "w"); fcntl.lockf(file, fcntl.LOCK_EX)\n'
+        "open(\"/run/lab-dpkg\", \"w\").close(); time.sleep(10 ** 6)'\n"
+        "until [ -e /run/lab-dpkg ]; do sleep 0.1; done",
+        "systemctl stop lab-dpkg; rm -f /run/lab-dpkg",
+    ),
+    Fault(
         "gpu-gone", "nvidia-smi finds no driver",
         "touch /etc/lab/gpu-gone", "rm -f /etc/lab/gpu-gone",
     ),

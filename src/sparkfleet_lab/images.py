@@ -44,7 +44,7 @@ useradd --create-home --uid {UID} --shell /bin/bash --groups adm,sudo {USER}
 install -d -o {USER} -g {USER} -m 700 /home/{USER}/.ssh
 systemctl set-default multi-user.target
 systemctl enable ssh.service docker.service lab-nics.service lab-trust.service \\
-  lab-docker.service
+  lab-docker.service lab-driver.service
 systemctl mask getty.target console-getty.service systemd-logind.service systemd-firstboot.service \\
   systemd-udev-trigger.service systemd-modules-load.service apt-daily.timer apt-daily-upgrade.timer \\
   e2scrub_all.timer e2scrub_reap.service dpkg-db-backup.timer fstrim.timer ssh.socket

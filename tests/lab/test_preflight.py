@@ -34,6 +34,7 @@ def test_a_preflight_changes_nothing_and_names_every_reason_at_once(
     assert difference(before, spark.files_snapshot()) == []
     assert healthy["architecture"] == healthy["GPU"] == healthy["registry nvcr.io"] == healthy["hub"] == "ok"
     assert "netplan 40-cx7.yaml" not in healthy
+    assert healthy["system"] == healthy["GPU driver"] == healthy["GPU power"] == "ok"
     spark.sh(BREAK)
     broken = states(fleet, 1)
     assert broken["container toolkit"] == broken["/etc/systemd/system writable"] == "fail"
@@ -47,3 +48,24 @@ def test_a_preflight_changes_nothing_and_names_every_reason_at_once(
     closing = run.err[run.err.index("spark-01   FAILED") :]
     assert "nvidia-container-toolkit" in closing
     assert "mounted read-only" in closing
+
+
+def test_a_kernel_and_a_driver_that_cannot_serve_are_named_before_anything_stops(
+    fleet: FleetDirectory, spark: Machine
+) -> None:
+    fleet.host("spark-01", nano())
+    fleet.lock()
+    for fault in ("reserved-memory", "proprietary-driver", "gpu-limited"):
+        spark.break_(fault)
+    broken = states(fleet, 1)
+    assert (broken["kernel memory"], broken["GPU driver"], broken["GPU power"]) == ("warn", "fail", "warn")
+    plan = fleet.plan().expect(1).out
+    assert "1 blocked" in plan
+    assert "sudo apt-get install nvidia-driver-580-open" in plan
+    assert "sudo apt-get install nvidia-spark-grub-kho" in plan
+    fleet.run().expect(1)
+    assert spark.sh("docker ps -aq") == ""
+    spark.repair()
+    assert "1 to change" in fleet.plan().expect(2).out
+    spark.break_("reserved-memory")  # a single Spark serves with it
+    assert "nvidia-spark-grub-kho" in fleet.plan().expect(2).out

@@ -350,7 +350,10 @@ PLAN = {
         "The fabric's network or addresses are already in use, or are too few.",
         "Choose another `fabric: {network: ...}`.",
     ),
-    "fabric-no-carrier": Code("A fabric link has no carrier.", "Plug the cable in at both ends."),
+    "fabric-no-carrier": Code(
+        "A fabric link has no carrier, or no link exists: the card is powered only with a cable plugged in.",
+        "Plug the cable in at both ends; if no link appears, reboot the host with the cable plugged in.",
+    ),
     "filesystem-read-only": Code(
         "A file system that has to be written is mounted read-only.", "Remount it; see `dmesg` for the cause."
     ),
@@ -404,6 +407,10 @@ RUN = {
         "Run `deploys/serve.py`, which changes all ranks together.",
     ),
     "artifact-source-not-ready": Code("The host that is to send an artifact is not ready.", "Run again."),
+    "dpkg-locked": Code(
+        "Another process (an update, a desktop's package manager) uses dpkg or apt, and did not end in time.",
+        "Wait for the process that the message names, then run again.",
+    ),
     "docker-install-failed": Code("Docker cannot be installed or started.", "See the log that is named."),
     "fabric-change-failed": Code(
         "The fabric's links could not be configured; the old configuration is active again.",
@@ -630,9 +637,20 @@ PREFLIGHT = {
         "The GPU driver is too old for the image, or works with it only in a compatibility mode.",
         "Update the driver, or choose an older image.",
     ),
+    "driver-flavour": Code(
+        "The GPU driver has the proprietary kernel modules; a GB10 needs the open ones "
+        "(https://github.com/Start9Labs/start-technologies/pull/3693).",
+        "Run `sudo apt-get install nvidia-driver-580-open`, then reboot.",
+    ),
     "gpu-container-failed": Code(
         "A container cannot use the GPU.",
         "Run `sudo nvidia-ctk runtime configure --runtime=docker`, then restart Docker.",
+    ),
+    "gpu-power-limited": Code(
+        "The GPU is busy at 30 W or less: its power supply negotiated too little, or the engine hangs "
+        "(https://github.com/Blackwellboy/model-serving-minefield/pull/55, "
+        "https://github.com/eugr/spark-vllm-docker/issues/260).",
+        "Unplug the power supply at both ends for a minute; a reboot does not help. Restart a hung engine.",
     ),
     "gpu-unexpected": Code("The GPU is not a GB10.", "Check that the recipes fit this GPU."),
     "gpu-unresponsive": Code(
@@ -642,6 +660,23 @@ PREFLIGHT = {
         "NetworkManager asks for an address by DHCP on a link of a QSFP cage, where it gets none.",
         "Disable IPv4 in that profile, or declare the fabric, which gives the link its address.",
     ),
+    "kernel-memory-reserved": Code(
+        "The kernel counts memory that it reserved for Kexec HandOver (KHO) as contiguous memory, which "
+        "neither RDMA nor the GPU driver can use (https://github.com/NVIDIA/NV-Kernels/pull/590, "
+        "https://github.com/MiaAI-Lab/DeepSeek-v4-Flash-DSpark-2x-DGX-Spark/issues/259).",
+        "Run `sudo apt-get install nvidia-spark-grub-kho`, which boots with `kho=off`, then reboot.",
+    ),
+    "kernel-option-needless": Code(
+        "A 6.17 kernel is booted with `kho=off`; slow links were reported for it "
+        "(https://github.com/MiaAI-Lab/DeepSeek-v4.1-Flash-DGX-Sparks/issues/14).",
+        "Remove the option, then reboot.",
+    ),
+    "memory-fragmented": Code(
+        "Almost no free memory is in large blocks, so the GPU driver may get none "
+        "(https://github.com/FujitsuPolycom/sparkring/issues/173, "
+        "https://github.com/MiaAI-Lab/DeepSeek-v4.1-Flash-DGX-Sparks/issues/23).",
+        "Stop the engine and compact the memory; if that does not help, reboot.",
+    ),
     "network-unreachable": Code(
         "The host cannot reach a registry or the hub.",
         "Fix name resolution, routes, proxy or certificates, or declare `prepare: {offline: true}`.",
@@ -650,6 +685,11 @@ PREFLIGHT = {
         "A user-space OOM killer runs, which would kill the engine first.", "Disable its unit."
     ),
     "os-outdated": Code("The host does not run a current DGX OS.", "Update the system."),
+    "package-source-missing": Code(
+        "NVIDIA's package sources name an address that does not exist "
+        "(https://github.com/timothystewart6/techno-tim.github.io/pull/371).",
+        "Correct the address as the message shows, then run `sudo apt-get update`.",
+    ),
     "preflight-incomplete": Code(
         "A check could not be carried out.", "Read the message, then run the preflight again."
     ),

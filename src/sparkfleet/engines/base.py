@@ -84,6 +84,15 @@ class FlagChange:
 
 
 @dataclass(frozen=True)
+class ImageBase:
+    """What a release of an image was built for, by its name."""
+
+    cuda: str
+    driver: str = ""
+    """The oldest GPU driver that needs no forward compatibility; "" if unknown."""
+
+
+@dataclass(frozen=True)
 class RuleInfo:
     """One rule for `sparkfleet rules`."""
 
@@ -267,6 +276,11 @@ class Engine(Protocol):
     ) -> str:
         """Return the version in an image by its variables and labels, else by its name; "" if unknown."""
         ...
+
+    def image_base(self, image: ImageRef) -> ImageBase | None:
+        """Return the CUDA and the driver that an image was built for, by its name; None if unknown."""
+        del image
+        return None
 
     def command_prefix(self, entrypoint: Sequence[str]) -> tuple[str, ...] | None:
         """Return what precedes the args so that the entrypoint starts the server; None: it cannot."""

@@ -16,6 +16,7 @@ from sparkfleet.plan import (
     calibration,
     docker_install,
     host_changes,
+    kernel,
     lint,
     port_order,
     records,
@@ -240,11 +241,13 @@ def _service(
         notes += [
             *_memory(service, host, total_gib, measured),
             *_warnings(service, findings),
+            *kernel.warnings(host, service, observed.machine),
             *(Note(Step.SERVICE, "limitation", text=sentence) for sentence in service.limitations),
         ]
         obstacles += [
             render.obstacles(host, member, observed.fabric) if member else None,
             lint.first_error(service, findings) if new_input else None,  # never for a running service
+            kernel.obstacles(host, service, observed.machine),
             blockers.no_toolkit(host, service, observed),
             blockers.not_managed(host, dict.fromkeys((service.name, *operation.replaces)), observed),
             blockers.missing_devices(host, service, observed),

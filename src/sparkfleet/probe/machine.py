@@ -41,6 +41,8 @@ class MachineTexts:
     """Path -> text; None: absent."""
     errors: Mapping[str, str] = field(default_factory=dict)
     """Path of a file or directory -> why it could not be read."""
+    cma: tuple[int | None, ...] = ()
+    """Total and free contiguous memory (CMA) in KiB; None: the kernel does not report it."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ class MachineSeen:
     """Versions of the firmware of all RDMA devices (ConnectX-7)."""
     host_keys: tuple[tuple[str, str], ...] = ()
     """Type and fingerprint of each SSH host key."""
+    cma_total_kib: int | None = None
+    cma_free_kib: int | None = None
+    """Contiguous memory (CMA), which the kernel lends; None: unknown."""
     unread: Mapping[str, str] = field(default_factory=dict)
     """Path of a file or directory -> why it could not be read."""
 
@@ -89,6 +94,8 @@ def machine_seen(part: MachineTexts) -> MachineSeen:
             sorted({text for path, text in texts.items() if path.startswith(f"{RDMA}/") and text})
         ),
         host_keys=tuple(key for text in keys if (key := _fingerprint(text))),
+        cma_total_kib=next(iter(part.cma), None),
+        cma_free_kib=next(iter(part.cma[1:]), None),
         unread=part.errors,
     )
 

@@ -51,6 +51,43 @@ class Gpu:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Load of the GPU at one moment; None: nvidia-smi does not report it."""
+
+    percent: float | None
+    watts: float | None
+    mhz: float | None
+    """Clock of the streaming multiprocessors."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Load of the GPU: one sample, or several within seconds if it is busy at little power."""
+
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Free blocks of the physical memory, by order: each twice as large as the one before."""
+
+    page_kib: int
+    free: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Nvidia:
+    """Settings of NVIDIA's packages."""
+
+    sources: tuple[str, ...]
+    """Files with NVIDIA's package sources."""
+    broken_sources: tuple[str, ...]
+    """Those with an address that does not exist."""
+    runtime_mode: str
+    """``mode`` of the container runtime; "" if it is not set."""
+
+
+@dataclass(frozen=True)
 class Engine:
     """Docker's own settings."""
 
@@ -142,6 +179,9 @@ class PreflightSeen:
     machine: MachineSeen
     system: System | Unread
     gpu: Gpu | Unread
+    load: Load | Unread
+    blocks: Blocks | Unread
+    nvidia: Nvidia | Unread
     engine: Engine | Unread
     residents: tuple[Resident, ...]
     toolkit: tuple[str, ...] | Unread
@@ -183,6 +223,9 @@ def _preflight_seen(host: str, answer: ProbeAnswer) -> PreflightSeen:
         machine=machine_of(host, answer),
         system=_part(parts, "system", System),
         gpu=_part(parts, "gpu", Gpu),
+        load=_part(parts, "load", Load),
+        blocks=_part(parts, "blocks", Blocks),
+        nvidia=_part(parts, "nvidia", Nvidia),
         engine=engine,
         residents=() if isinstance(engine, Unread) else engine.containers,
         toolkit=toolkit if isinstance(toolkit, Unread) else (*toolkit.programs, *toolkit.cdi),

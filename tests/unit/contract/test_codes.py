@@ -138,6 +138,7 @@ SAME_STATE = {
     "container-name-taken",
     "device-missing",
     "disk-full",
+    "driver-flavour",
     "image-missing",
     "memory-floor",
     "killed-by-memory-limit",

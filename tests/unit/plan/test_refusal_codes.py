@@ -42,6 +42,7 @@ ONLY_IN_THE_RUN = {
     "cluster-rank-alone": "the plan changes all ranks together; only a command on the Spark does not",
     "cluster-rank-silent": "ranks talk over the fabric during a rollout",
     "contract-shape": "the request is not one that the plan makes",
+    "dpkg-locked": "another process uses dpkg at any time: each change waits for it",
     "engine-unsupported": "a run updates the programs on the Spark before a rollout",
     "gpu-unresponsive": "only nvidia-smi shows it, which may hang: the preflight runs it, a plan does not",
     "host-change-failed": "the change itself fails, or has no effect",

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract.probe import PreflightRequest
-from sparkfleet.onhost.collectors import basics, commands, footprints, gpu, reach, system, toolkit
+from sparkfleet.onhost.collectors import basics, commands, footprints, gpu, machine, reach, system, toolkit
 from sparkfleet.onhost.collectors import preflight as preflight_look
 from sparkfleet.probe import frame
 from sparkfleet.probe.command import more_parts, probe_command, sources
@@ -74,6 +74,56 @@ def test_the_gpu_is_what_its_driver_says(bin_: Path) -> None:
     }  # fmt: skip
     program(bin_, "nvidia-smi", "echo could not talk to the driver; exit 9")
     assert gpu.collect_gpu() == {"error": "could not talk to the driver"}
+
+
+def test_the_load_of_the_gpu_is_read_again_only_while_it_is_busy_at_little_power(
+    bin_: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "PAUSE_S", 0)
+    program(bin_, "nvidia-smi", "echo '97, 18.42, 611'")
+    assert gpu.collect_load() == {"samples": [{"percent": 97.0, "watts": 18.42, "mhz": 611.0}] * 3}
+    program(bin_, "nvidia-smi", "echo '97, 61.00, 2411'")
+    assert len(gpu.collect_load()["samples"]) == 1
+    program(bin_, "nvidia-smi", "echo '3, 4.53, 208'")
+    assert len(gpu.collect_load()["samples"]) == 1
+    program(bin_, "nvidia-smi", "echo '97, [N/A]'")
+    assert gpu.collect_load() == {"samples": [{"percent": 97.0, "watts": None, "mhz": None}]}
+    program(bin_, "nvidia-smi", "echo no driver; exit 9")
+    with pytest.raises(OSError, match="no driver"):
+        gpu.collect_load()
+
+
+def test_free_blocks_are_summed_over_all_zones(tmp_path: Path) -> None:
+    path = tmp_path / "buddyinfo"
+    path.write_text(
+        "Node 0, zone      DMA      1      0      2\nNode 0, zone   Normal   1000      3     40 \n"
+    )
+    found = system.collect_blocks(str(path))
+    assert found["free"] == [1001, 3, 42]
+    assert found["page_kib"] in {4, 16, 64}
+    with pytest.raises(FileNotFoundError):
+        system.collect_blocks(str(tmp_path / "none"))
+
+
+def test_settings_of_nvidias_packages_are_read(tmp_path: Path) -> None:
+    assert system.collect_nvidia(str(tmp_path)) == {"sources": [], "broken_sources": [], "runtime_mode": ""}
+    sources, config = tmp_path / "apt/sources.list.d", tmp_path / "nvidia-container-runtime"
+    sources.mkdir(parents=True)
+    config.mkdir()
+    good, bad = str(sources / "dgx.sources"), str(sources / "nvidia.sources")
+    Path(good).write_text("URIs: https://repo.download.nvidia.com/baseos/ubuntu/noble/arm64/\n")
+    Path(bad).write_text("URIs: https://repo.download.nvidia.com/baseos/8/ubuntu/noble/arm64/\n")
+    (config / "config.toml").write_text('[nvidia-container-runtime]\n#mode = "cdi"\nmode = "legacy"\n')
+    assert system.collect_nvidia(str(tmp_path)) == {
+        "sources": [good, bad], "broken_sources": [bad], "runtime_mode": "legacy",
+    }  # fmt: skip
+
+
+def test_contiguous_memory_is_read_and_unknown_where_the_kernel_does_not_report_it(tmp_path: Path) -> None:
+    assert machine.collect_machine(str(tmp_path))["cma"] == [None, None]
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 9 kB\nCmaTotal:        0 kB\nCmaFree:    940604 kB\n")
+    assert machine.collect_machine(str(tmp_path))["cma"] == [0, 940604]
 
 
 def test_a_program_that_hangs_or_is_not_there_is_an_answer_too(

@@ -19,6 +19,7 @@ from sparkfleet.engines.base import (
     ExtraModel,
     FlagChange,
     Footprints,
+    ImageBase,
     Packages,
     ParsedArgs,
     RuleInfo,
@@ -140,6 +141,11 @@ class Vllm(Engine):
             if match:
                 return match[1]
         return image.engine_version or images.vllm_version(image.repository, image.tag)
+
+    def image_base(self, image: ImageRef) -> ImageBase | None:
+        """See ``Engine``."""
+        found = images.ngc_base(image.repository, image.tag)
+        return ImageBase(found.cuda, found.driver) if found else None
 
     def command_prefix(self, entrypoint: Sequence[str]) -> tuple[str, ...] | None:
         """See ``Engine``."""

@@ -5,17 +5,29 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from sparkfleet import data_files
 from sparkfleet.contract import codec
 
+T = TypeVar("T")
 SERVE = ("vllm", "serve")
+NGC = "nvcr.io/nvidia/vllm"
 _VERSION_TAG = re.compile(r"v(\d+\.\d+\.\d+(?:\.\d+|\.post\d+|rc\d+)?)(?:-[\w.-]+)?")
 _NGC_TAG = re.compile(r"((\d\d\.\d\d)(?:\.[a-z]+\d*)?)-py3(?:-[\w.-]+)?")
 _PYTHON = re.compile(r"(?:.*/)?python3?(?:\.\d+)?")
 _API_SERVER = "vllm.entrypoints.openai.api_server"
+
+
+@dataclass(frozen=True)
+class NgcBase:
+    """CUDA and driver of a release, as NVIDIA's release notes or the image's own banner have them."""
+
+    cuda: str
+    source: str
+    driver: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,8 @@ class Images:
     25.09 is the first that runs on a Spark."""
     forks: tuple[str, ...]
     """Repositories whose vLLM has flags of its own (patterns)."""
+    ngc_base: Mapping[str, NgcBase] = field(default_factory=dict)
+    """Release of ``nvcr.io/nvidia/vllm`` -> what it was built for."""
 
 
 @functools.cache
@@ -46,15 +60,23 @@ def is_fork(repository: str) -> bool:
 def vllm_version(repository: str, tag: str) -> str:
     """Return the vLLM version by an image's name; "" if unknown (nightlies)."""
     name = re.sub(r"^(?:docker\.io/|registry-1\.docker\.io/|index\.docker\.io/)", "", repository)
-    if name == "nvcr.io/nvidia/vllm":
-        match = _NGC_TAG.fullmatch(tag)
-        ngc = read().ngc
-        # A rebuild of a month (26.10.pre1) has that month's vLLM, unless it is in the table itself.
-        return ngc.get(match[1]) or ngc.get(match[2], "") if match else ""
+    if name == NGC:
+        return _of_release(read().ngc, tag) or ""
     if name.startswith("vllm/vllm-openai"):
         match = _VERSION_TAG.fullmatch(tag)
         return match[1] if match else ""
     return ""
+
+
+def ngc_base(repository: str, tag: str) -> NgcBase | None:
+    """Return what one of NVIDIA's images was built for; None if unknown."""
+    return _of_release(read().ngc_base, tag) if repository == NGC else None
+
+
+def _of_release(table: Mapping[str, T], tag: str) -> T | None:
+    """Return the entry of a tag: a rebuild of a month (26.10.pre1) is like that month's, or has its own."""
+    match = _NGC_TAG.fullmatch(tag)
+    return table.get(match[1], table.get(match[2])) if match else None
 
 
 def serve_prefix(entrypoint: Sequence[str]) -> tuple[str, ...] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, fleet_run
@@ -11,8 +13,10 @@ from sparkfleet.plan.operations import InstallPackages
 LOG = "/run/sparkfleet-packages.log"
 INSTALL_S = 1800
 """Seconds for a download over a slow line, and its installation."""
+LOCK_S = 300
+"""Seconds that apt waits for another process that uses dpkg."""
 APT = (
-    *("apt-get", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"),
+    *("apt-get", "--yes", "--no-install-recommends", "-o", f"DPkg::Lock::Timeout={LOCK_S}"),
     *("-o", "Dpkg::Options::=--force-confold", "install"),
 )
 DETACHED = (
@@ -45,7 +49,20 @@ def install(act: executor.RunContext, operations: tuple[Operation, ...]) -> None
     fleet_run.plan_rest(act.host, act.state)
 
 
+LOCK_OWNER = re.compile(r"^E: .*held by process (\d+) \((.+?)\)", re.MULTILINE)
+"""As apt names the process that still uses dpkg after LOCK_S; a line about waiting has no E:."""
+
+
 def _failed(act: executor.RunContext, log: str) -> Diagnostic:
+    owner = LOCK_OWNER.search(log)
+    if owner:
+        return Diagnostic(
+            act.host.name,
+            f"dpkg is in use by process {owner[1]} ({owner[2]})",
+            f"the lock of dpkg within {LOCK_S} s",
+            f"on {act.host.name}: wait until it ends (ps -fp {owner[1]}), then run again",
+            code="dpkg-locked",
+        )
     errors = [line for line in log.splitlines() if line.startswith("E:")] or log.strip().splitlines()[-1:]
     return Diagnostic(
         act.host.name,

@@ -21,6 +21,9 @@ def collect(request: dict[str, Any], part: Callable[..., dict[str, Any]], runtim
     found = {
         "system": part(system.collect_system),
         "gpu": part(gpu.collect_gpu),
+        "load": part(gpu.collect_load),
+        "blocks": part(system.collect_blocks),
+        "nvidia": part(system.collect_nvidia),
         "engine": part(runtime.collect),
         "reach": part(reach.collect_reach, request["urls"]),
         "footprints": part(footprints.collect_footprints, request["programs"], request["directories"]),

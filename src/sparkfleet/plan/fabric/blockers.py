@@ -17,7 +17,7 @@ from sparkfleet.probe.links import FabricSeen, NetworkFile
 def obstacle(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
     """Return everything that prevents the declared links; None: nothing."""
     return combine(
-        _no_cable(host, member, seen, rails),
+        no_cable(host, member, seen, rails),
         _management(host, seen, rails),
         _renderer(host, seen),
         *_foreign_files(host, seen, rails),
@@ -26,7 +26,8 @@ def obstacle(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail])
     )
 
 
-def _no_cable(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
+def no_cable(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
+    """Return that no link to another Spark has a carrier."""
     if rails:
         return None
     where, expected = f"{host}: fabric", "a QSFP cable to another Spark that is switched on"
@@ -34,9 +35,13 @@ def _no_cable(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]
         expected = f"a cable in each of the two cages: {ring.wiring(member.hosts)}"
     names = ", ".join(link.name for link in seen.links if not link.carrier)
     if not seen.links:
-        found = "no ConnectX-7 link was found: the card appears only with a cable plugged in"
+        found = "no ConnectX-7 link was found: without a cable, the card is removed from the bus"
         return Diagnostic(
-            where, found, expected, "plug the cable in; then run again", code="fabric-no-carrier"
+            where,
+            found,
+            expected,
+            f"plug the cable in, then run again; if there is still no link, on {host}: sudo reboot",
+            code="fabric-no-carrier",
         )
     off = [link.name for link in seen.links if link.carrier is None]
     if off:

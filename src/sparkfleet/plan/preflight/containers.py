@@ -61,7 +61,8 @@ def _toolkit(host: Host, seen: PreflightSeen) -> Check:
     if isinstance(seen.toolkit, Unread):
         return incomplete(name, seen.toolkit.error)
     if seen.toolkit:
-        return Check(name, ", ".join(seen.toolkit))
+        mode = "" if isinstance(seen.nvidia, Unread) else seen.nvidia.runtime_mode
+        return Check(name, ", ".join(seen.toolkit) + (f"; mode {mode}" if mode else ""))
     is_declared = any(service.container.gpus == "all" for service in host.services)
     severity = Severity.ERROR if is_declared else Severity.WARNING
     return of(name, replace(blockers.toolkit_missing(host.name), severity=severity))

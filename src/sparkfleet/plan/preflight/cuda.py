@@ -25,8 +25,9 @@ BRANCHES = {
     575: "12.9",
     580: "13.0",
     590: "13.1",
+    615: "13.4",
 }
-"""First driver branch of each CUDA release."""
+"""First driver branch of each CUDA release; that of 13.4 from NVIDIA/cutlass v4.8.0dev."""
 
 Version = tuple[int, ...]
 MISMATCH = "driver-mismatch"
@@ -55,10 +56,22 @@ def of_image(env: Mapping[str, str], tag: str) -> str:
     return f"{match[1]}.{match[2]}" if match else ""
 
 
-def fit(name: str, driver: str, reported: str, image_cuda: str, env: Mapping[str, str]) -> Check:
-    """Return the check of a driver against an image with this CUDA and these variables."""
+def is_older(driver: str, needed: str) -> bool:
+    """Tell whether a driver is older than the one that an image was built for; False if one is unknown."""
+    return bool(version(driver) and version(needed)) and version(driver) < version(needed)
+
+
+def fit(
+    name: str, driver: str, reported: str, image_cuda: str, env: Mapping[str, str], *, needed: str = ""
+) -> Check:
+    """Return the check of a driver against an image with this CUDA and these variables.
+
+    ``needed``: the driver that the image was built for; "" if unknown.
+    """
     runs = of_driver(driver, reported)
     text = f"driver {driver} runs CUDA {runs or 'of an unknown version'}, the image has {image_cuda or '?'}"
+    if is_older(driver, needed):
+        text += f" and was built for driver {needed}"
     refused = unsatisfied(env, driver, runs)
     if refused:
         return failed(
@@ -74,7 +87,10 @@ def fit(name: str, driver: str, reported: str, image_cuda: str, env: Mapping[str
     have, need = version(runs)[:2], version(image_cuda)[:2]
     if have >= need:
         return Check(name, text)
-    newer = "sudo apt-get update && sudo apt-get dist-upgrade, reboot; or an older image"
+    newer = (
+        "leave the image's entrypoint as it is: NVIDIA's sets up forward compatibility; or use an older "
+        "image; or: sudo apt-get update && sudo apt-get dist-upgrade, reboot"
+    )
     if have[0] == need[0]:
         return warned(
             name,

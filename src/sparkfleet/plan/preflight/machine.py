@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sparkfleet import engines
 from sparkfleet.desired_state import Host, ImageRef
+from sparkfleet.plan import kernel
 from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import Check, failed, incomplete, of, warned
-from sparkfleet.plan.units import MIB_IN_GIB
+from sparkfleet.plan.units import MIB_IN_GIB, size
 from sparkfleet.probe.answer import sudo_diagnostic
+from sparkfleet.probe.machine import CMDLINE, DRIVER, KERNEL, OPEN, MachineSeen
 from sparkfleet.probe.observation import Observed
-from sparkfleet.probe.preflight import Clock, Gpu, PreflightSeen, System, Unread
+from sparkfleet.probe.preflight import Blocks, Clock, Gpu, Load, Nvidia, PreflightSeen, System, Unread
 
 ARCH = "aarch64"
 DGX_OS = 7
@@ -22,15 +25,31 @@ SKEW_FAIL_S = 300
 """From this skew on, certificates and tokens fail."""
 SWAP_USED_MIB = 1024
 """More used swap than this slows the engine down."""
+BUSY_PERCENT, LIMITED_W, LIMITED_MHZ = 90, 30, 1000
+"""A GB10 that is busy takes 45 W or more at 2400 MHz; one whose power supply negotiated too little takes 14
+to 30 W at 500 to 850 MHz, until it was without power (Blackwellboy/model-serving-minefield#55,
+github.com/parallelArchitect/spark-gpu-throttle-check). A hung kernel takes as little, at a full clock
+(eugr/spark-vllm-docker#260)."""
+BLOCK_BYTES = 16 << 20
+"""What a fresh Spark has thousands of (FujitsuPolycom/sparkring#173)."""
+FREE_BYTES = 8 << 30
+"""With less free memory than this, few large blocks are no sign of fragmentation."""
+LARGE_SHARE = 0.05
+"""Of the free memory, in large blocks: about 0.4 on a fresh Spark, below 0.01 where starts failed."""
 
 
 def rows(host: Host, seen: PreflightSeen, skew_s: float, unsure_s: float) -> Iterator[Check]:
     """Yield the rows; ``skew_s`` is the Spark's clock against the operator's, known to ``unsure_s``."""
     yield _sudo(host, seen)
     yield from _system(seen.system)
+    yield _sources(seen.nvidia)
+    yield from _kernel(host, seen.machine)
     yield from _gpu(seen.gpu)
+    yield _flavour(host, seen.machine)
     yield from _drivers(host, seen)
+    yield _load(seen.load)
     yield from _memory(seen)
+    yield _blocks(seen.blocks)
     yield _clock(seen.clock, skew_s, unsure_s)
 
 
@@ -49,15 +68,120 @@ def _system(seen: System | Unread) -> Iterator[Check]:
     else:
         expected = f"{ARCH}: images of Sparks are arm64"
         yield failed("architecture", seen.arch, expected, code="architecture-unsupported")
-    release = seen.dgx.get("DGX_SWBUILD_VERSION", "")
+    yield _release(seen)
+
+
+def _release(seen: System) -> Check:
+    """Return the check of DGX OS: of the last OTA update, not of the factory image."""
+    image, update = (seen.dgx.get(name, "") for name in ("DGX_SWBUILD_VERSION", "DGX_OTA_VERSION"))
+    release = update or image
     major = next(iter(cuda.version(release)), 0)
-    found = f"DGX OS {release} ({seen.os})" if release else f"{seen.os}, and no /etc/dgx-release"
+    found = f"DGX OS {release} ({seen.os}" if release else f"{seen.os}, and no version in /etc/dgx-release"
+    if release:
+        found += f"; factory image {image})" if update and image and update != image else ")"
     if major >= DGX_OS:
-        yield Check("system", found)
+        return Check("system", found)
+    hint = "sudo apt-get update && sudo apt-get dist-upgrade" if release else ""
+    return warned("system", found, f"DGX OS {DGX_OS} or later", hint, code="os-outdated")
+
+
+def _sources(seen: Nvidia | Unread) -> Check:
+    name = "package sources"
+    if isinstance(seen, Unread):
+        return incomplete(name, seen.error, "sudo apt-get update")
+    if not seen.broken_sources:
+        return Check(name, ", ".join(seen.sources) or "none of NVIDIA's")
+    files = " ".join(seen.broken_sources)
+    return warned(
+        name,
+        f"{files}: the path /baseos/8/ has been reported to answer 404, which ends every apt-get update",
+        "/baseos/ubuntu/noble/ in the address",
+        f"sudo sed -i s,/baseos/8/,/baseos/, {files} && sudo apt-get update",
+        code="package-source-missing",
+    )
+
+
+def _kernel(host: Host, seen: MachineSeen) -> Iterator[Check]:
+    """Yield the rows on the kernel and on the memory that it reserves."""
+    option, unread = kernel.needless_option(host.name, seen), seen.reason(CMDLINE)
+    if not seen.kernel:
+        yield incomplete("kernel", seen.reason(KERNEL) or "unknown")
+    elif option:
+        yield of("kernel", option)
+    elif unread:
+        yield incomplete("kernel", f"{seen.kernel}; its boot parameters: {unread}", f"cat {CMDLINE}")
     else:
-        hint = "sudo apt-get update && sudo apt-get dist-upgrade" if release else ""
-        yield warned("system", found, f"DGX OS {DGX_OS} or later", hint, code="os-outdated")
-    yield Check("kernel", seen.kernel)
+        value = kernel.handover(seen)
+        yield Check("kernel", seen.kernel + (f", kho={value}" if value else ""))
+    name, reserved = "kernel memory", kernel.reserved_memory(host, seen)
+    if reserved:
+        yield of(name, reserved)
+    elif seen.cma_total_kib is None or seen.cma_free_kib is None:
+        yield incomplete(name, "the kernel does not report contiguous memory (CMA)", "grep Cma /proc/meminfo")
+    else:
+        yield Check(name, f"CmaFree {seen.cma_free_kib} kB of CmaTotal {seen.cma_total_kib} kB")
+
+
+def _flavour(host: Host, seen: MachineSeen) -> Check:
+    name, hint = "GPU driver", f"cat {DRIVER}"
+    wrong, unread = kernel.driver_flavour(host.name, seen), seen.reason(DRIVER)
+    if wrong:
+        return of(name, wrong)
+    if seen.flavour != OPEN:
+        found = "no NVIDIA driver is loaded, or it does not show its version"
+        return incomplete(name, unread or found, hint)
+    return Check(name, f"{seen.driver}, open kernel modules")
+
+
+def _load(seen: Load | Unread) -> Check:
+    name = "GPU power"
+    if isinstance(seen, Unread):
+        return incomplete(name, seen.error, "nvidia-smi --query-gpu=utilization.gpu,power.draw --format=csv")
+    known = [
+        (one.percent, one.watts) for one in seen.samples if one.percent is not None and one.watts is not None
+    ]
+    if not known or len(known) < len(seen.samples):
+        return incomplete(name, "nvidia-smi reports no utilization or power", "nvidia-smi -q -d POWER")
+    (percent, watts), mhz = known[-1], seen.samples[-1].mhz
+    clock = "" if mhz is None else f" at {mhz:.0f} MHz"
+    found = f"{watts:.1f} W{clock}, {percent:.0f} % busy"
+    if not all(busy >= BUSY_PERCENT and power <= LIMITED_W for busy, power in known):
+        return Check(name, found)
+    expected = f"more than {LIMITED_W} W while busy"
+    if mhz is not None and mhz < LIMITED_MHZ:
+        found += ": its power supply limits it"
+        hint = (
+            "shut the Spark down and unplug the power supply at both ends for a minute (a reboot does not "
+            "help); if it stays, ask for a replacement"
+        )
+    else:
+        found += ": a hung engine, or a power limit"
+        hint = (
+            "request an answer; without one, restart the service; if answers are only slow, unplug the power "
+            "supply at both ends for a minute"
+        )
+    return warned(name, found, expected, hint, code="gpu-power-limited")
+
+
+def _blocks(seen: Blocks | Unread) -> Check:
+    name = "free memory blocks"
+    if isinstance(seen, Unread) or not seen.free:
+        error = seen.error if isinstance(seen, Unread) else "the kernel reports none"
+        return incomplete(name, error, "cat /proc/buddyinfo")
+    free = [(seen.page_kib << (order + 10), count) for order, count in enumerate(seen.free)]
+    smallest = min(BLOCK_BYTES, free[-1][0])
+    total = sum(one * count for one, count in free)
+    large = sum(one * count for one, count in free if one >= smallest)
+    found = f"{size(large)} of {size(total)} free memory in blocks of {size(smallest)} or more"
+    if total < FREE_BYTES or large >= LARGE_SHARE * total:
+        return Check(name, found)
+    return warned(
+        name,
+        f"{found}: the memory is fragmented, and the GPU driver may get none (NV_ERR_NO_MEMORY)",
+        f"{LARGE_SHARE:.0%} or more in large blocks",
+        "before the next start: echo 1 | sudo tee /proc/sys/vm/compact_memory; if it stays: sudo reboot",
+        code="memory-fragmented",
+    )
 
 
 def _gpu(seen: Gpu | Unread) -> Iterator[Check]:
@@ -75,10 +199,13 @@ def _gpu(seen: Gpu | Unread) -> Iterator[Check]:
 def _drivers(host: Host, seen: PreflightSeen) -> Iterator[Check]:
     if isinstance(seen.gpu, Unread):
         return  # the row of the GPU reports it
-    for image in dict.fromkeys(service.image for service in host.services):
+    for image, engine in dict.fromkeys((service.image, service.engine) for service in host.services):
         env = _variables(image, seen.observed)
-        known = cuda.of_image(env, image.tag) or image.cuda
-        yield cuda.fit(f"driver for {image.display}", seen.gpu.driver, seen.gpu.cuda, known, env)
+        base = engines.get(engine).image_base(image)
+        known = cuda.of_image(env, image.tag) or image.cuda or (base.cuda if base else "")
+        needed = env.get("CUDA_DRIVER_VERSION", "") or (base.driver if base else "")
+        name = f"driver for {image.display}"
+        yield cuda.fit(name, seen.gpu.driver, seen.gpu.cuda, known, env, needed=needed)
 
 
 def _variables(image: ImageRef, observed: object) -> dict[str, str]:

@@ -1,12 +1,15 @@
-"""Rows on the network: from the Spark to its registries and to the hub."""
+"""Rows on the network: from the Spark to its registries, to the hub, and to other Sparks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Host
-from sparkfleet.plan.preflight.model import Check, failed, incomplete, warned
+from sparkfleet.plan.fabric import blockers
+from sparkfleet.plan.fabric.addresses import rails
+from sparkfleet.plan.preflight.model import Check, failed, incomplete, of, warned
 from sparkfleet.probe.preflight import PreflightSeen, Reached, Unread, WaitingProfile
 
 HUB = "https://huggingface.co"
@@ -34,7 +37,8 @@ def urls(host: Host) -> Mapping[str, str]:
 
 
 def rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
-    """Yield a row for each URL."""
+    """Yield a row for the links of a cluster's member, and one for each URL."""
+    yield from _links(host, seen)
     if host.prepare.offline:
         yield Check("network", "declared offline: registries and hub are not contacted")
         return
@@ -70,6 +74,19 @@ def _profile_remedy(host: Host, profile: WaitingProfile) -> str:
         f"on {host.name}: sudo nmcli connection modify {profile.uuid} ipv4.method disabled ipv6.method "
         f"disabled && sudo nmcli connection up {profile.uuid}"
     )
+
+
+def _links(host: Host, seen: PreflightSeen) -> Iterator[Check]:
+    name = "fabric links"
+    if host.member is None:
+        return
+    fabric = None if isinstance(seen.observed, Diagnostic) else seen.observed.fabric
+    if fabric is None:
+        yield incomplete(name, "they could not be read")
+        return
+    found = rails(host.member, fabric)
+    missing = blockers.no_cable(host.name, host.member, fabric, found)
+    yield of(name, missing) if missing else Check(name, ", ".join(rail.link.name for rail in found))
 
 
 def _row(what: str, url: str, reached: Reached) -> Check:

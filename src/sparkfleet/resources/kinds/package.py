@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from sparkfleet.contract.resources import Applied
+from sparkfleet.resources import apt
 from sparkfleet.resources.base import (
-    Completed,
     Declaration,
     Host,
     Limits,
@@ -28,15 +28,8 @@ from sparkfleet.resources.base import (
     ResourceKind,
     Setting,
     Target,
-    must,
 )
 
-APT = (
-    *("env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8", "apt-get", "--yes"),
-    *("--no-install-recommends", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold"),
-)
-APT_TIMEOUT_S = 1200
-"""For a download and its installation over a slow line."""
 PackageName = Annotated[str, Limits(r"^[a-z0-9][a-z0-9.+-]+$")]
 
 
@@ -58,10 +51,10 @@ class Package(ResourceKind):
 
     def check(self, host: Host, target: Target) -> None:
         """Refuse a package that apt does not have, or whose installation would remove another."""
-        done = _simulated(host, "install", target.key)
+        done = apt.simulate(host, "install", target.key)
         if done.code:
-            must(host, (*APT, "update", "--quiet"), APT_TIMEOUT_S)
-            done = _simulated(host, "install", target.key)
+            apt.change(host, "update", "--quiet")
+            done = apt.simulate(host, "install", target.key)
         if done.code:
             errors = [line for line in done.err.splitlines() if line.startswith("E:")] or [done.text]
             expected = "a package of the Spark's own sources"
@@ -77,19 +70,19 @@ class Package(ResourceKind):
 
     def snapshot(self, host: Host, target: Target) -> dict[str, Any]:
         """Return all packages that will be installed: those are ours to remove again."""
-        return {"with": _named("Inst", _simulated(host, "install", target.key).out)}
+        return {"with": _named("Inst", apt.simulate(host, "install", target.key).out)}
 
     def apply(self, host: Host, target: Target) -> None:
         """Install it, without recommended packages."""
-        must(host, (*APT, "install", target.key), APT_TIMEOUT_S)
+        apt.change(host, "install", target.key)
 
     def revert(self, host: Host, entry: Applied, _: tuple[str, ...]) -> None:
         """Remove it with its dependencies; those that other packages need by now stay."""
         key, dependencies = entry.key, list(entry.before.get("with", ()))
         for names in ([*dependencies, *([] if key in dependencies else [key])], [key]):
-            removed = _named("Remv|Purg", _simulated(host, "purge", *names).out)
+            removed = _named("Remv|Purg", apt.simulate(host, "purge", *names).out)
             if set(removed) <= {key, *dependencies}:
-                must(host, (*APT, "purge", *names), APT_TIMEOUT_S)
+                apt.change(host, "purge", *names)
                 return
         found = f"other packages need {key} by now"
         hint = f"apt-get remove {key}"
@@ -109,10 +102,6 @@ class Package(ResourceKind):
 def installed(name: str, where: str) -> Resource:
     """Return a package as a resource."""
     return Resource("package", name, (("is", "installed"),), where=where)
-
-
-def _simulated(host: Host, *arguments: str) -> Completed:
-    return host.run((*APT, "--simulate", *arguments), APT_TIMEOUT_S)
 
 
 def _named(actions: str, text: str) -> list[str]:

@@ -1,7 +1,14 @@
 import pytest
 from packaging.version import Version
 
-from sparkfleet.engines.vllm.images import args_after_serve, is_fork, read, serve_prefix, vllm_version
+from sparkfleet.engines.vllm.images import (
+    args_after_serve,
+    is_fork,
+    ngc_base,
+    read,
+    serve_prefix,
+    vllm_version,
+)
 from sparkfleet.engines.vllm.schema import nearest
 
 API_SERVER = ("python3", "-m", "vllm.entrypoints.openai.api_server")
@@ -103,3 +110,26 @@ def test_the_args_of_a_running_container_are_found_behind_its_entrypoint(before:
 @pytest.mark.parametrize("command", [("sleep", "infinity"), (), ("vllm",)])
 def test_the_command_of_a_container_that_serves_nothing_is_unchanged(command: tuple[str, ...]) -> None:
     assert args_after_serve(command) == command
+
+
+@pytest.mark.parametrize(
+    "repository, tag, base",
+    [
+        ("nvcr.io/nvidia/vllm", "26.08-py3", ("13.4.1", "615.65")),
+        ("nvcr.io/nvidia/vllm", "26.10.pre1-py3", ("13.4.3", "615")),
+        ("nvcr.io/nvidia/vllm", "26.07-py3", ("13.3.1", "")),
+        ("nvcr.io/nvidia/vllm", "25.09-py3", None),
+        ("nvcr.io/nvidia/vllm", "", None),
+        ("docker.io/vllm/vllm-openai", "26.08-py3", None),
+    ],
+)
+def test_a_release_of_nvidia_has_the_cuda_and_driver_that_it_was_built_for(
+    repository: str, tag: str, base: tuple[str, str] | None
+) -> None:
+    found = ngc_base(repository, tag)
+    assert (found and (found.cuda, found.driver)) == base
+
+
+def test_each_release_in_the_table_has_a_source_and_a_known_vllm() -> None:
+    assert all("https://" in one.source for one in read().ngc_base.values())
+    assert read().ngc_base.keys() <= read().ngc.keys()

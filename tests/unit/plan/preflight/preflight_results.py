@@ -7,6 +7,9 @@ from typing import Any
 
 from sparkfleet.probe.preflight import PreflightSeen, read_preflight
 
+OPEN_DRIVER = (
+    "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  580.95.05  Release Build  (dvs-builder@U22)"
+)
 DISK = {"path": "/", "total": 4000 << 30, "free": 3000 << 30, "read_only": False}
 
 
@@ -16,9 +19,14 @@ def data(**changes: Any) -> dict[str, Any]:
         "host": {"arch": "aarch64"},
         "machine": {
             "name": "spark-01",
-            "kernel": "6.14.0-1013-nvidia",
-            "texts": {"/etc/machine-id": "0123456789abcdef" * 2, "/proc/cmdline": "root=UUID=1 ro\n"},
+            "kernel": "6.17.0-1032-nvidia",
+            "texts": {
+                "/etc/machine-id": "0123456789abcdef" * 2,
+                "/proc/cmdline": "root=UUID=1 ro\n",
+                "/proc/driver/nvidia/version": OPEN_DRIVER,
+            },
             "errors": {},
+            "cma": [65536, 60000],
         },
         "sudo": {"state": "ok"},
         "user": {"name": "n", "home": "/home/n", "uid": 1, "gid": 1, "group": "n", "groups": ["n"]},
@@ -42,7 +50,7 @@ def data(**changes: Any) -> dict[str, Any]:
                 "kernel": "6.14.0-1013-nvidia",
                 "python": "3.12.3",
                 "os": "Ubuntu 24.04.3 LTS",
-                "dgx": {"DGX_SWBUILD_VERSION": "7.3.1"},
+                "dgx": {"DGX_SWBUILD_VERSION": "7.2.3", "DGX_OTA_VERSION": "7.6.0"},
                 "product": "NVIDIA_DGX_Spark",
             },
             "gpu": {
@@ -51,6 +59,13 @@ def data(**changes: Any) -> dict[str, Any]:
                 "driver": "580.95.05",
                 "compute": "12.1",
                 "cuda": "13.0",
+            },
+            "load": {"samples": [{"percent": 0.0, "watts": 4.5, "mhz": 208.0}]},
+            "blocks": {"page_kib": 4, "free": [*range(1200, 0, -100), 1417, 782]},
+            "nvidia": {
+                "sources": ["/etc/apt/sources.list.d/dgx.sources"],
+                "broken_sources": [],
+                "runtime_mode": "auto",
             },
             "engine": {
                 "state": "ok",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.desired_state import Host, Prepare
+from sparkfleet.desired_state import Fabric, Host, Member, Prepare
 from sparkfleet.plan.preflight import containers
 from sparkfleet.plan.preflight.checks import preflight, request
 from sparkfleet.plan.preflight.model import Check, HostPreflight, State, failed, incomplete, warned
@@ -29,7 +29,13 @@ def test_a_spark_as_it_should_be_is_ok_in_every_row() -> None:
     found = preflight(SPARK, seen(), 0.3, 0.1)
     assert {check.name for check in found.checks if check.state is not State.OK} == set()
     assert found.state is State.OK
-    assert rows()["system"].found == "DGX OS 7.3.1 (Ubuntu 24.04.3 LTS)"
+    assert rows()["system"].found == "DGX OS 7.6.0 (Ubuntu 24.04.3 LTS; factory image 7.2.3)"
+    assert rows()["kernel"].found == "6.17.0-1032-nvidia"
+    assert rows()["kernel memory"].found == "CmaFree 60000 kB of CmaTotal 65536 kB"
+    assert rows()["GPU driver"].found == "580.95.05, open kernel modules"
+    assert rows()["GPU power"].found == "4.5 W at 208 MHz, 0 % busy"
+    assert rows()["free memory blocks"].found.endswith("free memory in blocks of 16 MiB or more")
+    assert rows()["container toolkit"].found == "nvidia-container-runtime-hook; mode auto"
     assert rows()["clock"].found == "+0.3 s against this machine's (± 0.1 s), synchronised"
     assert rows()["driver for nvcr.io/nvidia/vllm:26.04-py3"].found == (
         "driver 580.95.05 runs CUDA 13.0, the image has 13.0.2"
@@ -50,12 +56,70 @@ def part(name: str, **changes: Any) -> dict[str, Any]:
     return {f"preflight__{name}": {**data()["preflight"][name], **changes}}
 
 
+def machine(*, driver: str | None = "", options: str = "", **changes: Any) -> dict[str, Any]:
+    texts = dict(data()["machine"]["texts"])
+    texts["/proc/cmdline"] = f"root=UUID=1 {options} ro\n"
+    if driver != "":
+        texts["/proc/driver/nvidia/version"] = driver
+    return {"machine": {**data()["machine"], "texts": texts, **changes}}
+
+
+def load(*samples: tuple[float | None, float | None, float | None]) -> dict[str, Any]:
+    return part("load", samples=[dict(zip(("percent", "watts", "mhz"), one, strict=True)) for one in samples])
+
+
 WRONG: dict[str, tuple[dict[str, Any], str, State, str]] = {
     "sudo refused": ({"sudo": {"state": "refused", "error": "a password"}}, "sudo", State.FAIL, "tee"),
     "another architecture": (part("system", arch="x86_64"), "architecture", State.FAIL, ""),
     "no DGX OS": (part("system", dgx={}), "system", State.WARN, ""),
     "an old DGX OS": (
         part("system", dgx={"DGX_SWBUILD_VERSION": "6.1"}), "system", State.WARN, "dist-upgrade",
+    ),
+    "an old DGX OS after an update": (
+        part("system", dgx={"DGX_SWBUILD_VERSION": "7.2.3", "DGX_OTA_VERSION": "6.9"}),
+        "system", State.WARN, "dist-upgrade",
+    ),
+    "reserved memory": (
+        machine(kernel="7.0.0-1019-nvidia", cma=[0, 940604]),
+        "kernel memory", State.WARN, "nvidia-spark-grub-kho",
+    ),
+    "kernel memory that the kernel does not report": (
+        machine(cma=[None, None]), "kernel memory", State.UNKNOWN, "grep Cma",
+    ),
+    "proprietary modules": (
+        machine(driver="NVRM version: NVIDIA UNIX aarch64 Kernel Module  580.173.02  Tue Jul  7 2026"),
+        "GPU driver", State.FAIL, "apt-get install nvidia-driver-580-open",
+    ),
+    "proprietary modules of a driver that still starts": (
+        machine(driver="NVRM version: NVIDIA UNIX aarch64 Kernel Module  580.159.03  Mon Apr 13 2026"),
+        "GPU driver", State.WARN, "nvidia-driver-580-open",
+    ),
+    "no loaded driver": (machine(driver=None), "GPU driver", State.UNKNOWN, "/proc/driver/nvidia/version"),
+    "a driver of an unknown kind": (machine(driver="nouveau"), "GPU driver", State.UNKNOWN, ""),
+    "a GPU that gets too little power": (
+        load((96, 18.4, 611), (95, 18.1, 611), (96, 18.0, 611)), "GPU power", State.WARN, "unplug",
+    ),
+    "a GPU that is busy for nothing": (
+        load((96, 20, 2411), (96, 19, 2411), (96, 19, 2411)), "GPU power", State.WARN, "restart the service",
+    ),
+    "a GPU without a power reading": (load((96, None, 2411)), "GPU power", State.UNKNOWN, "POWER"),
+    "a load that cannot be read": (
+        {"preflight__load": {"error": "OSError: no driver"}}, "GPU power", State.UNKNOWN, "nvidia-smi",
+    ),
+    "fragmented memory": (
+        part("blocks", free=[9 << 20, 5 << 20, 2 << 20, 900_000, 400_000, 100_000, *[9] * 6, 27, 0]),
+        "free memory blocks", State.WARN, "compact_memory",
+    ),
+    "unreadable blocks": (
+        {"preflight__blocks": {"error": "PermissionError"}}, "free memory blocks", State.UNKNOWN, "",
+    ),
+    "no blocks at all": (part("blocks", free=[]), "free memory blocks", State.UNKNOWN, "buddyinfo"),
+    "package sources that are gone": (
+        part("nvidia", broken_sources=["/etc/apt/sources.list.d/dgx.sources"]),
+        "package sources", State.WARN, "sed -i",
+    ),
+    "unreadable package sources": (
+        {"preflight__nvidia": {"error": "OSError"}}, "package sources", State.UNKNOWN, "",
     ),
     "a driver that does not answer": ({"preflight__gpu": {"error": "no NVML"}}, "GPU", State.FAIL, "dmesg"),
     "another GPU": (part("gpu", compute="9.0"), "GPU", State.WARN, ""),
@@ -134,6 +198,91 @@ def test_what_is_wrong_has_a_row_with_its_remedy_and_hides_no_other_row(
     assert remedy in diagnostic.hint
     assert diagnostic.location.startswith("spark-01")
     assert found["kernel"].state is State.OK
+
+
+NEAR: dict[str, tuple[dict[str, Any], str]] = {
+    "contiguous memory that is all free": (machine(cma=[65536, 65536]), "kernel memory"),
+    "no contiguous memory": (machine(cma=[0, 0], kernel="7.0.0-1019-nvidia"), "kernel memory"),
+    "kho=off with kernel 7.0": (machine(kernel="7.0.0-1019-nvidia", options="kho=off"), "kernel"),
+    "kho=on with kernel 6.17": (machine(options="kho=off kho=on"), "kernel"),
+    "kho=off with another kernel": (machine(kernel="6.170.0-1-nvidia", options="kho=off"), "kernel"),
+    "a GPU that is busy at full power": (load((96, 45.2, 2411)), "GPU power"),
+    "an idle GPU": (load((12, 14.0, 611)), "GPU power"),
+    "a GPU that took little power for a moment": (load((96, 18, 2411), (97, 52, 2411)), "GPU power"),
+    "little free memory": (part("blocks", free=[1000] * 10 + [0, 0, 0, 0]), "free memory blocks"),
+    "blocks of 4 MiB at most": (part("blocks", free=[10] * 10 + [20_000]), "free memory blocks"),
+    "no package sources of NVIDIA": (part("nvidia", sources=[]), "package sources"),
+    "a factory image without an update": (part("system", dgx={"DGX_SWBUILD_VERSION": "7.2.3"}), "system"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes, name", NEAR.values(), ids=NEAR)
+def test_what_only_resembles_a_fault_is_ok(changes: dict[str, Any], name: str) -> None:
+    assert rows(**changes)[name].state is State.OK
+
+
+@pytest.mark.provokes("kernel-option-needless")
+def test_a_kernel_that_does_not_need_its_option_is_a_warning() -> None:
+    row = rows(**machine(options="kho=off"))["kernel"]
+    assert (row.state, row.diagnostic and row.diagnostic.code) == (State.WARN, "kernel-option-needless")
+
+
+@pytest.mark.parametrize(
+    "machine_part", [{"error": "ValueError"}, None, {**data()["machine"], "errors": {"/proc/cmdline": "EIO"}}]
+)
+def test_an_unreadable_kernel_is_unknown_and_no_error(machine_part: Any) -> None:
+    assert rows(machine=machine_part)["kernel"].state is State.UNKNOWN
+
+
+def test_nothing_of_an_unreadable_machine_is_ok_or_an_error() -> None:
+    found = rows(machine={"error": "ValueError"})
+    assert found["kernel memory"].state is found["GPU driver"].state is State.UNKNOWN
+
+
+@pytest.mark.provokes("memory-fragmented")
+@pytest.mark.provokes("gpu-power-limited")
+@pytest.mark.provokes("package-source-missing")
+def test_each_fault_of_the_machine_has_a_code_of_its_own() -> None:
+    names = {
+        "memory-fragmented": ("fragmented memory", "free memory blocks"),
+        "gpu-power-limited": ("a GPU that gets too little power", "GPU power"),
+        "package-source-missing": ("package sources that are gone", "package sources"),
+    }
+    for code, (case, name) in names.items():
+        diagnostic = rows(**WRONG[case][0])[name].diagnostic
+        assert diagnostic is not None
+        assert diagnostic.code == code
+
+
+def test_a_member_of_a_cluster_fails_with_reserved_memory_unless_it_uses_tcp() -> None:
+    reserved = machine(cma=[0, 940604])
+    member = Member("pair", 0, ("spark-01", "spark-02"), "mp", Fabric(), "nano")
+    assert rows(replace(SPARK, member=member), **reserved)["kernel memory"].state is State.FAIL
+    by_tcp = replace(member, fabric=Fabric(tcp=True))
+    assert rows(replace(SPARK, member=by_tcp), **reserved)["kernel memory"].state is State.WARN
+
+
+def test_the_remedy_of_a_missing_card_names_the_cable_before_a_reboot() -> None:
+    member = Member("pair", 0, ("spark-01", "spark-02"), "mp", Fabric(), "nano")
+    fabric = {
+        "links": [], "management": ["eth0"], "management_address": "", "networks": [], "renderer": "networkd",
+        "netplan": True, "own": None, "own_mode": "", "foreign": [], "verbs": False, "address_owners": [],
+    }  # fmt: skip
+    row = rows(replace(SPARK, member=member), fabric=fabric)["fabric links"]
+    assert row.state is State.FAIL
+    assert row.diagnostic is not None
+    assert row.diagnostic.hint.index("cable") < row.diagnostic.hint.index("reboot")
+    assert "fabric links" not in rows(fabric=fabric)
+    assert rows(replace(SPARK, member=member))["fabric links"].state is State.UNKNOWN
+
+
+def test_an_image_of_a_month_is_compared_with_the_driver_by_its_name() -> None:
+    image = replace(NANO.image, tag="26.08-py3")
+    row = rows(replace(SPARK, services=(replace(NANO, image=image),)))[f"driver for {image.display}"]
+    assert row.state is State.WARN
+    assert "the image has 13.4.1 and was built for driver 615.65" in row.found
+    assert row.diagnostic is not None
+    assert "entrypoint" in row.diagnostic.hint
 
 
 QUIET: dict[str, tuple[dict[str, Any], str]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from sparkfleet.desired_state import Fabric, Host, Member
@@ -10,6 +10,7 @@ from sparkfleet.plan.parity import Row
 from sparkfleet.plan.preflight.checks import preflight
 from sparkfleet.plan.preflight.model import Check, State
 from sparkfleet.plan.preflight.parity import FleetPreflight, fleet_preflight
+from tests.unit.plan.fabric.fabric_fixtures import seen as cabled
 from tests.unit.plan.nano import HOST, NANO
 from tests.unit.plan.preflight.preflight_results import data, seen
 
@@ -33,7 +34,11 @@ def checked(first: dict[str, Any], second: dict[str, Any], *, cluster: bool = Tr
     hosts = [member(0), member(1)]
     if not cluster:
         hosts = [replace(host, member=None) for host in hosts]
-    answers = [seen(**{"machine": machine(n), **changes}) for n, changes in enumerate((first, second), 1)]
+    links = asdict(cabled())
+    answers = [
+        seen(**{"machine": machine(n), "fabric": links, **changes})
+        for n, changes in enumerate((first, second), 1)
+    ]
     found = [preflight(host, answer) for host, answer in zip(hosts, answers, strict=True)]
     named = dict(zip(NAMES, hosts, strict=True))
     return fleet_preflight(found, named, dict(zip(reversed(NAMES), reversed(answers), strict=True)))
@@ -60,18 +65,18 @@ def test_hosts_that_are_alike_differ_in_nothing_and_every_property_has_a_row() -
         "CUDA of the driver", "memory", "Docker", "storage driver", "GPU clocks at boot",
         "image nvcr.io/nvidia/vllm:26.04-py3",
     ]  # fmt: skip
-    assert found.parity[1].values == (("6.14.0-1013-nvidia", NAMES),)
+    assert found.parity[1].values == (("6.17.0-1032-nvidia", NAMES),)
 
 
 def test_members_that_differ_have_a_warning_each_and_a_row_in_the_inventorys_order() -> None:
     found = checked({"machine": {**machine(1), "kernel": "7.0.0-1019-nvidia"}}, {})
     assert differing(found)["kernel"].values == (
         ("7.0.0-1019-nvidia", ("spark-01",)),
-        ("6.14.0-1013-nvidia", ("spark-02",)),
+        ("6.17.0-1032-nvidia", ("spark-02",)),
     )
     for (check,) in wrong(found):
         assert (check.name, check.state) == ("cluster pair", State.WARN)
-        assert "kernel: 7.0.0-1019-nvidia on spark-01, 6.14.0-1013-nvidia on spark-02" in check.found
+        assert "kernel: 7.0.0-1019-nvidia on spark-01, 6.17.0-1032-nvidia on spark-02" in check.found
 
 
 def test_hosts_outside_of_clusters_may_differ() -> None:
@@ -81,9 +86,9 @@ def test_hosts_outside_of_clusters_may_differ() -> None:
 
 
 def test_an_update_over_the_air_counts_more_than_the_image_of_the_factory() -> None:
-    dgx = {"DGX_SWBUILD_VERSION": "7.3.1", "DGX_OTA_VERSION": "7.6.0"}
+    dgx = {"DGX_SWBUILD_VERSION": "7.3.1", "DGX_OTA_VERSION": "7.6.1"}
     found = checked({}, part("system", dgx=dgx))
-    assert differing(found)["DGX OS"].text == "7.3.1 on spark-01, 7.6.0 on spark-02"
+    assert differing(found)["DGX OS"].text == "7.6.0 on spark-01, 7.6.1 on spark-02"
 
 
 def test_docker_may_differ_and_the_clocks_of_members_may_not() -> None:

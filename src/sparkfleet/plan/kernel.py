@@ -1,0 +1,119 @@
+"""Kernels and GPU drivers with which a start fails or is slow, for the plan and the preflight.
+
+What is unknown is never a diagnostic here; the preflight has rows for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from sparkfleet import engines
+from sparkfleet.contract.diagnostic import Diagnostic, Severity, combine
+from sparkfleet.desired_state import Host, Service
+from sparkfleet.plan.model import Note, Step, warning
+from sparkfleet.plan.preflight.cuda import MISMATCH, is_older, version
+from sparkfleet.probe.machine import PROPRIETARY, MachineSeen
+
+OPEN_ONLY = (580, 173)
+"""The first driver whose proprietary modules do not start a GB10 (Start9Labs/start-technologies#3693)."""
+BEFORE_HANDOVER = (6, 17)
+"""The kernel of DGX OS before 7.0, which needs no ``kho=off``."""
+
+
+def obstacles(host: Host, service: Service, seen: MachineSeen) -> Diagnostic | None:
+    """Return why a service cannot start with this kernel and driver."""
+    return combine(*(one for one in _of_service(host, service, seen) if one.severity is Severity.ERROR))
+
+
+def warnings(host: Host, service: Service, seen: MachineSeen) -> list[Note]:
+    """Return what slows a service down, or may end it."""
+    found = (one for one in _of_service(host, service, seen) if one.severity is Severity.WARNING)
+    return [replace(warning(Step.SERVICE, "warning", one), of_this_host=True) for one in found]
+
+
+def _of_service(host: Host, service: Service, seen: MachineSeen) -> Iterator[Diagnostic]:
+    if service.container.gpus != "all":
+        return
+    older = older_driver(host.name, service, seen)
+    if older:
+        yield older
+    in_cluster = host.member is not None and host.member.service == service.name
+    yield from (one for one in (driver_flavour(host.name, seen), reserved_memory(host, seen)) if one)
+    slow = needless_option(host.name, seen) if in_cluster else None
+    if slow:
+        yield slow
+
+
+def reserved_memory(host: Host, seen: MachineSeen) -> Diagnostic | None:
+    """Return that the kernel lends reserved memory as CMA: an error where a cluster needs RDMA.
+
+    More free than total is possible only for that memory, whatever the kernel's version.
+    """
+    total, free = seen.cma_total_kib, seen.cma_free_kib
+    if total is None or free is None or free <= total:
+        return None
+    needs_rdma = host.member is not None and not host.member.fabric.tcp
+    effect = "NCCL cannot register memory for RDMA" if needs_rdma else "the GPU driver may get no memory"
+    return Diagnostic(
+        f"{host.name}: kernel",
+        f"kernel {seen.kernel} counts memory reserved for Kexec HandOver (KHO) as CMA: "
+        f"CmaFree {free} kB of CmaTotal {total} kB; {effect}",
+        "CmaFree not above CmaTotal in /proc/meminfo",
+        f"on {host.name}: sudo apt-get install nvidia-spark-grub-kho (boots with kho=off), then sudo reboot",
+        severity=Severity.ERROR if needs_rdma else Severity.WARNING,
+        code="kernel-memory-reserved",
+    )
+
+
+def handover(seen: MachineSeen) -> str:
+    """Return the value of the boot parameter ``kho``; "" without it, or if the parameters are unknown."""
+    return next((one[4:] for one in reversed(seen.parameters) if one.startswith("kho=")), "")
+
+
+def needless_option(host: str, seen: MachineSeen) -> Diagnostic | None:
+    """Return that ``kho=off`` is set for a kernel that does not need it (reported by one fleet)."""
+    if handover(seen) != "off" or version(seen.kernel)[:2] != BEFORE_HANDOVER:
+        return None
+    return Diagnostic(
+        f"{host}: kernel",
+        f"kernel {seen.kernel} is booted with kho=off: 12.7 Gb/s between Sparks were reported for it",
+        "kho=off with kernel 7.0 alone",
+        f"on {host}: sudo apt-get remove nvidia-spark-grub-kho (or edit /etc/default/grub.d, then "
+        "sudo update-grub), then sudo reboot",
+        severity=Severity.WARNING,
+        code="kernel-option-needless",
+    )
+
+
+def driver_flavour(host: str, seen: MachineSeen) -> Diagnostic | None:
+    """Return that the driver's modules are the proprietary ones, which do not support a GB10."""
+    if seen.flavour != PROPRIETARY:
+        return None
+    branch = seen.driver.partition(".")[0] or "580"
+    fails = version(seen.driver)[:2] >= OPEN_ONLY
+    effect = "they do not start the GPU" if fails else "newer ones do not start the GPU"
+    return Diagnostic(
+        f"{host}: GPU driver",
+        f"driver {seen.driver} has the proprietary kernel modules: {effect} of a Spark",
+        '"Open Kernel Module" in /proc/driver/nvidia/version',
+        f"on {host}: sudo apt-get install nvidia-driver-{branch}-open, then sudo reboot",
+        severity=Severity.ERROR if fails else Severity.WARNING,
+        code="driver-flavour",
+    )
+
+
+def older_driver(host: str, service: Service, seen: MachineSeen) -> Diagnostic | None:
+    """Return that the driver is older than the one that an image was built for, before it is pulled."""
+    base = engines.get(service.engine).image_base(service.image)
+    if base is None or not is_older(seen.driver, base.driver):
+        return None
+    return Diagnostic(
+        f"{host}: GPU driver",
+        f"driver {seen.driver} is older than {base.driver}, for which {service.image.display} "
+        f"(CUDA {base.cuda}) was built: it needs the forward compatibility that NVIDIA's entrypoint sets up",
+        f"a driver from {base.driver} on",
+        "leave the image's entrypoint as it is; if the start fails, use an older tag",
+        severity=Severity.WARNING,
+        code=MISMATCH,
+    )
