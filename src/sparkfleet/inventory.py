@@ -131,22 +131,22 @@ def inventory_missing(path: Path) -> Diagnostic:
     )
 
 
-def unknown_hosts(named: Mapping[str, Sequence[str]], known: Sequence[str]) -> list[Diagnostic]:
+def unknown_hosts(named: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[Diagnostic]:
     """Return an error for each pattern of an option (option -> patterns) that matches no known host."""
-    if not known:
+    if not names:
         return []
-    expected = f"one of: {', '.join(dict.fromkeys(name for name in known if name != LOCAL))}"
+    expected = f"one of: {', '.join(dict.fromkeys(name for name in names if name != LOCAL))}"
     return [
         Diagnostic(
             f"{option} {pattern}",
             "no host matches",
             expected,
-            did_you_mean(pattern, known, ""),
+            did_you_mean(pattern, names, ""),
             code="host-unknown",
         )
         for option, patterns in named.items()
         for pattern in patterns
-        if not any(fnmatch(name, pattern) for name in known)
+        if not any(fnmatch(name, pattern) for name in names)
     ]
 
 

@@ -125,9 +125,9 @@ class Catalog(Mapping[str, Recipe]):
         )
         data = document.data
         if not isinstance(data, dict):
-            found = f"the file is {describe(data)}"
+            message = f"the file is {describe(data)}"
             hint = "start the file with `recipe: NAME`"
-            raise _error("yaml-invalid-value", document.where(), found, "a mapping", hint)
+            raise _error("yaml-invalid-value", document.where(), message, "a mapping", hint)
         if data.get("recipe") != name:
             raise SparkfleetError(*_without_its_name(name, document))
         places = {_normal(place): f"{file}:{line}" for place, line in document.lines.items()}
@@ -144,12 +144,12 @@ class Catalog(Mapping[str, Recipe]):
     def _parent(self, base: str, below: tuple[str, ...], place: str) -> _Raw:
         if base in below:
             circle = " -> ".join((*below[below.index(base) :], base))
-            found, expected = f"cyclic 'extends': {circle}", "no cycle"
-            raise _error("recipe-extends-invalid", place, found, expected, "remove one 'extends:'")
+            message, expected = f"cyclic 'extends': {circle}", "no cycle"
+            raise _error("recipe-extends-invalid", place, message, expected, "remove one 'extends:'")
         if base not in self.files:
             remedy = did_you_mean(base, self.files, "run `sparkfleet catalog list`")
-            found = f"'extends' names an unknown recipe: '{base}'"
-            raise _error("recipe-extends-invalid", place, found, "the name of a recipe", remedy)
+            message = f"'extends' names an unknown recipe: '{base}'"
+            raise _error("recipe-extends-invalid", place, message, "the name of a recipe", remedy)
         return self._load(base, below)
 
 
@@ -160,14 +160,14 @@ def recipes(extra: Path | None = None) -> Mapping[str, Recipe]:
 
 def _name_diagnostic(path: Path, shipped: Mapping[str, object]) -> Diagnostic | None:
     if path.suffix != ".yaml":
-        found = f"the file name ends with '{path.suffix}'"
+        message = f"the file name ends with '{path.suffix}'"
         remedy = f"mv {shown(path)} {shown(path.with_suffix('.yaml'))}"
-        return Diagnostic(shown(path), found, "NAME.yaml", remedy, code="file-name-invalid")
+        return Diagnostic(shown(path), message, "NAME.yaml", remedy, code="file-name-invalid")
     if path.stem in shipped:
-        found = f"the shipped catalog already has a recipe '{path.stem}'"
+        message = f"the shipped catalog already has a recipe '{path.stem}'"
         return Diagnostic(
             shown(path),
-            found,
+            message,
             "a unique name",
             f"rename the file and add 'extends: {path.stem}'",
             code="recipe-name-taken",
@@ -210,10 +210,10 @@ def _normal(place: Path_) -> Path_:
 def _without_its_name(name: str, document: Document) -> tuple[Diagnostic, ...]:
     """Return the errors of a file that is not named like its recipe."""
     data = document.data
-    found = f"'recipe' is {describe(data['recipe'])}" if "recipe" in data else "missing key 'recipe'"
+    message = f"'recipe' is {describe(data['recipe'])}" if "recipe" in data else "missing key 'recipe'"
     diagnostic = Diagnostic(
         document.where(("recipe",)),
-        found,
+        message,
         f"recipe: {name} (the file name without .yaml)",
         "use the same name in both places" if "recipe" in data else f"add 'recipe: {name}'",
         code="recipe-name-invalid",

@@ -122,8 +122,8 @@ def show_version(ctx: click.Context, _: click.Parameter, requested: bool) -> Non
     from sparkfleet.knowledge import store  # noqa: PLC0415
 
     used = store.active_update()
-    known = f"knowledge {used.version}" if used else f"knowledge {data_files.BUNDLED}, bundled"
-    click.echo(f"sparkfleet {version('sparkfleet')} ({known})")
+    knowledge = f"knowledge {used.version}" if used else f"knowledge {data_files.BUNDLED}, bundled"
+    click.echo(f"sparkfleet {version('sparkfleet')} ({knowledge})")
     ctx.exit()
 
 

@@ -47,14 +47,14 @@ def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
             )
         )
     inventory = _enter_fleet_directory(inventory)
-    found = fleet_plan(inventory, limit)
-    echo_report(plan_text(found))
-    if not found.count(HostState.CHANGE):
-        sys.exit(found.exit_code)
-    if not yes and not click.confirm(question(found)):
+    whole_plan = fleet_plan(inventory, limit)
+    echo_report(plan_text(whole_plan))
+    if not whole_plan.count(HostState.CHANGE):
+        sys.exit(whole_plan.exit_code)
+    if not yes and not click.confirm(question(whole_plan)):
         click.echo("cancelled: no host was changed", err=True)
         sys.exit(Code.DECLINED)
-    _run(inventory, limit, found)
+    _run(inventory, limit, whole_plan)
 
 
 def question(plan: Plan) -> str:

@@ -37,20 +37,20 @@ def check(inventory: Path, show_all: bool, as_json: bool) -> None:
     try:
         loaded = read_fleet(inventory)
     except SparkfleetError as error:
-        fleet, diagnostics, found = None, error.diagnostics, []
+        fleet, diagnostics, findings = None, error.diagnostics, []
     else:
-        fleet, diagnostics, found = loaded.fleet, loaded.diagnostics, findings_of(loaded)
-    failed = bool(diagnostics) or any(note.severity == "error" for note in found)
+        fleet, diagnostics, findings = loaded.fleet, loaded.diagnostics, findings_of(loaded)
+    failed = bool(diagnostics) or any(note.severity == "error" for note in findings)
     if as_json:
-        every = [one for diagnostic in (*diagnostics, *found) for one in diagnostic.each]
+        every = [one for diagnostic in (*diagnostics, *findings) for one in diagnostic.each]
         output.as_json({"diagnostics": [dataclasses.asdict(one) for one in every]})
     else:
-        shown = [note for note in found if show_all or note.severity != "info"]
+        shown = [note for note in findings if show_all or note.severity != "info"]
         for item in (*diagnostics, *shown):
             click.echo(paragraph(item), err=True)
-        if known := data_files.update_version():
-            click.echo(f"knowledge {known}, not the bundled one (sparkfleet knowledge show)")
-        click.echo(_summary(inventory, fleet, diagnostics, found, show_all=show_all))
+        if version := data_files.update_version():
+            click.echo(f"knowledge {version}, not the bundled one (sparkfleet knowledge show)")
+        click.echo(_summary(inventory, fleet, diagnostics, findings, show_all=show_all))
     sys.exit(Code.ERROR if failed else Code.OK)
 
 
@@ -58,13 +58,13 @@ def _summary(
     inventory: Path,
     fleet: Fleet | None,
     diagnostics: tuple[Diagnostic, ...],
-    found: list[Diagnostic],
+    findings: list[Diagnostic],
     *,
     show_all: bool,
 ) -> str:
-    errors = len(diagnostics) + sum(note.severity == "error" for note in found)
-    warnings = sum(note.severity == "warning" for note in found)
-    remarks = sum(note.severity == "info" for note in found)
+    errors = len(diagnostics) + sum(note.severity == "error" for note in findings)
+    warnings = sum(note.severity == "warning" for note in findings)
+    remarks = sum(note.severity == "info" for note in findings)
     verdict = output.count(errors, "error") if errors else "no errors"
     verdict += f", {output.count(warnings, 'warning')}"
     verdict += f", {output.count(remarks, 'info finding')}" if remarks else ""

@@ -17,29 +17,29 @@ def diagnostics(loaded: LoadedFleet) -> list[Diagnostic]:
     Rules about pins are skipped where a service is not pinned: if that is an error, the loader reports it.
     """
     fleet = loaded.fleet
-    found: dict[Diagnostic, set[str]] = {}
+    hosts_by_finding: dict[Diagnostic, set[str]] = {}
     for warning in fleet.warnings:
         where, _, text = warning.partition(": ")
-        found[Diagnostic(where, text, severity=Severity.WARNING, code="fleet-warning")] = set()
-    known: dict[object, tuple[Diagnostic, ...]] = {}
+        hosts_by_finding[Diagnostic(where, text, severity=Severity.WARNING, code="fleet-warning")] = set()
+    findings_by_content: dict[object, tuple[Diagnostic, ...]] = {}
     first: dict[Diagnostic, Diagnostic] = {}
     for host in fleet.hosts:
         for service in host.services:
             key = _content(service, host)
-            if key not in known:  # most Sparks of a fleet have the same service
-                known[key] = lint.findings(service, host, pinned=service.is_pinned)
+            if key not in findings_by_content:  # most Sparks of a fleet have the same service
+                findings_by_content[key] = lint.findings(service, host, pinned=service.is_pinned)
             origin = dict(service.origin)
-            for finding in known[key]:
+            for finding in findings_by_content[key]:
                 if origin[SERVICE] in loaded.without_rules and lint.is_rule(finding, service):
                     continue
                 diagnostic = lint.place(finding, origin)
                 if diagnostic.location == origin[SERVICE]:  # the same recipe on other hosts, too
                     diagnostic = first.setdefault(finding, diagnostic)
-                found.setdefault(diagnostic, set()).add(host.name)
+                hosts_by_finding.setdefault(diagnostic, set()).add(host.name)
         for finding in lint.unknown_ignores(host):
             diagnostic = first.setdefault(replace(finding, location=""), finding)
-            found.setdefault(diagnostic, set()).add(host.name)
-    counted = [_counted(diagnostic, hosts) for diagnostic, hosts in found.items()]
+            hosts_by_finding.setdefault(diagnostic, set()).add(host.name)
+    counted = [_counted(diagnostic, hosts) for diagnostic, hosts in hosts_by_finding.items()]
     return sorted(counted, key=lambda one: (one.place, one))
 
 

@@ -60,22 +60,22 @@ def diagnose(  # noqa: PLR0917  (options)
     sources = _evidence(log, base) if log.is_dir() else dataclasses.replace(base, log=_read(log))
     if kernel_log:
         sources = dataclasses.replace(sources, kernel_log=_read(kernel_log))
-    found = _diagnose(sources, engine)
-    one = found.diagnostic if found else None
+    failure = _diagnose(sources, engine)
+    one = failure.diagnostic if failure else None
     if as_json:
         output.as_json(
             {
                 "id": one.code if one else None,
                 "cause": one.message if one else "",
                 "remedy": one.hint if one else "",
-                "line": found.line if found else "",
+                "line": failure.line if failure else "",
                 "source": one.location if one else "",
             }
         )
-    elif found and one:
+    elif failure and one:
         click.echo(f"{one.code}: {one.message}")
-        if found.line:
-            click.echo(f"    {one.location}: {found.line}")
+        if failure.line:
+            click.echo(f"    {one.location}: {failure.line}")
         click.echo(f"    do: {one.hint}")
     else:
         click.echo(

@@ -75,8 +75,8 @@ def _members(inventory: Path, cluster: str) -> list[Host]:
         if cluster in load.cluster_names(inventory):
             raise
         hosts, diagnostics = [], error.diagnostics
-    found = [host for host in hosts if host.member and host.member.cluster == cluster]
-    if not found:
+    members = [host for host in hosts if host.member and host.member.cluster == cluster]
+    if not members:
         names = load.cluster_names(inventory)
         raise SparkfleetError(
             *diagnostics,
@@ -92,7 +92,7 @@ def _members(inventory: Path, cluster: str) -> list[Host]:
                 code="cluster-unknown",
             ),
         )
-    return sorted(found, key=lambda host: host.member.rank if host.member else 0)
+    return sorted(members, key=lambda host: host.member.rank if host.member else 0)
 
 
 def _rows(sender: str, result: BenchResult) -> list[tuple[str, ...]]:

@@ -71,10 +71,10 @@ def init(directory: Path, fleet: str, hosts: tuple[str, ...], recipe: str | None
         return fleet_directory.files(fleet, hosts, version("sparkfleet"), schemas)
 
     refuse_conflicts(directory, files(new), ignored=_FROM_LOGIN)
-    found = {} if no_login or not new else {one.name: one for one in _log_in(new)}
-    new = [_with_recipe(host, found.get(host.name), recipe, catalog) for host in new]
+    contacts = {} if no_login or not new else {one.name: one for one in _log_in(new)}
+    new = [_with_recipe(host, contacts.get(host.name), recipe, catalog) for host in new]
     write(directory, files(new))
-    _report(directory, fleet, new, found)
+    _report(directory, fleet, new, contacts)
 
 
 def parse_hosts(texts: Sequence[str]) -> list[NewHost]:

@@ -45,13 +45,13 @@ def update(source: str, sha256: str) -> None:
                 code="knowledge-hash-required",
             )
         )
-    found = archive.load(source, sha256)
-    store.require_newer(found)
-    validation.require_valid(found)
-    if store.install(found):
-        click.echo(f"knowledge {found.version}: in use ({output.count(len(found.files), 'file')})")
+    new_update = archive.load(source, sha256)
+    store.require_newer(new_update)
+    validation.require_valid(new_update)
+    if store.install(new_update):
+        click.echo(f"knowledge {new_update.version}: in use ({output.count(len(new_update.files), 'file')})")
     else:
-        click.echo(f"knowledge {found.version}: in use already")
+        click.echo(f"knowledge {new_update.version}: in use already")
 
 
 @knowledge.command()

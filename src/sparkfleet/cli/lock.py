@@ -117,11 +117,11 @@ def notes(change: Change, fleet: Fleet, changes: tuple[Change, ...]) -> list[str
     for name in dict.fromkeys(service.engine for service in users):
         engine = engines.get(name)
         own = [service for service in users if service.engine == name]
-        found = engine.upgrade_notes(old.image, new.image, own)
-        if found is None:
+        effects = engine.upgrade_notes(old.image, new.image, own)
+        if effects is None:
             unknown = f"its {engine.title} version is unknown, so changes of flags"
-            found = [f"{unknown} and variables cannot be listed"]
-        lines += found
+            effects = [f"{unknown} and variables cannot be listed"]
+        lines += effects
     return lines
 
 

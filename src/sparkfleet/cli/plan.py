@@ -28,9 +28,9 @@ def plan(inventory: Path, limit: tuple[str, ...], as_json: bool) -> None:
     from sparkfleet.plan.report import plan_text  # noqa: PLC0415
     from sparkfleet.terminal import echo_report  # noqa: PLC0415
 
-    found = fleet_plan(inventory, limit)
+    whole_plan = fleet_plan(inventory, limit)
     if as_json:
-        click.echo(json.dumps(plan_data(found), indent=1))
+        click.echo(json.dumps(plan_data(whole_plan), indent=1))
     else:
-        echo_report(plan_text(found))
-    sys.exit(found.exit_code)
+        echo_report(plan_text(whole_plan))
+    sys.exit(whole_plan.exit_code)

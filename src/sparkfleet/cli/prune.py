@@ -81,8 +81,8 @@ def prune(  # noqa: PLR0917  (one a switch)
         plan = limited(plan, limit) if limit else plan
         stale = {
             name
-            for name, (_, seen) in fleet.seen.items()
-            if isinstance(seen, Observed) and prune.has_other_programs(seen)
+            for name, (_, observed) in fleet.seen.items()
+            if isinstance(observed, Observed) and prune.has_other_programs(observed)
         }
         if not as_json:
             echo_report(prune_text(plan, stale))

@@ -42,28 +42,28 @@ def render(inventory: Path, host: str, form: str | None, home: str | None) -> No
     from sparkfleet.probe.observation import User  # noqa: PLC0415
 
     fleet = load_fleet(inventory, pins=Pins.OPTIONAL)
-    known = {spec.name: spec for spec in fleet.hosts}
-    if host not in known:
-        remedy = did_you_mean(host, known, f"sparkfleet render {inventory} {next(iter(known), 'HOST')}")
+    hosts = {spec.name: spec for spec in fleet.hosts}
+    if host not in hosts:
+        remedy = did_you_mean(host, hosts, f"sparkfleet render {inventory} {next(iter(hosts), 'HOST')}")
         raise SparkfleetError(
             Diagnostic(
                 str(inventory),
                 f"unknown host '{host}'",
-                f"one of: {', '.join(known)}",
+                f"one of: {', '.join(hosts)}",
                 remedy,
                 code="host-unknown",
             )
         )
-    spec = known[host]
+    spec = hosts[host]
     name = str(dict(spec.ssh).get("ssh_user") or "nvidia")
     user = User(name, home or f"/home/{name}", 1000, 1000, name)
     for warning in fleet.warnings:
         click.echo(f"warning: {warning}", err=True)
-    made = []
+    generations = []
     unknown: list[Diagnostic] = []
     for service in spec.services:
         try:
-            made.append(render_formats.generation(spec, service, user))
+            generations.append(render_formats.generation(spec, service, user))
         except SparkfleetError as error:
             unknown += error.diagnostics
     if spec.member is not None:
@@ -72,11 +72,11 @@ def render(inventory: Path, host: str, form: str | None, home: str | None) -> No
             err=True,
         )
     if form == "json":
-        click.echo(render_formats.as_json([one for _, one in made]))
+        click.echo(render_formats.as_json([one for _, one in generations]))
     elif form == "systemd":
-        click.echo("\n".join(render_formats.systemd(one) for _, one in made), nl=False)
+        click.echo("\n".join(render_formats.systemd(one) for _, one in generations), nl=False)
     else:
-        click.echo(render_formats.in_format(form or "", spec, made, user), nl=False)
+        click.echo(render_formats.in_format(form or "", spec, generations, user), nl=False)
     for diagnostic in unknown:
         click.echo(paragraph(diagnostic), err=True)
     sys.exit(Code.ERROR if unknown else Code.OK)

@@ -28,17 +28,17 @@ def generation(host: Host, service: Service, user: User) -> tuple[Service, Gener
     image = service.image
     if not service.is_pinned:
         where = dict(service.origin).get("service", host.file)
-        found = f"the service '{service.name}' is not pinned, so it cannot be rendered"
+        message = f"the service '{service.name}' is not pinned, so it cannot be rendered"
         expected = f"entries for {image.display} and {service.weights.repo} in fleet.lock"
         raise SparkfleetError(
-            Diagnostic(where, found, expected, "sparkfleet lock INVENTORY", code="lock-entry-missing")
+            Diagnostic(where, message, expected, "sparkfleet lock INVENTORY", code="lock-entry-missing")
         )
     if not image.entrypoint and not image.size:
         where = user_place(dict(service.origin), "image", host.file)
-        found = f"the entrypoint of {image.display} is unknown, so the command cannot be rendered"
+        message = f"the entrypoint of {image.display} is unknown, so the command cannot be rendered"
         remedy = "set the image by its tag, then run `sparkfleet lock`"
         raise SparkfleetError(
-            Diagnostic(where, found, "an image from the lock file", remedy, code="image-entrypoint-unknown")
+            Diagnostic(where, message, "an image from the lock file", remedy, code="image-entrypoint-unknown")
         )
     return render.generation(host, service, user, image.entrypoint, None)
 
@@ -46,17 +46,17 @@ def generation(host: Host, service: Service, user: User) -> tuple[Service, Gener
 def in_format(form: str, host: Host, services: list[tuple[Service, Generation]], user: User) -> str:
     """Return a Spark's services in a format of their runtimes; "": each runtime's default."""
     texts = []
-    for name in dict.fromkeys(made.runtime for _, made in services) or (runtimes.DEFAULT,):
+    for name in dict.fromkeys(one.runtime for _, one in services) or (runtimes.DEFAULT,):
         runtime = runtimes.get(name)
         own = [
-            (render_service.workload(host, service, user), made)
-            for service, made in services
-            if made.runtime == name
+            (render_service.workload(host, service, user), one)
+            for service, one in services
+            if one.runtime == name
         ]
         if own and form and form not in runtime.formats:
-            known = ", ".join((*runtime.formats, *FORMATS))
-            found = f"'{own[0][1].service}' runs in {name}, which has no format '{form}'"
-            raise click.UsageError(f"{found}; expected one of: {known}")
+            formats = ", ".join((*runtime.formats, *FORMATS))
+            message = f"'{own[0][1].service}' runs in {name}, which has no format '{form}'"
+            raise click.UsageError(f"{message}; expected one of: {formats}")
         texts.append(runtime.render(form or runtime.formats[0], own))
     return "\n".join(texts)
 

@@ -16,9 +16,9 @@ def rules(as_json: bool) -> None:
     """
     from sparkfleet import engines  # noqa: PLC0415
 
-    known = [engines.get(name) for name in engines.names()]
-    found = (rule for engine in known for rule in engine.rules())
-    rows = [(rule.id, rule.title, rule.source, rule.kept_by) for rule in found]
+    known_engines = [engines.get(name) for name in engines.names()]
+    every_rule = (rule for engine in known_engines for rule in engine.rules())
+    rows = [(rule.id, rule.title, rule.source, rule.kept_by) for rule in every_rule]
     rows.sort()
     if as_json:
         names = ("id", "title", "source", "kept_by")
@@ -26,5 +26,5 @@ def rules(as_json: bool) -> None:
     else:
         output.table(("id", "rule", "source", "enforced by"), rows)
         click.echo("sources (a number is a section):", err=True)
-        for name, title in sorted(pair for engine in known for pair in engine.rule_sources.items()):
+        for name, title in sorted(pair for engine in known_engines for pair in engine.rule_sources.items()):
             click.echo(f"  {name}: {title}", err=True)

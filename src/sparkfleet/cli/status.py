@@ -54,12 +54,12 @@ def status(  # noqa: PLR0917  (click passes them by name)
         checked = queries.fleet_preflight(inventory, limit, run=run)
         _show_preflight(checked, compare_all=compare_all, as_json=as_json)
         sys.exit(any(spark.state == "fail" for spark in checked.hosts))
-    found = queries.fleet_status(inventory, limit)
-    _show_status(found, as_json=as_json)
+    sparks = queries.fleet_status(inventory, limit)
+    _show_status(sparks, as_json=as_json)
     sys.exit(
         any(
             spark.unknown or spark.warnings or any(s.state != "running" or s.degraded for s in spark.services)
-            for spark in found
+            for spark in sparks
         )
     )
 

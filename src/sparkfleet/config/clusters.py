@@ -59,9 +59,9 @@ def joined(
 
     ``ports`` returns the ports of the Sparks' own services.
     """
-    found: dict[str, Joined] = {}
+    shares: dict[str, Joined] = {}
     for source in sources:
-        context.diagnostics += _host_diagnostics(source, hosts, found)
+        context.diagnostics += _host_diagnostics(source, hosts, shares)
         service = _service(source, context, ports)
         layer = source.service.layer if source.service else None
         reserve = source.service.spec.reserve_gib if source.service else None
@@ -74,9 +74,9 @@ def joined(
                 fabric=source.fabric,
                 service=service.name if service else "",
             )
-            found.setdefault(name, Joined(member, service, layer, reserve))
+            shares.setdefault(name, Joined(member, service, layer, reserve))
     context.warnings += _shared_networks(sources)
-    return found
+    return shares
 
 
 def _shared_networks(sources: Sequence[ClusterSource]) -> list[str]:
@@ -95,7 +95,7 @@ def _shared_networks(sources: Sequence[ClusterSource]) -> list[str]:
 
 
 def _host_diagnostics(
-    source: ClusterSource, hosts: Collection[str], found: Mapping[str, Joined]
+    source: ClusterSource, hosts: Collection[str], shares: Mapping[str, Joined]
 ) -> list[Diagnostic]:
     members = source.settings.hosts
     diagnostics = []
@@ -117,8 +117,8 @@ def _host_diagnostics(
                     code="cluster-hosts-invalid",
                 )
             )
-        elif name in found:
-            other = f"'{name}' is already in the cluster '{found[name].member.cluster}'"
+        elif name in shares:
+            other = f"'{name}' is already in the cluster '{shares[name].member.cluster}'"
             diagnostics.append(
                 Diagnostic(
                     place,
@@ -150,12 +150,12 @@ def _service(
         return None
     spec, layer = source.service.spec, source.service.layer
     executor = source.settings.executor
-    found = resolve.service(
+    service = resolve.service(
         spec, layer, context, lambda engine: engine.cluster.packages(executor) if engine.cluster else {}
     )
-    if found is None:
+    if service is None:
         return None
-    engine = engines.get(found.engine)
+    engine = engines.get(service.engine)
     cluster = engine.cluster
     if cluster is None:
         message = f"{engine.title} does not support clusters, and '{source.name}' is a cluster"
@@ -168,38 +168,38 @@ def _service(
         return None
     sparks = len(source.settings.hosts)
     context.diagnostics += _flag_diagnostics(spec, layer, engine)
-    if sparks < found.requires_sparks:
+    if sparks < service.requires_sparks:
         context.diagnostics.append(
             Diagnostic(
                 source.where("hosts"),
-                f"{sparks} Sparks for the recipe '{found.recipe}'",
-                f"at least {found.requires_sparks}",
+                f"{sparks} Sparks for the recipe '{service.recipe}'",
+                f"at least {service.requires_sparks}",
                 "add Sparks to 'hosts:', or choose another recipe",
                 code="cluster-too-small",
             )
         )
-    if found.image.derived_packages and context.defaults.stage.seed == NONE:
-        context.diagnostics.append(_own_builds(found, layer))
-    context.diagnostics += _address_diagnostics(found, engine)
-    context.warnings += _variable_warnings(found)
-    found = _split(found, spec, source, engine)
-    context.diagnostics += [at_user(one, layer.where(())) for one in cluster.diagnostics(found, sparks)]
-    if not found.port:
+    if service.image.derived_packages and context.defaults.stage.seed == NONE:
+        context.diagnostics.append(_own_builds(service, layer))
+    context.diagnostics += _address_diagnostics(service, engine)
+    context.warnings += _variable_warnings(service)
+    service = _split(service, spec, source, engine)
+    context.diagnostics += [at_user(one, layer.where(())) for one in cluster.diagnostics(service, sparks)]
+    if not service.port:
         taken = ports(source.settings.hosts)
         free = (port for port in range(context.defaults.first_port, 65536) if port not in taken)
-        found = replace(found, port=next(free))
-    return found
+        service = replace(service, port=next(free))
+    return service
 
 
 def _own_builds(service: Service, layer: Layer) -> Diagnostic:
     """Return the error that each member would build its own image: all ranks must run the same one."""
-    found = (
+    message = (
         f"the image of '{service.name}' is derived ({service.image.display}), and 'stage.seed' is '{NONE}'"
     )
     expected = "one Spark that builds the image, so that all ranks run the same one"
     return Diagnostic(
         layer.where(()),
-        found,
+        message,
         expected,
         f"set 'stage': {{'seed': '{AUTO}'}} in group_data",
         code="stage-seed-required",

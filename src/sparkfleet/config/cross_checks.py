@@ -37,11 +37,11 @@ def host_diagnostics(
     for service, layer in placed:
         place = layer.where(())
         if service.name in names:
-            found = f"duplicate service name '{service.name}', first used at {names[service.name]}"
+            message = f"duplicate service name '{service.name}', first used at {names[service.name]}"
             diagnostics.append(
                 Diagnostic(
                     place,
-                    found,
+                    message,
                     "a unique name for each service",
                     "set 'name:' on one of them",
                     code="service-name-taken",
@@ -49,10 +49,10 @@ def host_diagnostics(
             )
         names.setdefault(service.name, place)
         if service.port in held:
-            found = f"port {service.port} is already used by the service '{held[service.port]}'"
+            message = f"port {service.port} is already used by the service '{held[service.port]}'"
             expected, remedy = "a unique port for each service", "change or remove 'port:'"
             diagnostics.append(
-                Diagnostic(layer.where(("port",)), found, expected, remedy, code="port-conflict")
+                Diagnostic(layer.where(("port",)), message, expected, remedy, code="port-conflict")
             )
         held.setdefault(service.port, service.name)
     shares = [engines.get(one.engine).memory_share(dict(one.flags)) or 0.0 for one in services]
@@ -92,34 +92,33 @@ def single_diagnostics(service: Service, layer: Layer) -> list[Diagnostic]:
     """Return why a service of a host file cannot be served by that Spark alone."""
     if service.requires_sparks == 1:
         return []
-    found = f"the recipe '{service.recipe}' needs {service.requires_sparks} Sparks"
+    message = f"the recipe '{service.recipe}' needs {service.requires_sparks} Sparks"
     remedy = "serve it in a cluster file: clusters/NAME.yaml"
     return [
-        Diagnostic(layer.where(("recipe",)), found, "a cluster of Sparks", remedy, code="cluster-too-small")
+        Diagnostic(layer.where(("recipe",)), message, "a cluster of Sparks", remedy, code="cluster-too-small")
     ]
 
 
 def fleet_diagnostics(hosts: Sequence[Host]) -> list[Diagnostic]:
     """Return the conflicts between Sparks: two names for one machine."""
     diagnostics = []
-    seen: dict[tuple[str, int], Host] = {}
+    hosts_by_address: dict[tuple[str, int], Host] = {}
     for host in hosts:
         ssh = dict(host.ssh)
         address = (str(ssh.get("ssh_hostname", host.name)), int(ssh.get("ssh_port", 22)))
-        if address in seen:
-            found = (
-                f"{host.name} has the same address as {seen[address].name}: {address[0]}, port {address[1]}"
-            )
+        if address in hosts_by_address:
+            other = hosts_by_address[address].name
+            message = f"{host.name} has the same address as {other}: {address[0]}, port {address[1]}"
             diagnostics.append(
                 Diagnostic(
                     host.file,
-                    found,
+                    message,
                     "one host file per Spark",
                     "correct 'ssh:' in one of the files",
                     code="host-address-duplicate",
                 )
             )
-        seen.setdefault(address, host)
+        hosts_by_address.setdefault(address, host)
     return diagnostics
 
 

@@ -72,17 +72,17 @@ def service_source(
     item: Any, document: Document, base: Path_, diagnostics: list[Diagnostic]
 ) -> ServiceSource | None:
     """Return a service of the document, without its invalid values; None if they determine the others."""
-    found = readable(ServiceSpec, item, document.where, base)
-    diagnostics += found.diagnostics
-    first = {path[0] for path in found.invalid if path}
-    if found.value is None or first & _DETERMINES:
+    part = readable(ServiceSpec, item, document.where, base)
+    diagnostics += part.diagnostics
+    first = {path[0] for path in part.invalid if path}
+    if part.value is None or first & _DETERMINES:
         return None
     return ServiceSource(
-        found.value,
-        _layer(found.value, document, base),
-        is_complete=not found.invalid,
+        part.value,
+        _layer(part.value, document, base),
+        is_complete=not part.invalid,
         has_rules=not any(
-            path[0] in _RULES_READ and (len(path) == 1 or path[1] == "mounts") for path in found.invalid
+            path[0] in _RULES_READ and (len(path) == 1 or path[1] == "mounts") for path in part.invalid
         ),
     )
 
@@ -102,9 +102,9 @@ def _items(serve: Any, document: Document, diagnostics: list[Diagnostic]) -> lis
                 ({"recipe": item} if isinstance(item, str) else item, ("serve", number))
                 for number, item in enumerate(serve)
             ]
-    found = f"'serve' is {describe(serve)}"
+    message = f"'serve' is {describe(serve)}"
     diagnostics.append(
-        Diagnostic(document.where(("serve",)), found, _SERVE, "change the value", code="yaml-invalid-value")
+        Diagnostic(document.where(("serve",)), message, _SERVE, "change the value", code="yaml-invalid-value")
     )
     return []
 

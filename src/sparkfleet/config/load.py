@@ -189,11 +189,11 @@ def _collect(read_it: Callable[[], T], diagnostics: list[Diagnostic]) -> T | Non
 def _defaults(places: Places, diagnostics: list[Diagnostic]) -> tuple[Defaults, tuple[Layer, ...]]:
     missed = group_data.missed(places.inventory)
     if missed:
-        found = "group_data/ is read only from the current directory"
+        message = "group_data/ is read only from the current directory"
         diagnostics.append(
             Diagnostic(
                 f"{missed}",
-                found,
+                message,
                 "group_data/ in the current directory",
                 f"cd {missed.parent}",
                 code="group-data-not-found",
@@ -211,11 +211,11 @@ def _hosts(places: Places, diagnostics: list[Diagnostic]) -> list[HostSource]:
     paths = host_files(places)
     if not paths:
         example = shown(places.directory / "spark-01.yaml")
-        found = "the directory has no host files"
+        message = "the directory has no host files"
         diagnostics.append(
             Diagnostic(
                 shown(places.directory),
-                found,
+                message,
                 "one HOST.yaml per Spark",
                 f"create {example}",
                 code="fleet-empty",

@@ -83,21 +83,21 @@ def _scalar(out: Folded, layer: Layer, name: str) -> None:
 
 
 def _flags(out: Folded, layer: Layer, full_flag: FullFlag) -> None:
-    seen: dict[str, str] = {}
+    spellings: dict[str, str] = {}
     for written, value in (layer.values.get("flags") or {}).items():
         place = layer.where(("flags", written))
         name, value = full_flag(*_positive(flag_name(written), value))  # noqa: PLW2901
-        if name in seen:
+        if name in spellings:
             out.diagnostics.append(
                 Diagnostic(
                     place,
-                    f"flag '{written}' is a duplicate of '{seen[name]}'",
+                    f"flag '{written}' is a duplicate of '{spellings[name]}'",
                     "each flag once",
                     f"remove one, and write it as '{name}'",
                     code="flag-duplicate",
                 )
             )
-        seen[name] = written
+        spellings[name] = written
         if value is None:
             if name not in out.flags:
                 hint = did_you_mean(name, out.flags, "")
@@ -157,12 +157,12 @@ def _container(out: Folded, layer: Layer) -> None:
 
 def _mounts(out: Folded, layer: Layer, mounts: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
     """Return all mounts by target: a later file replaces one; one file must not have two for a target."""
-    seen: set[str] = set()
+    seen_targets: set[str] = set()
     targets = {mount["target"]: mount for mount in out.container.get("mounts", ())}
     for number, mount in enumerate(mounts):
         target = mount["target"].rstrip("/")
         place = layer.where(("container", "mounts", number))
-        if target in seen:
+        if target in seen_targets:
             out.diagnostics.append(
                 Diagnostic(
                     place,
@@ -172,7 +172,7 @@ def _mounts(out: Folded, layer: Layer, mounts: Sequence[Mapping[str, Any]]) -> t
                     code="mount-target-taken",
                 )
             )
-        seen.add(target)
+        seen_targets.add(target)
         targets[mount["target"]] = mount
         out.origin[f"container.mounts.{mount['target']}"] = place
     return tuple(targets.values())

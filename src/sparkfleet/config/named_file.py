@@ -42,23 +42,23 @@ def _name_diagnostics(path: Path, of: str) -> list[Diagnostic]:
     diagnostics = []
     file = shown(path)
     if path.suffix != ".yaml":
-        found = f"the file name ends with '{path.suffix}'"
+        message = f"the file name ends with '{path.suffix}'"
         diagnostics.append(
             Diagnostic(
                 file,
-                found,
+                message,
                 "NAME.yaml",
                 f"mv {file} {file.removesuffix(path.suffix)}.yaml",
                 code="file-name-invalid",
             )
         )
     if not _NAME.fullmatch(path.stem):
-        found = f"'{path.stem}' is not a valid {of} name"
+        message = f"'{path.stem}' is not a valid {of} name"
         expected = "lower-case letters, digits, '-' and '.', for example spark-01"
         diagnostics.append(
             Diagnostic(
                 file,
-                found,
+                message,
                 expected,
                 f"rename the file: the file name is the {of} name",
                 code="file-name-invalid",

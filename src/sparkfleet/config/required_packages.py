@@ -19,7 +19,7 @@ Packages = tuple[tuple[str, str], ...]
 
 def packages(needs: Mapping[str, str], spec: ServiceSpec, layer: Layer) -> tuple[Packages, list[Diagnostic]]:
     """Return the packages of a service, declared ones over ``needs``; and the errors of the declaration."""
-    found: dict[str, str | None] = dict(needs)
+    ranges: dict[str, str | None] = dict(needs)
     diagnostics = []
     for name, version_range in spec.packages.items():
         try:
@@ -38,9 +38,9 @@ def packages(needs: Mapping[str, str], spec: ServiceSpec, layer: Layer) -> tuple
                 )
             )
         else:
-            found[name] = version_range
+            ranges[name] = version_range
     return tuple(
-        sorted((name, version_range) for name, version_range in found.items() if version_range is not None)
+        sorted((name, version_range) for name, version_range in ranges.items() if version_range is not None)
     ), diagnostics
 
 

@@ -38,11 +38,11 @@ def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
 
     Further checks then see the service as sparkfleet would start it.
     """
-    found = []
+    errors = []
     for name in [*folded.flags]:
         place = folded.origin[f"flags.{name}"]
         if name in engine.reserved_flags:
-            found.append(
+            errors.append(
                 Diagnostic(
                     place,
                     f"flag '{name}' is set by sparkfleet",
@@ -53,7 +53,7 @@ def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
             )
             del folded.flags[name]
         elif name in engine.secret_flags:
-            found.append(
+            errors.append(
                 Diagnostic(
                     place,
                     f"flag '{name}' would put a secret on the engine's command line",
@@ -66,7 +66,7 @@ def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
     for name in sorted(engine.repository_flags & folded.flags.keys()):
         value = folded.flags[name]
         if isinstance(value, str) and REPOSITORY.fullmatch(value):
-            found.append(
+            errors.append(
                 Diagnostic(
                     folded.origin[f"flags.{name}"],
                     f"the {name} of another repository ({value}) would be missing: engines start offline",
@@ -75,7 +75,7 @@ def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
                     code="tokenizer-missing",
                 )
             )
-    found += [
+    errors += [
         Diagnostic(
             folded.origin[f"env.{name}"],
             f"variable '{name}' would put a secret into the container's environment",
@@ -86,7 +86,7 @@ def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
         for name, value in sorted(folded.env.items())
         if (hint := _secret_hint(name, value, engine))
     ]
-    return found
+    return errors
 
 
 def _secret_hint(name: str, value: str, engine: Engine) -> str:

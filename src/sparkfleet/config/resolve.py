@@ -86,13 +86,13 @@ def service(
     ``needs``: Python packages with version ranges that the engine needs in addition to the recipe's.
     """
     errors, unpinned = len(context.diagnostics), set(context.unpinned)
-    found = _service(spec, layer, context, needs)
+    result = _service(spec, layer, context, needs)
     place = layer.where(())
     context.diagnostics[errors:] = [at_user(one, place) for one in context.diagnostics[errors:]]
     for name in set(context.unpinned) - unpinned:
         if context.unpinned[name].startswith(SHIPPED):
             context.unpinned[name] = place
-    return found
+    return result
 
 
 def _service(
@@ -180,10 +180,10 @@ def _served_names(spec: ServiceSpec, folded: Folded, engine: Engine, context: Co
     declared = spec.served_name or spec.name or folded.fields.get("served_name") or ()
     names = (declared,) if isinstance(declared, str) else tuple(declared)
     if len(names) > 1 and not engine.takes_aliases:
-        found = f"'served_name' has {len(names)} names, and {engine.title} serves a model under one"
+        message = f"'served_name' has {len(names)} names, and {engine.title} serves a model under one"
         place = folded.origin["served_name"]
         context.diagnostics.append(
-            Diagnostic(place, found, "one name", "keep one of them", code="yaml-invalid-value")
+            Diagnostic(place, message, "one name", "keep one of them", code="yaml-invalid-value")
         )
     return names
 
@@ -201,9 +201,9 @@ def _choice(key: str, known: tuple[str, ...], default: str, folded: Folded, cont
         return name
     expected = f"one of: {', '.join(known)}"
     hint = did_you_mean(name, known, f"set '{key}:' to one of them")
-    found = f"unknown {key} '{name}'"
+    message = f"unknown {key} '{name}'"
     context.diagnostics.append(
-        Diagnostic(folded.origin[key], found, expected, hint, code="yaml-invalid-value")
+        Diagnostic(folded.origin[key], message, expected, hint, code="yaml-invalid-value")
     )
     return None
 
@@ -236,14 +236,14 @@ def seconds(written: str | int) -> int | None:
 def _recipe(spec: ServiceSpec, layer: Layer, context: Context) -> Recipe | None:
     if spec.recipe is None:
         return None
-    known = context.recipes.names()
-    if spec.recipe in known:
+    names = context.recipes.names()
+    if spec.recipe in names:
         try:
             return context.recipes.recipe(spec.recipe)
         except SparkfleetError as error:
             context.diagnostics += error.diagnostics
             return None
-    remedy = did_you_mean(spec.recipe, known, "run `sparkfleet catalog list`")
+    remedy = did_you_mean(spec.recipe, names, "run `sparkfleet catalog list`")
     context.diagnostics.append(
         Diagnostic(
             layer.where(("recipe",)),
@@ -315,17 +315,17 @@ def _file(folded: Folded, engine: Engine, context: Context) -> str:
     file = str(folded.fields.get("file", ""))
     if file and not engine.takes_file:
         takers = ", ".join(name for name in engines.names() if engines.get(name).takes_file)
-        found = f"'file' is not supported by {engine.title}, which loads the whole repository"
+        message = f"'file' is not supported by {engine.title}, which loads the whole repository"
         diagnostic = Diagnostic(
-            folded.origin["file"], found, f"engine: {takers}", "remove 'file:'", code="yaml-invalid-value"
+            folded.origin["file"], message, f"engine: {takers}", "remove 'file:'", code="yaml-invalid-value"
         )
         context.diagnostics.append(diagnostic)
     if engine.takes_file and not file:
-        found = f"the service does not name the file of {folded.fields['model']} to serve"
+        message = f"the service does not name the file of {folded.fields['model']} to serve"
         expected = "'file:' with a file name or a pattern that matches one model of the repository"
         hint = 'add, for example, file: "*Q4_K_M.gguf"'
         context.diagnostics.append(
-            Diagnostic(folded.origin["model"], found, expected, hint, code="yaml-invalid-value")
+            Diagnostic(folded.origin["model"], message, expected, hint, code="yaml-invalid-value")
         )
     return file
 
@@ -365,7 +365,7 @@ def _plain(value: Any) -> Any:
 
 def _container_diagnostics(container: Container, folded: Folded) -> list[Diagnostic]:
     """Return what Docker would refuse or ignore."""
-    found = [
+    diagnostics = [
         Diagnostic(
             folded.origin[f"container.mounts.{mount.target}"],
             f"{mount.target} is where sparkfleet mounts the {owner}",
@@ -385,8 +385,8 @@ def _container_diagnostics(container: Container, folded: Folded) -> list[Diagnos
         message = "'container.ports' has no effect: with 'network: host' every port is the Spark's own"
         hint = "remove it ('port' is the API's port), or set 'network: bridge'"
         place = folded.origin["container.ports"]
-        found.append(Diagnostic(place, message, "network: bridge", hint, code="yaml-invalid-value"))
-    return found
+        diagnostics.append(Diagnostic(place, message, "network: bridge", hint, code="yaml-invalid-value"))
+    return diagnostics
 
 
 def _gate(folded: Folded, engine: Engine, context: Context) -> Gate:

@@ -61,11 +61,11 @@ def prepare(layers: Sequence[Layer], cache_dir: str, hf_token: str, diagnostics:
         diagnostics.append(Diagnostic(location, message, expected, hint, code="resource-invalid"))
 
     declaration = Declaration(values, merged.where, error, cache_dir, hf_token)
-    found: dict[str, Resource] = {}
+    resources: dict[str, Resource] = {}
     for kind in registry.kinds().values():
         for resource in kind.declare(declaration):
-            found.setdefault(resource.id, resource)
+            resources.setdefault(resource.id, resource)
     order = {name: number for number, name in enumerate(registry.kinds())}
-    items = tuple(sorted(found.values(), key=lambda resource: order[resource.kind]))
+    items = tuple(sorted(resources.values(), key=lambda resource: order[resource.kind]))
     chosen = spec.model_dump(include={"docker", "offline"}, exclude_none=True)
     return Prepare(**chosen, resources=items)

@@ -86,7 +86,7 @@ def _file(path: str, field: str) -> str:
 
 def _command(command: str, field: str) -> str:
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             shlex.split(command),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -96,11 +96,11 @@ def _command(command: str, field: str) -> str:
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         reason = f"{type(error).__name__}: the command did not run"
     else:
-        text = done.stdout.decode("utf-8", "replace").strip()
-        if done.returncode == 0 and text:
+        text = process.stdout.decode("utf-8", "replace").strip()
+        if process.returncode == 0 and text:
             return text
         # The output is not shown: it may contain the secret.
-        reason = f"exit code {done.returncode}" if done.returncode else "no output"
+        reason = f"exit code {process.returncode}" if process.returncode else "no output"
     diagnostic = Diagnostic(
         field,
         f"the command `{command}` returned no secret: {reason}",

@@ -232,14 +232,18 @@ def _diagnostic(
     name = next((part for part in reversed(path) if isinstance(part, str)), "")
     label = dotted((*base, *path))
     if first["type"] == "extra_forbidden":
-        known = keys(model, path[:-1])
+        valid_keys = keys(model, path[:-1])
         renamed = _RENAMED.get(name, "")
         hints = _HINTS_AT_TOP | _HINTS if len((*base, *path)) == 1 else _HINTS
-        remedy = hints.get(name) or did_you_mean(name, known, "remove it, or see `sparkfleet schema`")
-        if renamed in known:
+        remedy = hints.get(name) or did_you_mean(name, valid_keys, "remove it, or see `sparkfleet schema`")
+        if renamed in valid_keys:
             remedy = f"'{name}' is now called '{renamed}'"
         return Diagnostic(
-            place, f"unknown key '{label}'", f"one of: {', '.join(known)}", remedy, code="yaml-unknown-key"
+            place,
+            f"unknown key '{label}'",
+            f"one of: {', '.join(valid_keys)}",
+            remedy,
+            code="yaml-unknown-key",
         )
     if first["type"] == "missing":
         missing = str(first["loc"][-1])
@@ -269,7 +273,7 @@ _EXPONENT = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+")
 _WHOLE = re.compile(r"[-+]?[0-9]+")
 
 
-def _expected(details: list[Any], name: str, value: Any, known: Sequence[str]) -> str:
+def _expected(details: list[Any], name: str, value: Any, valid_keys: Sequence[str]) -> str:
     """Return what a value must be; ``known``: the keys of a mapping at its place."""
     kinds = {detail["type"] for detail in details}
     if "string_pattern_mismatch" in kinds and name in _PATTERNS:
@@ -288,8 +292,8 @@ def _expected(details: list[Any], name: str, value: Any, known: Sequence[str]) -
                 text = f"at least {context['ge']:g}"
             case "less_than_equal":
                 text = f"at most {context['le']:g}"
-            case "model_type" | "model_attributes_type" if known:
-                text = f"a mapping with keys of: {', '.join(known)}"
+            case "model_type" | "model_attributes_type" if valid_keys:
+                text = f"a mapping with keys of: {', '.join(valid_keys)}"
             case kind:
                 text = _TYPES.get(kind, str(detail["msg"]))
         if text not in texts:

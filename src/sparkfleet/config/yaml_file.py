@@ -118,8 +118,8 @@ def read(path: Path, file: str | None = None, max_bytes: int = MAX_BYTES) -> Doc
             raise _error("yaml-unreadable", file, 1, f"{size >> 20} MiB", expected, "check the path")
         raw = path.read_bytes()
     except OSError as error:
-        found = f"the file cannot be read: {error.strerror}"
-        raise _error("yaml-unreadable", file, 0, found, "a readable file", f"ls -l {file}") from None
+        message = f"the file cannot be read: {error.strerror}"
+        raise _error("yaml-unreadable", file, 0, message, "a readable file", f"ls -l {file}") from None
     return parse(raw, file)
 
 
@@ -152,13 +152,13 @@ def _decode(raw: bytes, file: str) -> str:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        found, hint = "not UTF-8 text", "save the file as UTF-8 (without BOM)"
-        raise _error("yaml-unreadable", file, line, found, "UTF-8 text", hint) from None
+        message, hint = "not UTF-8 text", "save the file as UTF-8 (without BOM)"
+        raise _error("yaml-unreadable", file, line, message, "UTF-8 text", hint) from None
     bad = _CONTROL.search(text)
     if bad:
         line = text.count("\n", 0, bad.start()) + 1
-        found = f"control character U+{ord(bad[0]):04X}"
-        raise _error("yaml-unreadable", file, line, found, "printable text", "remove the character")
+        message = f"control character U+{ord(bad[0]):04X}"
+        raise _error("yaml-unreadable", file, line, message, "printable text", "remove the character")
     return text
 
 
@@ -172,17 +172,17 @@ def _syntax(error: yaml.YAMLError, text: str, file: str) -> SparkfleetError:
     remedy = "check the indentation, colons and quotes of this line and the one before"
     conflict = next((number for number, one in enumerate(lines, 1) if one.startswith("<<<<<<< ")), 0)
     if conflict:
-        found, hint = (
+        problem, hint = (
             "an unresolved merge conflict",
             "resolve it, and remove the lines with <<<<<<<, ======= and >>>>>>>",
         )
-        return _error("yaml-syntax", file, conflict, found, "valid YAML", hint)
+        return _error("yaml-syntax", file, conflict, problem, "valid YAML", hint)
     if source.lstrip(" ").startswith("\t") or "'\\t'" in message:
         message, context, remedy = "indented with a tab", None, "indent with spaces"
     elif message.startswith("mapping values are not allowed"):
         remedy = "put the value in quotes if it contains ': ', or check the indentation"
-    found = f"invalid YAML: {message}" + (f" ({context})" if context else "")
-    return _error("yaml-syntax", file, line, found, "valid YAML", remedy)
+    problem = f"invalid YAML: {message}" + (f" ({context})" if context else "")
+    return _error("yaml-syntax", file, line, problem, "valid YAML", remedy)
 
 
 class _Builder:
@@ -253,8 +253,8 @@ class _Builder:
     def scalar(self, event: Any) -> Any:
         bad = _CONTROL.search(event.value)
         if bad:  # by an escape, as "\0"
-            found = f"control character U+{ord(bad[0]):04X}"
-            self.note("yaml-unreadable", event, found, "printable text", "remove the escape sequence")
+            message = f"control character U+{ord(bad[0]):04X}"
+            self.note("yaml-unreadable", event, message, "printable text", "remove the escape sequence")
         if event.tag not in (None, "!"):
             self.check_tag(event, "str")
             return event.value

@@ -87,16 +87,16 @@ def has_other_programs(observed: Observed) -> bool:
 
 def remove(fleet: Fleet, plans: tuple[HostPrune, ...], report: Report) -> dict[str, StageResult | Diagnostic]:
     """Remove the items on all hosts in parallel; return each host's result or diagnostic."""
-    found: dict[str, StageResult | Diagnostic] = {}
+    results: dict[str, StageResult | Diagnostic] = {}
 
     def work(plan: HostPrune) -> None:
         try:
             with interrupts.at_work(plan.host):
-                found[plan.host] = _remove(fleet, plan, report)
+                results[plan.host] = _remove(fleet, plan, report)
         except SparkfleetError as error:
-            found[plan.host] = error.diagnostics[0]
+            results[plan.host] = error.diagnostics[0]
         except (remote.ConnectionLostError, SSHException, OSError) as error:
-            found[plan.host] = Diagnostic(
+            results[plan.host] = Diagnostic(
                 plan.host,
                 f"connection lost: {error}; the removal continues on the host",
                 hint="prune again: the list shows what is left",
@@ -106,7 +106,7 @@ def remove(fleet: Fleet, plans: tuple[HostPrune, ...], report: Report) -> dict[s
     greenlets = [fleet.state.pool.spawn(work, plan) for plan in plans if plan.items]
     for greenlet in greenlets:
         greenlet.get()
-    return found
+    return results
 
 
 def _remove(fleet: Fleet, plan: HostPrune, report: Report) -> StageResult | Diagnostic:
@@ -118,8 +118,8 @@ def _remove(fleet: Fleet, plan: HostPrune, report: Report) -> StageResult | Diag
     job = f"stage-prune-{uuid.uuid4().hex[:8]}"
     data = StageRequest(job, prune=request(spec, observed, plan.items))
     if error := remote.start_job(connection, "stage", data):
-        found = f"the removal could not start: {error}"
-        return Diagnostic(plan.host, found, hint="prune again", code="operation-failed")
+        message = f"the removal could not start: {error}"
+        return Diagnostic(plan.host, message, hint="prune again", code="operation-failed")
 
     def note(text: str) -> None:
         report(plan.host, text)

@@ -125,12 +125,12 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
                 else "use a newer update"
             )
             raise _error("knowledge-format-unknown", where, f"format {format_}", f"format {FORMAT}", hint)
-        found = codec.parse(Manifest, content, MANIFEST)
+        manifest = codec.parse(Manifest, content, MANIFEST)
     except ValueError as error:
         raise _unreadable(where, str(error).splitlines()[0]) from None
-    if not _VERSION.fullmatch(found.version):
-        raise _unreadable(where, f"{MANIFEST} has no valid version: {found.version!r}")
-    return found
+    if not _VERSION.fullmatch(manifest.version):
+        raise _unreadable(where, f"{MANIFEST} has no valid version: {manifest.version!r}")
+    return manifest
 
 
 def is_data_file(name: str) -> bool:

@@ -128,12 +128,14 @@ def require_newer(update: Update) -> None:
         former = active_update()
     except SparkfleetError:
         former = None
-    known = former.version if former else data_files.BUNDLED
-    if Version(update.version) <= Version(known) and _place(update) != (former.directory if former else None):
+    current = former.version if former else data_files.BUNDLED
+    if Version(update.version) <= Version(current) and _place(update) != (
+        former.directory if former else None
+    ):
         raise SparkfleetError(
             Diagnostic(
                 f"knowledge {update.version}",
-                f"knowledge {known} is in use{'' if former else ' (bundled)'}",
+                f"knowledge {current} is in use{'' if former else ' (bundled)'}",
                 "a newer version",
                 "`sparkfleet knowledge reset` goes back to the bundled knowledge first" if former
                 else "nothing: the bundled knowledge is as new",

@@ -37,13 +37,15 @@ def require_valid(update: archive.Update) -> None:
         store.write(update, Path(name) / "update")
         command = [sys.executable, "-m", __name__, str(Path(name) / "update")]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
-            found = codec.parse(list[tuple[str, str]], done.stdout or "[]", __name__)
-            if done.returncode:
-                found = [("", done.stderr.strip()[-400:] or f"reading it ended with {done.returncode}")]
+            process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+            problems = codec.parse(list[tuple[str, str]], process.stdout or "[]", __name__)
+            if process.returncode:
+                problems = [
+                    ("", process.stderr.strip()[-400:] or f"reading it ended with {process.returncode}")
+                ]
         except subprocess.TimeoutExpired:
-            found = [("", f"reading it took more than {TIMEOUT_S} s")]
-    if found:
+            problems = [("", f"reading it took more than {TIMEOUT_S} s")]
+    if problems:
         raise SparkfleetError(
             *(
                 Diagnostic(
@@ -53,7 +55,7 @@ def require_valid(update: archive.Update) -> None:
                     "use an update that was made for this sparkfleet, or have it made again",
                     code="knowledge-content-invalid",
                 )
-                for file, message in found
+                for file, message in problems
             )
         )
 

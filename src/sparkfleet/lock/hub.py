@@ -94,13 +94,13 @@ class Hub:
         try:
             return api.model_info(repo, revision=revision or None, files_metadata=True, timeout=TIMEOUT_S)
         except HFValidationError as error:
-            found = f"'{repo}' is not a valid repository name: {error}"
-            raise HubError(found, "write organisation/name") from None
+            message = f"'{repo}' is not a valid repository name: {error}"
+            raise HubError(message, "write organisation/name") from None
         except HfHubHTTPError as error:
             raise self._error(repo, revision, error.response, error) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            found = f"{self.url} returned an invalid response for {repo} ({type(error).__name__})"
-            raise HubError(found, _CHECK_ENDPOINT) from None
+            message = f"{self.url} returned an invalid response for {repo} ({type(error).__name__})"
+            raise HubError(message, _CHECK_ENDPOINT) from None
         except Exception as error:  # noqa: BLE001  (each release of it uses another HTTP client, with other errors)
             raise self._unreachable_error(error) from None
 
@@ -133,8 +133,8 @@ class Hub:
         url = f"{self.url}/{repo}/resolve/{commit}/{sibling.rfilename}"
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
         if (sibling.size or 0) > MAX_CONFIG_BYTES:
-            found = f"{sibling.rfilename} of {repo} is too large: {sibling.size} bytes"
-            raise HubError(found, "check the name of the repository")
+            message = f"{sibling.rfilename} of {repo} is too large: {sibling.size} bytes"
+            raise HubError(message, "check the name of the repository")
         try:
             response = httpx.get(url, headers=headers, timeout=TIMEOUT_S, follow_redirects=True)
         except httpx.HTTPError as error:
@@ -153,10 +153,10 @@ class Hub:
         status = response.status_code if response is not None else 0
         code = response.headers.get("x-error-code", "") if response is not None else ""
         if response is not None and status in (_UNAUTHORIZED, _FORBIDDEN):
-            known = status != _UNAUTHORIZED or not self.token or self._knows_token()
+            token_known = status != _UNAUTHORIZED or not self.token or self._knows_token()
             headers = {name.title(): value for name, value in response.headers.items()}
-            found = hub_access.judge(status, headers, token=bool(self.token), token_known=known)
-            refused = hub_access.refusal(found, repo, self.url)
+            access = hub_access.judge(status, headers, token=bool(self.token), token_known=token_known)
+            refused = hub_access.refusal(access, repo, self.url)
             if refused:
                 return HubError(refused.message, refused.hint)
         if isinstance(error, RevisionNotFoundError) or code == "RevisionNotFound":
@@ -184,10 +184,12 @@ class Hub:
             return True
 
     def _not_found_error(self, repo: str, status: int) -> HubError:
-        found = f"{repo} does not exist on {self.url}, or is private"
+        message = f"{repo} does not exist on {self.url}, or is private"
         if self.token and status == _UNAUTHORIZED:
-            found = f"{repo} does not exist on {self.url}, or this token has no access to it (HTTP 401)"
-        return HubError(found, "check the name; a private repository needs a token: 'hf_token' in group_data")
+            message = f"{repo} does not exist on {self.url}, or this token has no access to it (HTTP 401)"
+        return HubError(
+            message, "check the name; a private repository needs a token: 'hf_token' in group_data"
+        )
 
     def _unreachable_error(self, error: Exception) -> HubError:
         if "Timeout" in type(error).__name__:

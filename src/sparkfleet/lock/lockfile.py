@@ -106,12 +106,12 @@ def read(path: Path) -> Lock:
     data = document.data
     if isinstance(data, dict) and data.get("version") != VERSION:
         remedy, code = _remedy(path, "file"), "lock-invalid"
-        found = "the key 'version' is missing"
+        message = "the key 'version' is missing"
         if "version" in data:
-            found = f"unsupported version {data['version']!r}"
+            message = f"unsupported version {data['version']!r}"
             remedy, code = f"update sparkfleet, or {remedy}", "lock-version-unsupported"
         raise SparkfleetError(
-            Diagnostic(document.where(("version",)), found, f"version: {VERSION}", remedy, code=code)
+            Diagnostic(document.where(("version",)), message, f"version: {VERSION}", remedy, code=code)
         )
     remedy = _remedy(path, "entry" if isinstance(data, dict) else "file")
     try:
@@ -158,13 +158,13 @@ def _without_hash(content: _LockFile, document: Document, remedy: str) -> Iterat
     for key, entry in content.models.items():
         if not entry.files:
             place: Path_ = ("models", key)
-            found = f"the model {key} has no files"
+            message = f"the model {key} has no files"
         elif absent := [name for name, file in entry.files.items() if not file.sha256 and not file.blob]:
-            found, place = f"{absent[0]} of {key} has no hash", ("models", key, "files", absent[0])
+            message, place = f"{absent[0]} of {key} has no hash", ("models", key, "files", absent[0])
         else:
             continue
         expected = "a sha256 or blob for every file"
-        yield Diagnostic(document.where(place), found, expected, remedy, code="lock-invalid")
+        yield Diagnostic(document.where(place), message, expected, remedy, code="lock-invalid")
 
 
 def write(path: Path, lock: Lock) -> None:

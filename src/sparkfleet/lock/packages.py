@@ -77,13 +77,13 @@ def _environment(index: PackageIndex) -> dict[str, str]:
 
 
 def _report(argv: Sequence[str], environment: Mapping[str, str]) -> PipReport:
-    done = subprocess.run(argv, capture_output=True, text=True, env=dict(environment), check=False)
-    if done.returncode == 0:
+    process = subprocess.run(argv, capture_output=True, text=True, env=dict(environment), check=False)
+    if process.returncode == 0:
         try:
-            return documents.parse(PipReport, done.stdout, "pip's report")
+            return documents.parse(PipReport, process.stdout, "pip's report")
         except documents.DocumentError as error:
             raise PackagesError(str(error), "update pip in this environment") from None
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    lines = [line.strip() for line in process.stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["pip printed nothing"]
     if "No module named pip" in errors[-1]:
         raise PackagesError("pip is not installed in this environment", f"{sys.executable} -m ensurepip")

@@ -117,8 +117,8 @@ class Registry:
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > MAX_BYTES:
-                    found = f"{registry} sent a manifest of more than {MAX_BYTES >> 20} MiB"
-                    raise RegistryError(found, "check the image name")
+                    message = f"{registry} sent a manifest of more than {MAX_BYTES >> 20} MiB"
+                    raise RegistryError(message, "check the image name")
         return response, bytes(body)
 
     def _auth(self, registry: str, path: str) -> _ChallengeAuth:
@@ -139,8 +139,8 @@ class Registry:
                 try:
                     context = ssl.create_default_context(cafile=mirror.ca_file)
                 except OSError as error:
-                    found = f"the ca_file of {registry} cannot be read: {error.strerror or error}"
-                    raise RegistryError(found, "correct 'registries' in group_data") from None
+                    message = f"the ca_file of {registry} cannot be read: {error.strerror or error}"
+                    raise RegistryError(message, "correct 'registries' in group_data") from None
             else:
                 context = ssl.create_default_context()
             # Redirects lead to blob storage; httpx drops the Authorization when the host changes.
@@ -166,8 +166,8 @@ class Registry:
         if kind.lower() != "bearer" or "realm" not in parts:
             return ""
         if urlsplit(parts["realm"]).scheme != "https" and client.base_url.scheme == "https":
-            found = f"{registry} requests the password over an unencrypted connection: {parts['realm']}"
-            raise RegistryError(found, "report this to the operator of the registry")
+            message = f"{registry} requests the password over an unencrypted connection: {parts['realm']}"
+            raise RegistryError(message, "report this to the operator of the registry")
         params = {"scope": parts.get("scope") or f"repository:{path}:pull"}
         if "service" in parts:
             params["service"] = parts["service"]
@@ -182,8 +182,8 @@ class Registry:
         except (httpx.HTTPError, documents.DocumentError):
             token = ""
         if not token:
-            found = f"{registry} returned no token (HTTP {response.status_code} from {parts['realm']})"
-            raise RegistryError(found, "try again later")
+            message = f"{registry} returned no token (HTTP {response.status_code} from {parts['realm']})"
+            raise RegistryError(message, "try again later")
         return f"Bearer {token}"
 
     def _token(
@@ -201,12 +201,12 @@ class Registry:
             return
         if status in (_UNAUTHORIZED, _FORBIDDEN):
             user = " (user $oauthtoken, password: your NGC key)" if registry == "nvcr.io" else ""
-            found = f"{registry} denies access to {path} (HTTP {status}): it is private or does not exist"
+            message = f"{registry} denies access to {path} (HTTP {status}): it is private or does not exist"
             error = self._credential_errors.get(registry)
             if error:
                 one = error.diagnostic
-                raise RegistryError(f"{found}; credentials: {one.location}: {one.message}", one.hint)
-            raise RegistryError(found, f"check the name, then `docker login {registry}`{user}")
+                raise RegistryError(f"{message}; credentials: {one.location}: {one.message}", one.hint)
+            raise RegistryError(message, f"check the name, then `docker login {registry}`{user}")
         if status == _NOT_FOUND:
             raise RegistryError(f"{registry} has no {path} {what.partition('/')[2]}", "check name and tag")
         if status == _TOO_MANY:
@@ -259,5 +259,5 @@ def _connection_errors(registry: str) -> Iterator[None]:
 def _rate_limited(registry: str, response: httpx.Response) -> RegistryError:
     wait = response.headers.get("retry-after", "")
     when = f"in {wait} s" if wait.isdigit() else "later"
-    found = f"the rate limit of {registry} is reached (HTTP 429)"
-    return RegistryError(found, f"try again {when}; `docker login` raises the limit")
+    message = f"the rate limit of {registry} is reached (HTTP 429)"
+    return RegistryError(message, f"try again {when}; `docker login` raises the limit")

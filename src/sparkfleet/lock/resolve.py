@@ -229,15 +229,15 @@ def _to_update(everything: dict[str, LockTarget], update: Iterable[str]) -> tupl
     updating: set[str] = set()
     diagnostics = []
     for name in update:
-        found = {
+        keys = {
             key
             for key, item in everything.items()
             if any(fnmatchcase(called, name) for called in (key, *item.names))
         }
-        updating |= found
-        if not found:
-            known = sorted({called for key, item in everything.items() for called in (key, *item.names)})
-            remedy = did_you_mean(name, known, f"one of: {', '.join(sorted(everything))}")
+        updating |= keys
+        if not keys:
+            names = sorted({called for key, item in everything.items() for called in (key, *item.names)})
+            remedy = did_you_mean(name, names, f"one of: {', '.join(sorted(everything))}")
             found_text = f"'{name}' matches nothing in this fleet"
             diagnostics.append(
                 Diagnostic(

@@ -53,8 +53,8 @@ def _download(path: Path, weights: Weights, endpoint: str, token: str, files: li
         )
     except Exception as error:  # noqa: BLE001  (each release of it uses another HTTP client, with other errors)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        found = f"the download of {weights.repo} failed: {reason}"
-        raise HubError(found, "run again: downloaded files are kept") from None
+        message = f"the download of {weights.repo} failed: {reason}"
+        raise HubError(message, "run again: downloaded files are kept") from None
 
 
 def _verify(path: Path, weights: Weights, log: Callable[[str], None]) -> None:

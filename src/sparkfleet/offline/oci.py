@@ -61,14 +61,14 @@ def lack(where: str, mirror: Path, image: ImageRef, *, manifests_alone: bool = F
     try:
         required = chain(mirror, image.digest) if manifests_alone else parts(mirror, image.digest)
         absent = [one.digest[:19] for one in required if size_of(blob_path(mirror, one.digest)) != one.size]
-        found = f"lacks {len(absent)} of {len(required)} layers: {', '.join(absent[:3])}" if absent else ""
+        gap = f"lacks {len(absent)} of {len(required)} layers: {', '.join(absent[:3])}" if absent else ""
     except LookupError as error:
-        found = f"lacks the image: {error}"
-    if not found:
+        gap = f"lacks the image: {error}"
+    if not gap:
         return None
     return Diagnostic(
         f"{where}: {image.display}",
-        f"the offline mirror {mirror} {found}",
+        f"the offline mirror {mirror} {gap}",
         "an offline mirror of the current lock file",
         f"run where the registry can be reached: sparkfleet mirror INVENTORY {mirror}",
         code="mirror-incomplete",

@@ -23,13 +23,13 @@ def download(path: Path, wheel: Wheel, log: Callable[[str], None]) -> None:
     try:
         response = httpx.get(wheel.url, follow_redirects=True, timeout=TIMEOUT).raise_for_status()
     except httpx.HTTPError as error:
-        found = f"{wheel.name} could not be downloaded: {str(error).splitlines()[0]}"
+        message = f"{wheel.name} could not be downloaded: {str(error).splitlines()[0]}"
         raise PackagesError(
-            found, "run again, or resolve the packages again: sparkfleet lock --update '*'"
+            message, "run again, or resolve the packages again: sparkfleet lock --update '*'"
         ) from error
     if hashlib.sha256(response.content).hexdigest() != wheel.sha256:
-        found = f"{wheel.name} does not match its locked hash and was discarded"
-        raise PackagesError(found, "run again; the index or a proxy in between may be faulty")
+        message = f"{wheel.name} does not match its locked hash and was discarded"
+        raise PackagesError(message, "run again; the index or a proxy in between may be faulty")
     final = wheel_path(path, wheel)
     final.parent.mkdir(parents=True, exist_ok=True)
     part = final.with_name(f"{final.name}.part")

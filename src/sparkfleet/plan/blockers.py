@@ -84,10 +84,10 @@ def not_managed(host: Host, services: Iterable[str], observed: Observed) -> Diag
 def not_managed_unit(host: Host, service: str, observed: Observed) -> Diagnostic | None:
     """Return that a service's unit is masked, or not written by sparkfleet."""
     name = units.unit_name(service)
-    seen, where = observed.units.get(name), f"{host.name}: unit {name}"
-    if seen is None or seen.text is None or seen.text.startswith(units.MARK):
+    unit, where = observed.units.get(name), f"{host.name}: unit {name}"
+    if unit is None or unit.text is None or unit.text.startswith(units.MARK):
         return None
-    if seen.enabled == "masked":
+    if unit.enabled == "masked":
         hint = f"on {host.name}: sudo systemctl unmask {name}; then run again"
         return Diagnostic(
             where, "masked: it is a link to /dev/null", "a unit that can start", hint, code="unit-masked"

@@ -50,8 +50,8 @@ def watched_paths(host: Host) -> tuple[str, ...]:
 
 def host_change_set(host: Host, observed: Observed) -> ChangeSet | None:
     """Return the changes of the host itself; None without any, or if nothing is declared."""
-    known = observed.recorded or RESOURCES in observed.unreadable
-    if not (host.services or host.member or host.prepare.resources or known):
+    is_known = observed.recorded or RESOURCES in observed.unreadable
+    if not (host.services or host.member or host.prepare.resources or is_known):
         return None
     own = (*_files(observed), *_recovery_unit(observed), *_directories(host, observed))
     try:

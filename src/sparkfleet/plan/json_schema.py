@@ -104,9 +104,9 @@ def schema() -> dict[str, Any]:
 def _operation(operation: type[Operation], definitions: dict[str, Any]) -> dict[str, Any]:
     parameters = {}
     for name, (hint, description) in operation.parameters().items():
-        found = TypeAdapter(hint).json_schema(ref_template="#/$defs/{model}", mode="serialization")
-        definitions.update(found.pop("$defs", {}))
-        parameters[name] = {**found, "description": description}
+        field_schema = TypeAdapter(hint).json_schema(ref_template="#/$defs/{model}", mode="serialization")
+        definitions.update(field_schema.pop("$defs", {}))
+        parameters[name] = {**field_schema, "description": description}
     return {
         "description": (operation.__doc__ or "").strip(),
         **_object(

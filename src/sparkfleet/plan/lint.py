@@ -31,8 +31,8 @@ def findings(
         *dict(host.ignore_rules),
         *(rule.id for rule in engine.rules() if rule.needs_lock and not pinned),
     }
-    found = engine.check(service, host, total_gib=total_gib, measured=measured)
-    return tuple(one for one in found if one.code not in silent)
+    diagnostics = engine.check(service, host, total_gib=total_gib, measured=measured)
+    return tuple(one for one in diagnostics if one.code not in silent)
 
 
 def is_rule(diagnostic: Diagnostic, service: Service) -> bool:

@@ -77,10 +77,12 @@ def of_host(stored: Stored, keep: int = 0) -> Needs:
         for one in repository.revisions
         if one.path in used
     }
-    known = used_revisions | {(one.model, one.revision) for one in generations}
+    revisions = used_revisions | {(one.model, one.revision) for one in generations}
     named = {name for one in generations for name in one.names}
     return Needs(
-        _digests(stored, generations), frozenset(known), frozenset(named - {repo for repo, _ in known})
+        _digests(stored, generations),
+        frozenset(revisions),
+        frozenset(named - {repo for repo, _ in revisions}),
     )
 
 

@@ -37,9 +37,9 @@ def plan_text(plan: Plan) -> str:
         return (
             "\n".join([summary(plan), "", *lines, *joint, *compared, *_knowledge(plan), summary(plan)]) + "\n"
         )
-    known = [host for host in single.hosts if host.state is not HostState.UNKNOWN]
+    planned_hosts = [host for host in single.hosts if host.state is not HostState.UNKNOWN]
     unknown = [host for host in single.hosts if host.state is HostState.UNKNOWN]
-    lines = [line for host in known for line in host_lines(host)]
+    lines = [line for host in planned_hosts for line in host_lines(host)]
     last = [line for host in unknown for line in host_lines(host)]
     return "\n".join([*lines, *joint, *last, *compared, *_knowledge(plan), summary(plan)]) + "\n"
 

@@ -66,7 +66,7 @@ def operations(host: Host, observed: Observed) -> tuple[list[Operation], list[No
     _require_observed(host, observed)
     names = (render_service.cache_directory(host, service).rsplit("/", 1)[-1] for service in host.services)
     context, resources = PlanContext(frozenset(names)), declared(host, observed.user)
-    found: list[Operation] = []
+    planned_operations: list[Operation] = []
     notes: list[Note] = []
     for resource in resources:
         with _expected_format(host, resource.id):
@@ -74,7 +74,9 @@ def operations(host: Host, observed: Observed) -> tuple[list[Operation], list[No
             differences = kind.differences(resource, live, context)
             if differences:
                 planned, changes = kind.planned(resource, differences), _changes(resource.kind, differences)
-                found.append(ApplyResource(resource.kind, resource.key, planned, changes=changes))
+                planned_operations.append(
+                    ApplyResource(resource.kind, resource.key, planned, changes=changes)
+                )
             offered = kind.notes(resource, live)
             notes += [Note(Step.HOST, kind.name, one.key, one.new, one.note) for one in offered]
     ids = {resource.id for resource in resources}
@@ -83,8 +85,10 @@ def operations(host: Host, observed: Observed) -> tuple[list[Operation], list[No
             with _expected_format(host, name):
                 live = observed.resources.live[name]
                 differences = registry.kind(entry.kind).reverted_differences(entry, live)
-                found.append(RevertResource(entry.kind, entry.key, changes=_changes(entry.kind, differences)))
-    return found, notes if found else []
+                planned_operations.append(
+                    RevertResource(entry.kind, entry.key, changes=_changes(entry.kind, differences))
+                )
+    return planned_operations, notes if planned_operations else []
 
 
 @contextmanager
@@ -117,13 +121,13 @@ def _require_observed(host: Host, observed: Observed) -> None:
     errors |= {"the record of resources": observed.resources.error} if observed.resources.error else {}
     if errors:
         hint = "correct it, then run again"
-        found = (
+        diagnostics = (
             Diagnostic(
                 host.name, f"{name} could not be read: {error}", "", hint, code="host-state-unreadable"
             )
             for name, error in errors.items()
         )
-        raise SparkfleetError(*found)
+        raise SparkfleetError(*diagnostics)
 
 
 def diagnostics(host: Host, observed: Observed) -> list[Diagnostic]:

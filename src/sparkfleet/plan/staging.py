@@ -126,17 +126,17 @@ def wrong_files(weights: Weights, observed: Observed) -> dict[str, tuple[WeightF
     hashed = observed.hashed.get(snapshot_key(weights), {})
     wrong = {}
     for file in weights.files:
-        found, blob = have.get(file.path, (None, ""))
-        if found is None:
+        size, blob = have.get(file.path, (None, ""))
+        if size is None:
             wrong[file.path] = (file, "missing")
-        elif found < 0:
+        elif size < 0:
             wrong[file.path] = (file, "link to nothing")
         elif blob and file.blob and blob != file.blob:
             wrong[file.path] = (file, "unexpected, not part of this commit")
-        elif found < file.size:
-            wrong[file.path] = (file, f"partial, {found} of {file.size} bytes")
-        elif found > file.size:
-            wrong[file.path] = (file, f"changed, {found} instead of {file.size} bytes")
+        elif size < file.size:
+            wrong[file.path] = (file, f"partial, {size} of {file.size} bytes")
+        elif size > file.size:
+            wrong[file.path] = (file, f"changed, {size} instead of {file.size} bytes")
         elif file.blob and hashed.get(file.path) == (file.blob, False):
             wrong[file.path] = (file, "changed, hash differs")
     return wrong

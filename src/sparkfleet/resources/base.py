@@ -231,21 +231,21 @@ def not_a_file(resource: Resource, live: Fields) -> Diagnostic | None:
     """Return what is in the place of a resource that is a file; None for a file or nothing."""
     if live.get("is", "") in {"absent", "file"}:
         return None
-    found, hint = f"{resource.key} is a {live['is']}", "move it away, or correct the path"
-    return conflict(resource, found, "a file, or nothing", hint)
+    message, hint = f"{resource.key} is a {live['is']}", "move it away, or correct the path"
+    return conflict(resource, message, "a file, or nothing", hint)
 
 
 def must(host: Host, argv: Sequence[str], timeout_s: float = 60) -> Completed:
     """Run a command that must succeed. Raise ResourceError with its last line of output."""
-    done = host.run(argv, timeout_s)
-    if done.code:
-        lines = [line for line in done.text.splitlines() if line.strip()]
+    result = host.run(argv, timeout_s)
+    if result.code:
+        lines = [line for line in result.text.splitlines() if line.strip()]
         raise ResourceError(
-            f"{argv[0]}: {lines[-1].strip() if lines else f'exit code {done.code}'}",
+            f"{argv[0]}: {lines[-1].strip() if lines else f'exit code {result.code}'}",
             hint="run again",
             code="host-change-failed",
         )
-    return done
+    return result
 
 
 @dataclass(frozen=True)
@@ -341,7 +341,7 @@ class ResourceKind:
             gone = live.get("is") == "absent"
             reason = "already removed" if gone else "changed or filled since: kept, no longer managed"
             return [Difference("-", entry.key, note="" if names else reason)]
-        found = [
+        differences = [
             Difference(
                 "-",
                 entry.key,
@@ -353,7 +353,7 @@ class ResourceKind:
             if before.get(name) != entry.applied[name] and name != "hash"
         ]
         stays = "unchanged or changed by others since: kept, no longer managed"
-        return found or [Difference("-", entry.key, note=stays)]
+        return differences or [Difference("-", entry.key, note=stays)]
 
     # both sides
 

@@ -11,8 +11,8 @@ def blocker(resource: Resource, live: Fields, removal: str, *, recorded: bool) -
     if live.get("is") == "absent":
         if live.get("secret") != NO_SOURCE:
             return None
-        found = f"the secret for {resource.key} is missing: {resource.source} gives nothing"
-        return conflict(resource, found, "a secret", f"set it, then run again: {resource.source}")
+        message = f"the secret for {resource.key} is missing: {resource.source} gives nothing"
+        return conflict(resource, message, "a secret", f"set it, then run again: {resource.source}")
     if recorded or live.get("secret") in {CURRENT, NO_SOURCE}:
         return None
     return conflict(

@@ -34,9 +34,9 @@ def check_sudoers(host: Host, path: Path, content: bytes) -> None:
     with tempfile.TemporaryDirectory(prefix="sparkfleet-") as scratch:
         alone = Path(scratch) / "alone"
         alone.write_bytes(content)
-        done = host.run(("visudo", "-cf", str(alone)))
-        if done.code:
-            text = _first(done.text, {str(alone): str(path)})
+        result = host.run(("visudo", "-cf", str(alone)))
+        if result.code:
+            text = _first(result.text, {str(alone): str(path)})
             raise ResourceError(f"visudo refuses it: {text}", "a sudoers file", "correct the content")
         copy, main = Path(scratch) / "sudoers.d", Path(scratch) / "sudoers"
         if folder.is_dir():
@@ -47,12 +47,12 @@ def check_sudoers(host: Host, path: Path, content: bytes) -> None:
         main.write_text(_INCLUDE_DIR.sub(rf"\g<1>{copy}", text), encoding="utf-8")
         for one in (main, *copy.iterdir()):
             one.chmod(0o440)
-        done = host.run(("visudo", "-cf", str(main)))
-        if done.code:
-            text = _first(done.text, {str(copy): str(folder), str(main): str(main_path)})
-            found = f"visudo refuses all of sudoers with it: {text}"
+        result = host.run(("visudo", "-cf", str(main)))
+        if result.code:
+            text = _first(result.text, {str(copy): str(folder), str(main): str(main_path)})
+            message = f"visudo refuses all of sudoers with it: {text}"
             raise ResourceError(
-                found, "sudoers that visudo -c accepts", "sudo visudo -c; correct what it names"
+                message, "sudoers that visudo -c accepts", "sudo visudo -c; correct what it names"
             )
 
 
@@ -61,11 +61,11 @@ def check_unit(host: Host, path: Path, content: bytes) -> None:
     with tempfile.TemporaryDirectory(prefix="sparkfleet-") as scratch:
         copy = Path(scratch) / path.name
         copy.write_bytes(content)
-        done = host.run(("systemd-analyze", "verify", "--recursive-errors=no", "--man=no", str(copy)))
+        result = host.run(("systemd-analyze", "verify", "--recursive-errors=no", "--man=no", str(copy)))
         # Lines that it does not understand are only warned of, with exit code 0.
-        wrong = [line for line in done.text.splitlines() if path.name in line]
-        if done.code or wrong:
-            text = _first("\n".join(wrong) or done.text, {str(copy): str(path)})
+        wrong = [line for line in result.text.splitlines() if path.name in line]
+        if result.code or wrong:
+            text = _first("\n".join(wrong) or result.text, {str(copy): str(path)})
             raise ResourceError(f"systemd refuses it: {text}", "a unit", "correct the content")
 
 
@@ -83,9 +83,9 @@ def check_sysctl(host: Host, name: str, value: str) -> None:
     try:
         path.write_text(f"{value}\n", encoding="utf-8")
     except OSError as error:
-        found = f"the kernel refuses {name} = {value}: {error.strerror}"
+        message = f"the kernel refuses {name} = {value}: {error.strerror}"
         expected = f"a value as {' '.join(before.split())}"
-        raise ResourceError(found, expected, "correct the value") from None
+        raise ResourceError(message, expected, "correct the value") from None
     path.write_text(before, encoding="utf-8")
 
 

@@ -37,16 +37,16 @@ def check_arguments(
     severity = Severity.ERROR if exact else Severity.WARNING
     doubt = "" if exact else f" (flags of {schema.version}, the nearest release known)"
     parsed = parse(arguments, schema)
-    found = [_unknown(option, schema, severity, doubt) for option in parsed.unknown]
-    found += [
+    diagnostics = [_unknown(option, schema, severity, doubt) for option in parsed.unknown]
+    diagnostics += [
         Diagnostic(option, f"{option} has no value", "a value", severity=severity, code="missing-value")
         for option in parsed.incomplete
     ]
     for name, value in parsed.values.items():
         flag = schema.flags.get(name)
         if flag is not None:
-            found += _value(flag, value, severity, doubt)
-    return tuple(found)
+            diagnostics += _value(flag, value, severity, doubt)
+    return tuple(diagnostics)
 
 
 def check_environment(names: Iterable[str], schema: Schema) -> tuple[Diagnostic, ...]:

@@ -149,29 +149,28 @@ class LlamaCpp(Engine):
     ) -> tuple[Diagnostic, ...]:
         """See ``Engine``."""
         del measured
-        found: list[Diagnostic] = []
+        diagnostics: list[Diagnostic] = []
         version = self.image_version(service.image)
-        known, exact = schema.nearest(version)
+        release, exact = schema.nearest(version)
         if not version:
-            text = (
-                f"which llama.cpp is in {service.image.display} is not known: flags of {known.version} apply"
-            )
+            image = service.image.display
+            text = f"the llama.cpp release in {image} is unknown: flags of {release.version} apply"
             where = field_of(service, "image")
-            found.append(Diagnostic(where, text, severity=Severity.INFO, code="unknown-engine-version"))
+            diagnostics.append(Diagnostic(where, text, severity=Severity.INFO, code="unknown-engine-version"))
         for one in (
-            *check.check_arguments(args.render(dict(service.flags), known), known, exact=exact),
-            *check.check_environment(dict(service.env), known),
+            *check.check_arguments(args.render(dict(service.flags), release), release, exact=exact),
+            *check.check_environment(dict(service.env), release),
         ):
             flag = one.location.lstrip("-")
             fields = (f"flags.{flag}", f"flags.{flag.removeprefix('no-')}", f"env.{flag}")
-            found.append(replace(one, location=field_of(service, *fields)))
+            diagnostics.append(replace(one, location=field_of(service, *fields)))
         estimate = self._estimate(service, host, total_memory(host) if total_gib is None else total_gib)
         if estimate is not None and not estimate.fits:
             where = field_of(service, "flags.ctx-size", "flags.c", "model")
             hint = "a smaller ctx-size, cache-type-k and cache-type-v q8_0, or a smaller quantization"
             text = f"it does not fit: {estimate.text()}"
-            found.append(Diagnostic(where, text, hint=hint, code="model-too-large"))
-        return tuple(found)
+            diagnostics.append(Diagnostic(where, text, hint=hint, code="model-too-large"))
+        return tuple(diagnostics)
 
     def memory_estimate(
         self, service: Service, host: Host, *, total_gib: float, measured: object = None

@@ -43,15 +43,15 @@ def choose(paths: Iterable[str], pattern: str) -> Choice:
             f"it has {len(models)} GGUF models, and the service does not say which one: {names}",
             'add file: with a name or a pattern, for example file: "*Q4_K_M.gguf"',
         )
-    found = {name: choice for name, choice in models.items() if _matches(choice, pattern)}
-    if not found:
+    matches = {name: choice for name, choice in models.items() if _matches(choice, pattern)}
+    if not matches:
         raise ModelFilesError(f"file: '{pattern}' matches none of its GGUF files", f"one of: {names}")
-    if len(found) > 1:
+    if len(matches) > 1:
         raise ModelFilesError(
-            f"file: '{pattern}' matches {len(found)} of its GGUF models: {_shortened(found)}",
+            f"file: '{pattern}' matches {len(matches)} of its GGUF models: {_shortened(matches)}",
             "write more of the name, so that one is left",
         )
-    (choice,) = found.values()
+    (choice,) = matches.values()
     missing = _missing_parts(choice)
     if missing:
         raise ModelFilesError(

@@ -142,22 +142,22 @@ def _pair(name: str, word: str) -> list[str]:
 def parse(args: Sequence[str], schema: Schema | None) -> Parsed:
     """Return the meaning of the arguments of ``vllm serve``. Never raises: what cannot be read stays text."""
     grouped = group(args, schema)
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     unknown: list[str] = []
     for option in grouped.options:
         if option.flag is None and schema is not None:
             unknown.append(option.written)
         name, value = _meaning(option, schema)
         if option.flag is not None and option.flag.kind == "append":
-            value = [*found.get(name, []), value]
-        found[name] = value
+            value = [*values.get(name, []), value]
+        values[name] = value
     model, *strays = grouped.positionals or ("",)
-    named = found.pop("--model", None)
+    named = values.pop("--model", None)
     if schema is not None:
         unknown += strays
     elif strays:
-        found["(words)"] = strays
-    return Parsed(model or (named if isinstance(named, str) else ""), found, tuple(unknown))
+        values["(words)"] = strays
+    return Parsed(model or (named if isinstance(named, str) else ""), values, tuple(unknown))
 
 
 def _meaning(option: Option, schema: Schema | None) -> tuple[str, Any]:

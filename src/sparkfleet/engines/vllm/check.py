@@ -42,24 +42,24 @@ def check_flags(args: Sequence[str], schema: Schema, exact: bool = True) -> tupl
     With ``exact`` False the schema is that of the nearest bundled release. Then the next bundled one is
     checked too. What only one of them rejects is a warning.
     """
-    found = tuple(_check(group(args, schema), schema))
+    diagnostics = tuple(_check(group(args, schema), schema))
     if exact:
-        return found
+        return diagnostics
     after = _next_release(schema.version)
     if after is None:
         why = f"vLLM {schema.version} is the newest release known here"
-        return tuple(_unsure(finding, why) for finding in found)
+        return tuple(_unsure(finding, why) for finding in diagnostics)
     later = tuple(_check(group(args, after), after))
     merged = [
         finding
         if _key(finding) in map(_key, later)
         else _unsure(finding, f"vLLM {after.version} takes it; this release is between the two")
-        for finding in found
+        for finding in diagnostics
     ]
     merged += [
         _unsure(finding, f"vLLM {schema.version} took it; this release is between the two")
         for finding in later
-        if _key(finding) not in map(_key, found)
+        if _key(finding) not in map(_key, diagnostics)
     ]
     return tuple(merged)
 
@@ -103,22 +103,22 @@ def _unsure(finding: Diagnostic, why: str) -> Diagnostic:
 
 
 def _check(args: CommandLine, schema: Schema) -> list[Diagnostic]:
-    found = list(_positionals(args, schema))
+    diagnostics = list(_positionals(args, schema))
     options: dict[str, Option] = {}
     for option in args.options:
         if option.flag is None:
-            found.append(_unknown(option, schema))
+            diagnostics.append(_unknown(option, schema))
             continue
-        found += [*_spelling(option, schema), *_value(option, option.flag, schema)]
+        diagnostics += [*_spelling(option, schema), *_value(option, option.flag, schema)]
         before = options.get(option.name)
         if before is not None and option.flag.kind != "append" and before.args != option.args:
             text = f"{option.name} is set twice; the last one applies"
-            found.append(
+            diagnostics.append(
                 Diagnostic(option.name, text, hint="keep one", severity=Severity.WARNING, code="duplicate")
             )
         options[option.name] = option
-    found += _combinations(options, args)
-    return [finding for finding in found if not _plugin_may_bring_it(finding, options)]
+    diagnostics += _combinations(options, args)
+    return [finding for finding in diagnostics if not _plugin_may_bring_it(finding, options)]
 
 
 def _plugin_may_bring_it(finding: Diagnostic, options: Mapping[str, Option]) -> bool:

@@ -294,14 +294,14 @@ class Vllm(Engine):
             )  # fmt: skip
             return
         yield from _check_version(service, version)
-        known, exact = (own, True) if own else schema.nearest(version)
+        release, exact = (own, True) if own else schema.nearest(version)
         if not exact:
-            yield _other_release(service, version, known.version)
-        switches = _not_switched(service, known)
+            yield _other_release(service, version, release.version)
+        switches = _not_switched(service, release)
         yield from switches.values()
         readable = tuple(pair for pair in service.flags if pair[0] not in switches)
-        flags = check.check_flags(_render(replace(service, flags=readable), known), known, exact)
-        env = check.check_env(dict(service.env), known, exact=exact)
+        flags = check.check_flags(_render(replace(service, flags=readable), release), release, exact)
+        env = check.check_env(dict(service.env), release, exact=exact)
         for one in (*flags, *env):
             yield replace(one, location=_field(service, one))
 

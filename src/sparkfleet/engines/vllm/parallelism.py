@@ -53,8 +53,10 @@ def _sparks(sizes: Mapping[str, int], sparks: int, where: _Where) -> Diagnostic 
         return None
     split = " x ".join(f"{name} {size}" for name, size in sizes.items()) or "no flag of parallelism"
     remedy = f"change the flags, or 'hosts:' ({sparks} Sparks, one GPU each)"
-    found = f"{split}: {gpus} GPUs on {sparks} Sparks"
-    return Diagnostic(where(*sizes), found, "as many as there are Sparks", remedy, code="parallelism-invalid")
+    message = f"{split}: {gpus} GPUs on {sparks} Sparks"
+    return Diagnostic(
+        where(*sizes), message, "as many as there are Sparks", remedy, code="parallelism-invalid"
+    )
 
 
 def _heads(config: Mapping[str, Any], sizes: Mapping[str, int], where: _Where) -> Diagnostic | None:
@@ -64,12 +66,16 @@ def _heads(config: Mapping[str, Any], sizes: Mapping[str, int], where: _Where) -
     heads, shared = _number(config, "num_attention_heads"), _number(config, "num_key_value_heads")
     remedy = f"split by {PIPELINE} instead, or use another number of Sparks"
     if heads % tensor:
-        found = f"{TENSOR} {tensor} does not divide the model's {heads} attention heads"
-        return Diagnostic(where(TENSOR), found, f"a divisor of {heads}", remedy, code="parallelism-invalid")
+        message = f"{TENSOR} {tensor} does not divide the model's {heads} attention heads"
+        return Diagnostic(where(TENSOR), message, f"a divisor of {heads}", remedy, code="parallelism-invalid")
     if shared and shared % tensor and tensor % shared:
-        found = f"{TENSOR} {tensor} for a model with {shared} heads of keys and values"
+        message = f"{TENSOR} {tensor} for a model with {shared} heads of keys and values"
         return Diagnostic(
-            where(TENSOR), found, f"a divisor of {shared}, or a multiple", remedy, code="parallelism-invalid"
+            where(TENSOR),
+            message,
+            f"a divisor of {shared}, or a multiple",
+            remedy,
+            code="parallelism-invalid",
         )
     return None
 
@@ -78,10 +84,10 @@ def _layers(config: Mapping[str, Any], sizes: Mapping[str, int], where: _Where) 
     stages, layers = sizes.get(PIPELINE, 1), _number(config, "num_hidden_layers")
     if not layers or stages <= layers:
         return None
-    found = f"{PIPELINE} {stages} for a model of {layers} layers"
+    message = f"{PIPELINE} {stages} for a model of {layers} layers"
     return Diagnostic(
         where(PIPELINE),
-        found,
+        message,
         "a layer or more for each stage",
         "use fewer stages",
         code="parallelism-invalid",
@@ -91,9 +97,9 @@ def _layers(config: Mapping[str, Any], sizes: Mapping[str, int], where: _Where) 
 def _no_experts(config: Mapping[str, Any], where: _Where) -> Diagnostic | None:
     if _number(config, *_EXPERT_FIELDS):
         return None
-    found = f"{EXPERTS} for a model without experts"
+    message = f"{EXPERTS} for a model without experts"
     return Diagnostic(
-        where(EXPERTS), found, "a mixture of experts", "remove the flag", code="parallelism-invalid"
+        where(EXPERTS), message, "a mixture of experts", "remove the flag", code="parallelism-invalid"
     )
 
 

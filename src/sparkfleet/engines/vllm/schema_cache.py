@@ -37,7 +37,7 @@ def keep(digest: str, output: str) -> Schema:
     """Cache and return the schema in the output of the image's program. ``ValueError`` if there is none. A
     failed write is ignored: the image is read again next time.
     """
-    found = read_schema(output)
+    image_schema = read_schema(output)
     path = path_of(digest)
     if path is not None:
         text = next(line for line in reversed(output.splitlines()) if line.startswith("{"))
@@ -47,8 +47,8 @@ def keep(digest: str, output: str) -> Schema:
                 file.write(gzip.compress(text.encode(), mtime=0))
             Path(file.name).replace(path)
         except OSError:
-            return found
-    return found
+            return image_schema
+    return image_schema
 
 
 def lookup(digest: str) -> Schema | None:

@@ -40,10 +40,10 @@ def patch_for_gevent() -> None:
     interrupts.end_on_interrupt()
 
     original = metadata.entry_points
-    found = original()
+    every_entry_point = original()
 
     def entry_points(**criteria: Any) -> Any:
-        return found.select(**criteria)
+        return every_entry_point.select(**criteria)
 
     metadata.entry_points = entry_points
     try:

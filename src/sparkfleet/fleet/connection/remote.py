@@ -115,9 +115,9 @@ def update_programs(host: PyinfraHost) -> None:
     content = base64.encodebytes(zipapp.build()).decode()
     answer = run(host, ("/bin/sh", "-c", " && ".join(steps)), stdin=content)
     if not answer.ok:
-        found = f"programs not replaced: {(answer.err or answer.out).strip()[-300:] or 'no message'}"
+        message = f"programs not replaced: {(answer.err or answer.out).strip()[-300:] or 'no message'}"
         location, hint = f"{host.name}: {PROGRAM_PATH}", "correct what the message names, then run again"
-        raise SparkfleetError(Diagnostic(location, found, hint=hint, code="host-change-failed"))
+        raise SparkfleetError(Diagnostic(location, message, hint=hint, code="host-change-failed"))
 
 
 def start_job(host: PyinfraHost, command: str, request: Document) -> str:

@@ -111,8 +111,8 @@ def not_updated(act: executor.RunContext, where: str, answer: remote.Answer) -> 
     """Return why the host did not update a unit."""
     if answer.out:
         refused = remote.document(CommandRefused, act.host, answer.out).diagnostic
-        found = f"the unit could not be updated: {refused.message}"
-        return replace(refused, location=where, message=found)
+        message = f"the unit could not be updated: {refused.message}"
+        return replace(refused, location=where, message=message)
     return Diagnostic(
         where,
         f"the unit could not be updated: {_last(answer.err or answer.out)}",
@@ -130,8 +130,8 @@ def not_started(act: executor.RunContext, where: str, answer: remote.Answer) -> 
     """Return why the host did not start a rollout."""
     started = remote.document(RolloutStarted, act.host, answer.out) if answer.out else RolloutStarted()
     if started.diagnostic:
-        found = f"the rollout could not start: {started.diagnostic.message}"
-        return replace(started.diagnostic, location=where, message=found)
+        message = f"the rollout could not start: {started.diagnostic.message}"
+        return replace(started.diagnostic, location=where, message=message)
     if started.text:
         return Diagnostic(
             where,
@@ -217,13 +217,13 @@ def rollout_diagnostic(where: str, subject: str, result: RolloutResult) -> Diagn
         UNREADABLE: "the rollout was abandoned; the current state is unknown",
     }.get(result.outcome, f"outcome {result.outcome}")
     wrong = result.diagnostic or Diagnostic(subject, "the change failed", code="rollout-failed")
-    found = f"{wrong.message}; {outcome_text}"
+    message = f"{wrong.message}; {outcome_text}"
     if result.line:
-        found += f"\n    engine log: {result.line}"
+        message += f"\n    engine log: {result.line}"
     if result.evidence:
-        found += f"\n    evidence on the Spark: {result.evidence}"
+        message += f"\n    evidence on the Spark: {result.evidence}"
     remedy = wrong.hint or _REMEDIES.get(result.outcome, "fix the host file, then run again")
-    return replace(wrong, location=f"{where}: {wrong.location or subject}", message=found, hint=remedy)
+    return replace(wrong, location=f"{where}: {wrong.location or subject}", message=message, hint=remedy)
 
 
 def _rolled_back(result: RolloutResult) -> str:

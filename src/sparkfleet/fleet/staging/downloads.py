@@ -106,10 +106,10 @@ def _wait_for(act: executor.RunContext, sender: PyinfraHost, key: str, step: Ste
     if not fetch.over.is_set():
         act.progress("fetch", f"waiting until {sender.name} has {key.partition('@')[0]}")
     fetch.over.wait()
-    found = _transfer_diagnostic(sender.name, fetch.error)
-    if found and found.code == hub_access.REFUSED:
-        raise executor.FailedError(found)  # no other host needs to try
-    return found
+    diagnostic = _transfer_diagnostic(sender.name, fetch.error)
+    if diagnostic and diagnostic.code == hub_access.REFUSED:
+        raise executor.FailedError(diagnostic)  # no other host needs to try
+    return diagnostic
 
 
 def _transfer_diagnostic(name: str, error: Exception | None) -> Diagnostic | None:

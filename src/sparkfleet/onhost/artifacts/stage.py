@@ -191,8 +191,8 @@ def follow(system: System, job: str, since: int, wait_s: float) -> list[Event]:
     def stopped() -> list[Event]:
         if jobs.is_going_on(job):
             return []
-        found, hint = "ended without a result (reboot?)", "run again; completed data is kept"
-        wrong = Diagnostic(f"job {job}", found, hint=hint, code="job-lost")
+        message, hint = "ended without a result (reboot?)", "run again; completed data is kept"
+        wrong = Diagnostic(f"job {job}", message, hint=hint, code="job-lost")
         lost = StageResult(LOST, diagnostic=wrong)
         return [Event(since, RESULT, result=lost.to_json())]
 

@@ -49,9 +49,9 @@ class Head:
         if again:
             forward = self.journal.last("promote") and not self.journal.last("restore")
             self.command = messages.COMMIT if forward else messages.ABORT
-            found, hint = "its rollout was interrupted", "run again"
+            message, hint = "its rollout was interrupted", "run again"
             self.diagnostic = (
-                None if forward else Diagnostic(self.service, found, hint=hint, code="rollout-interrupted")
+                None if forward else Diagnostic(self.service, message, hint=hint, code="rollout-interrupted")
             )
         deadline = self.system.monotonic() + (messages.DECISION_S if again else 0.0)
         while True:
@@ -63,8 +63,8 @@ class Head:
                     continue
                 if again:
                     return  # the head can end without its members
-                found = f"cannot listen on {self.rank.address}, port {messages.PORT}: {error}"
-                raise CoordinationError(messages.silent(self.service, found)) from None
+                message = f"cannot listen on {self.rank.address}, port {messages.PORT}: {error}"
+                raise CoordinationError(messages.silent(self.service, message)) from None
             return
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -98,13 +98,13 @@ class Head:
         for rank, report in self._by_rank():
             for key, value in own.items():
                 if report.shared.get(key) != value:
-                    found = (
+                    message = (
                         f"{self.rank.name(rank)} has another {key} than the head: {report.shared.get(key)}, "
                         f"not {value}"
                     )
                     hint = "run again; the plan shows the differences on each member"
                     raise CoordinationError(
-                        Diagnostic(self.service, found, hint=hint, code="cluster-image-differs")
+                        Diagnostic(self.service, message, hint=hint, code="cluster-image-differs")
                     )
         self.journal.log("note", "every rank is ready", phase="cluster")
         self._send(messages.STOP)

@@ -180,16 +180,16 @@ class Peers:
 def unsupported(generation: Generation) -> Diagnostic | None:
     """Return that these programs do not have a generation's engine, or its executor; None: they have both."""
     if generation.engine not in engines.host_names():
-        found, known = f"engine {generation.engine}", engines.host_names()
+        feature, supported = f"engine {generation.engine}", engines.host_names()
     else:
         starts = engines.on_host(generation.engine).cluster_starts
         if generation.rank is None or generation.rank.executor in starts:
             return None
-        found, known = f"executor {generation.rank.executor} of {generation.engine}", tuple(starts)
+        feature, supported = f"executor {generation.rank.executor} of {generation.engine}", tuple(starts)
     return Diagnostic(
         generation.service,
-        f"the programs on this Spark do not support {found}",
-        " or ".join(known) or "a service on a single Spark",
+        f"the programs on this Spark do not support {feature}",
+        " or ".join(supported) or "a service on a single Spark",
         "pyinfra INVENTORY deploys/prepare.py with a sparkfleet that supports it updates them",
         code="engine-unsupported",
     )

@@ -11,7 +11,7 @@ def run(*argv: str) -> tuple[int, str, str]:
     import subprocess  # noqa: PLC0415  (4 ms; a Spark without units of sparkfleet runs no command)
 
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             argv,
             capture_output=True,
             text=True,
@@ -24,7 +24,7 @@ def run(*argv: str) -> tuple[int, str, str]:
         return 127, "", "%s is not installed" % argv[0]
     except subprocess.TimeoutExpired:
         return 124, "", "%s did not respond within %d s" % (argv[0], LIMIT_S)
-    return done.returncode, done.stdout, done.stderr
+    return process.returncode, process.stdout, process.stderr
 
 
 def output(*argv: str, stdin: str = "") -> str:
@@ -35,7 +35,7 @@ def output(*argv: str, stdin: str = "") -> str:
     import subprocess  # noqa: PLC0415  (4 ms; a Spark without units of sparkfleet runs no command)
 
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             argv,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -47,7 +47,7 @@ def output(*argv: str, stdin: str = "") -> str:
         )
     except subprocess.TimeoutExpired:
         raise TimeoutError("%s did not respond within %g s" % (argv[0], OUTPUT_LIMIT_S)) from None
-    return done.stdout
+    return process.stdout
 
 
 def last_line(text: str) -> str:

@@ -91,9 +91,9 @@ def begin(system: System, request: BenchRequest) -> str:
         limits = (f"RuntimeMaxSec={_total_s(request) + SPARE_S}", memory_max(JOB_MIB), "Nice=5")
         bounds = tuple(f"--property={limit}" for limit in limits)
         argv = listener(request.tool, lane, port, request.seconds)
-        done = system.run(("systemd-run", "--quiet", "--collect", f"--unit={unit}", *bounds, *argv))
-        if done.code:
-            return f"{argv[0]}: {done.text}"
+        result = system.run(("systemd-run", "--quiet", "--collect", f"--unit={unit}", *bounds, *argv))
+        if result.code:
+            return f"{argv[0]}: {result.text}"
     return ""
 
 

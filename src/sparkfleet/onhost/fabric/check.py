@@ -18,21 +18,21 @@ SMALL = 56
 
 def mismatches(system: System, request: FabricRequest) -> list[str]:
     """Return the differences between the links and their declaration, as text."""
-    seen = links.snapshot(system, [link for link, _ in request.addresses])
-    found = []
+    states = links.snapshot(system, [link for link, _ in request.addresses])
+    texts = []
     for link, address in request.addresses:
-        has = seen.get(link)
+        has = states.get(link)
         if has is None:
-            found.append(f"{link} does not exist")
+            texts.append(f"{link} does not exist")
         elif address not in has.addresses:
-            found.append(f"{link} has no {address}")
+            texts.append(f"{link} has no {address}")
         elif has.mtu != request.mtu:
-            found.append(f"{link} has MTU {has.mtu}, not {request.mtu}")
+            texts.append(f"{link} has MTU {has.mtu}, not {request.mtu}")
     for link, device in request.rdma:
         state = rdma_state(system, device)
         if state not in {"ACTIVE", ""}:
-            found.append(f"{device}, the RDMA device of {link}, is {state}")
-    return found
+            texts.append(f"{device}, the RDMA device of {link}, is {state}")
+    return texts
 
 
 def rdma_state(system: System, device: str) -> str:

@@ -60,8 +60,8 @@ def begin(system: System, request: FabricRequest) -> JobStarted:
         if _goes_on(system, other):
             raise DiagnosticError(_failed(f"another change of the links is in progress: {other}", AGAIN))
         _start(system, other)
-        found = f"an interrupted change of the links ({other}) is being reverted"
-        raise DiagnosticError(_failed(found, AGAIN))
+        message = f"an interrupted change of the links ({other}) is being reverted"
+        raise DiagnosticError(_failed(message, AGAIN))
     _prune(system)
     files.write_json(directory / "request.json", request.to_json())
     diagnostic = _start(system, request.id)
@@ -83,7 +83,7 @@ def _start(system: System, job: str) -> str:
     properties = ("Description=sparkfleet: links to other Sparks", "Restart=on-failure", "RestartSec=1",
                   "SuccessExitStatus=1", "StartLimitIntervalSec=0", "OOMScoreAdjust=-900",
                   memory_max(ROLLOUT_MIB))  # fmt: skip
-    done = system.run(
+    result = system.run(
         (
             *("systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit_name(job)}"),
             *(f"--property={entry}" for entry in properties),
@@ -91,7 +91,7 @@ def _start(system: System, job: str) -> str:
             *("fabric-run", job),
         )
     )
-    return f"systemd-run: {done.text}" if done.code else ""
+    return f"systemd-run: {result.text}" if result.code else ""
 
 
 def confirm(system: System, job: str) -> None:
@@ -131,11 +131,11 @@ def _run(system: System, job: str) -> FabricResult:
 def _quarantine(system: System, job: str, error: ContractError) -> FabricResult:
     """End a job whose files cannot be read, so that no boot and no run waits for it."""
     directory, wrong = folder(system, job), error.diagnostic
-    found, hint = (
+    message, hint = (
         f"{wrong.message}; the links stay as they are",
         wrong.hint or "run again: the plan shows the links",
     )
-    result = FabricResult(LOST, replace(wrong, message=found, hint=hint), job)
+    result = FabricResult(LOST, replace(wrong, message=message, hint=hint), job)
     events = directory / "events.jsonl"
     if wrong.location == str(events):
         events.rename(f"{events}.unreadable")
@@ -157,8 +157,8 @@ def follow(system: System, job: str, since: int, wait_s: float) -> list[Event]:
     def stopped() -> list[Event]:
         if _goes_on(system, job):
             return []
-        found, hint = "the job ended without a result", "run again: the links are reverted at the next boot"
-        lost = FabricResult(LOST, Diagnostic("fabric", found, hint=hint, code="job-lost"))
+        message, hint = "the job ended without a result", "run again: the links are reverted at the next boot"
+        lost = FabricResult(LOST, Diagnostic("fabric", message, hint=hint, code="job-lost"))
         return [Event(since, RESULT, result=lost.to_json())]
 
     return follow_events(system, folder(system, job), FabricResult, since, wait_s, stopped=stopped)
@@ -197,8 +197,8 @@ class _Change:
         except ContractError as error:
             wrong = error.diagnostic
             hint = wrong.hint or f"restore or move away {wrong.location}; then run again"
-            found = f"{wrong.message}; nothing was changed"
-            return self._end(REFUSED, replace(wrong, message=found, hint=hint))
+            message = f"{wrong.message}; nothing was changed"
+            return self._end(REFUSED, replace(wrong, message=message, hint=hint))
         old = netplan.own_text(system)
         touched = sorted({link for link, _ in request.addresses} | set(links_of(old)))
         management = {*request.management, *unmanaged.management, *links.of_default_routes(system)}

@@ -15,11 +15,11 @@ Snapshot = Mapping[str, LinkState]
 
 def snapshot(system: System, names: Iterable[str]) -> Snapshot:
     """Return the present state of the netdevs that exist."""
-    found: dict[str, LinkState] = {}
+    states: dict[str, LinkState] = {}
     for name in names:
         shown = _json(system, "address", "show", "dev", name)
         if shown:
-            found[name] = LinkState(
+            states[name] = LinkState(
                 addresses=tuple(
                     f"{one['local']}/{one['prefixlen']}"
                     for one in shown[0].get("addr_info", ())
@@ -30,7 +30,7 @@ def snapshot(system: System, names: Iterable[str]) -> Snapshot:
                 up="UP" in shown[0].get("flags", ()),
                 dark="NO-CARRIER" in shown[0].get("flags", ()),
             )
-    return found
+    return states
 
 
 def of_default_routes(system: System) -> set[str]:
@@ -71,9 +71,9 @@ def restore(system: System, before: Snapshot) -> list[str]:
         routes = sorted(had.routes, key=lambda argv: "via" in argv)
         steps += [("route", "replace", *one, "dev", name) for one in routes if one not in has.routes]
         for argv in steps:
-            done = system.run(("ip", *argv))
-            if done.code:
-                diagnostics.append(f"ip {' '.join(argv)}: {done.text}")
+            result = system.run(("ip", *argv))
+            if result.code:
+                diagnostics.append(f"ip {' '.join(argv)}: {result.text}")
     return diagnostics
 
 
@@ -87,9 +87,9 @@ def _route(shown: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _json(system: System, *argv: str) -> list[dict[str, Any]]:
-    done = system.run(("ip", "-j", *argv))
+    result = system.run(("ip", "-j", *argv))
     try:
-        found = json.loads(done.out or "[]")
+        found = json.loads(result.out or "[]")
     except ValueError:
         return []
     return [one for one in found if one]

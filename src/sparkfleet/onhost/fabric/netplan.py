@@ -39,8 +39,8 @@ def refusal(system: System, text: str) -> str:
         (folder / NETPLAN_FILE).unlink(missing_ok=True)
         if text:
             files.write_atomic(folder / NETPLAN_FILE, text, MODE)
-        done = system.run(("netplan", "generate", "--root-dir", scratch))
-    return done.text.replace(scratch, "") if done.code else ""
+        result = system.run(("netplan", "generate", "--root-dir", scratch))
+    return result.text.replace(scratch, "") if result.code else ""
 
 
 def write(system: System, text: str) -> None:

@@ -36,16 +36,16 @@ def watch(system: System, request: FabricRequest, management: links.Snapshot, jo
     began = system.monotonic()
     since: dict[str, float] = {}
     while True:
-        found = missing(system, request, management, job)
+        gaps = missing(system, request, management, job)
         now = system.monotonic()
-        if not found and now - began >= HOLD_S:
+        if not gaps and now - began >= HOLD_S:
             return None
-        since = {one.diagnostic.code: since.get(one.diagnostic.code, now) for one in found}
-        for one in found:
+        since = {one.diagnostic.code: since.get(one.diagnostic.code, now) for one in gaps}
+        for one in gaps:
             if one.patience_s is not None and now - since[one.diagnostic.code] >= one.patience_s:
                 return one.diagnostic
         if now - began >= request.wait_s:
-            return found[0].diagnostic if found else wrong("the system is too slow", code=FAILED)
+            return gaps[0].diagnostic if gaps else wrong("the system is too slow", code=FAILED)
         system.sleep(POLL_S)
 
 

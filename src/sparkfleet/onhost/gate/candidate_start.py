@@ -103,9 +103,9 @@ def run(
     try:
         runtime.start(container_id)
     except RuntimeRefusedError as error:
-        found = diagnosis.reader(generation.engine).diagnose(str(error), None)
-        known = found or Failure(Diagnostic("", str(error), code="container-start-failed"))
-        failure = known.of(generation.service, f"{runtime.daemon} could not start it")
+        cause = diagnosis.reader(generation.engine).diagnose(str(error), None)
+        explanation = cause or Failure(Diagnostic("", str(error), code="container-start-failed"))
+        failure = explanation.of(generation.service, f"{runtime.daemon} could not start it")
         raise StartFailedError(replace(failure, line=str(error))) from error
     return _watch(system, journal, generation, container_id, other_ranks)
 

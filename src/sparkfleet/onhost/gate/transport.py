@@ -35,14 +35,18 @@ def transport(lines: Iterable[str]) -> Transport:
 
     The choices that NCCL logs (``Using network``, one line a channel) outrank the devices that it found.
     """
-    found: dict[int, str] = {}
+    lines_by_pattern: dict[int, str] = {}
     for line in map(log_lines.plain, lines):
         for order, (pattern, _) in enumerate(_PATTERNS):
-            if order not in found and pattern.search(line):
-                found[order] = line.strip()
+            if order not in lines_by_pattern and pattern.search(line):
+                lines_by_pattern[order] = line.strip()
     for weight in ((0, 1, 2, 3), (4, 5)):
         for kind in (TCP, RDMA):
-            matching = [found[order] for order in weight if order in found and _PATTERNS[order][1] == kind]
+            matching = [
+                lines_by_pattern[order]
+                for order in weight
+                if order in lines_by_pattern and _PATTERNS[order][1] == kind
+            ]
             if matching:
                 return Transport(kind, matching[0])
     return Transport()

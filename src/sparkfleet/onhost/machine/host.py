@@ -83,14 +83,14 @@ class Spark:
     def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
         """Run a command to its end."""
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 list(argv), capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
             )
         except FileNotFoundError:
             return Ran(127, err=f"{argv[0]}: no such command")
         except subprocess.TimeoutExpired:
             return Ran(124, err=f"{' '.join(argv)}: no end after {timeout_s:.0f} s")
-        return Ran(done.returncode, done.stdout, done.stderr)
+        return Ran(process.returncode, process.stdout, process.stderr)
 
     def memory(self) -> Memory:
         """Return the memory of this moment."""
@@ -183,12 +183,12 @@ class Spark:
         drivers = [driver for driver in map(self.runtime, onhost.names()) if driver.available()]
         running = (instance for driver in drivers for instance in driver.running())
         published = {number: instance.id for instance in running for number in instance.ports}
-        found = [owner for pid in _pids() if (owner := _port_owner(pid, inodes))]
-        if not found:
+        owners = [owner for pid in _pids() if (owner := _port_owner(pid, inodes))]
+        if not owners:
             return (PortOwner(0, "a process that is not visible here", published.get(port, "")),)
         return tuple(
             PortOwner(one.pid, one.command, published.get(port, "")) if "docker-proxy" in one.command else one
-            for one in found
+            for one in owners
         )
 
     def free_mib(self, path: Path) -> int:

@@ -77,10 +77,10 @@ def start(job: str, argv: Sequence[str], *properties: str) -> None:
     command += [f"--property={entry}" for entry in (memory_max(JOB_MIB), *properties)]
     command += ["/usr/bin/python3", "-I", "-B", *argv]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SYSTEMD_S)
-        problem = done.stderr.strip() if done.returncode else ""
+        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SYSTEMD_S)
+        problem = process.stderr.strip() if process.returncode else ""
     except subprocess.TimeoutExpired:
         problem = f"no answer within {SYSTEMD_S:.0f} s"
-    if problem or done.returncode:
+    if problem or process.returncode:
         forget_secrets(job)
         raise OSError(f"systemd-run: {problem}")

@@ -51,13 +51,13 @@ def wait(
     started = system.monotonic()
     reported = started - REPORT_S
     while True:
-        found = obstacle(system, workload)
+        reason = obstacle(system, workload)
         waited = system.monotonic() - started
-        if not found or waited >= limit_s or give_up():
-            return found
+        if not reason or waited >= limit_s or give_up():
+            return reason
         if system.monotonic() - reported >= REPORT_S:
             reported = system.monotonic()
-            report(f"{found}; waiting for {waited:.0f} of {limit_s:.0f} s")
+            report(f"{reason}; waiting for {waited:.0f} of {limit_s:.0f} s")
         system.sleep(POLL_S)
 
 

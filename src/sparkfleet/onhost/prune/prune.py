@@ -49,9 +49,9 @@ def prune(request: PruneRequest, state: Path, journal: Journal) -> StageResult:
                 journal.log("phase", f"{item.kind} {item.name}", phase="remove")
                 _REMOVALS[item.kind](item, request, state)
         except store.BusyError as error:
-            found = f"{error}; {removed} items removed, the rest remains"
+            message = f"{error}; {removed} items removed, the rest remains"
             raise StageError(
-                "prune", found, "wait for its end, then prune again", code="rollout-in-progress"
+                "prune", message, "wait for its end, then prune again", code="rollout-in-progress"
             ) from None
         except (SkippedError, RuntimeRefusedError, OSError) as error:
             remaining.append(RemainingItem(item.name, str(error)))
@@ -80,8 +80,8 @@ def _refuse_stale(request: PruneRequest, state: Path) -> None:
     paths = {path.parent.name: path for path in (state / "services").glob("*/current.json")}
     records = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
     if store.unfinished(state):
-        found, hint = "a rollout is in progress; the rest remains", "wait for its end, then prune again"
-        raise StageError("prune", found, hint, code="rollout-in-progress")
+        message, hint = "a rollout is in progress; the rest remains", "wait for its end, then prune again"
+        raise StageError("prune", message, hint, code="rollout-in-progress")
     if records != request.records or onhost.images().users() != request.containers:
         raise StageError(
             "prune",

@@ -44,18 +44,18 @@ def apply(host: HostAccess, request: ResourceRequest) -> ResourceResult:
         refused = _check(host, [_target(host, one) for one in request.apply])
         if refused:
             return ResourceResult(refused=refused)
-        done: list[str] = []
+        ids: list[str] = []
         try:
             for name in reversed(request.revert):
                 _revert(host, record, name, request.declared)
-                done.append(name)
+                ids.append(name)
             for one in request.apply:  # observed again: a revert may have changed it
                 target = _target(host, one)
                 _apply(host, record, target)
-                done.append(target.id)
+                ids.append(target.id)
         except ResourceError as error:
-            return ResourceResult(tuple(done), (error.diagnostic,))
-        return ResourceResult(tuple(done))
+            return ResourceResult(tuple(ids), (error.diagnostic,))
+        return ResourceResult(tuple(ids))
 
 
 def _target(host: HostAccess, one: ResourceToApply) -> Target:

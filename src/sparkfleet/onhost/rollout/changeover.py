@@ -81,13 +81,13 @@ def switch_over(system: System, journal: Journal, generation: Generation, candid
             journal.log("note", f"{service} stops", phase="stop")
             stop(system, runtime_of(system, before.current, generation), service, before)
     stopped = any(before.running for before in state.values())
-    found = memory.wait_back(system, generation.need_mib) if stopped else system.memory()
-    journal.log("note", f"{found.available} MiB available", phase="memory")
-    if found.available < generation.need_mib:
+    last_sample = memory.wait_back(system, generation.need_mib) if stopped else system.memory()
+    journal.log("note", f"{last_sample.available} MiB available", phase="memory")
+    if last_sample.available < generation.need_mib:
         raise StartFailedError(
             Diagnostic(
                 generation.service,
-                f"memory was not freed: {found.available} MiB available, {generation.need_mib} needed",
+                f"memory was not freed: {last_sample.available} MiB available, {generation.need_mib} needed",
                 hint="another process uses memory: see `nvidia-smi` and `ps` on the Spark",
                 code="memory-insufficient",
             )

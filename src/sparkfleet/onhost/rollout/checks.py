@@ -39,14 +39,14 @@ def refusal(system: System, request: RolloutRequest) -> Diagnostic | None:
         needed = _needed(system, request)
         for runtime in needed:
             runtime.ping()
-        found = {service: _current(system, request, service) for service in touched(request)}
+        instances = {service: _current(system, request, service) for service in touched(request)}
         return (
             _stale(system, request)
             or _foreign(system, request)
             or (ranks.unsupported(request.candidate) if request.candidate else None)
             or _candidate(system, request)
-            or _port(system, request, found)
-            or _memory(system, request, found)
+            or _port(system, request, instances)
+            or _memory(system, request, instances)
             or _disk(system, request)
             or _gpu(system, request)
         )
@@ -94,9 +94,9 @@ def _stale(system: System, request: RolloutRequest) -> Diagnostic | None:
     for name, expected in request.expect:
         runtime = runtime_of(system, store.current(system.paths.state, name), request.candidate)
         container = runtime.find(name)
-        found = container.id if container else ""
-        if found != expected:
-            now = f"is {found[:12]}" if found else "is gone"
+        container_id = container.id if container else ""
+        if container_id != expected:
+            now = f"is {container_id[:12]}" if container_id else "is gone"
             then = f"was {expected[:12]}" if expected else "did not exist"
             return Diagnostic(
                 f"{runtime.noun} {name}",
@@ -133,8 +133,8 @@ def unmanaged_unit(system: System, service: str) -> Diagnostic | None:
         hint = f"sudo systemctl unmask {path.name}; then run again"
         return Diagnostic(str(path), "masked: it is a link to /dev/null", hint=hint, code="unit-masked")
     if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(units.MARK):
-        found = f"not managed by sparkfleet: it does not begin with {units.MARK!r}"
-        return Diagnostic(str(path), found, hint="move it away", code="unit-not-managed")
+        message = f"not managed by sparkfleet: it does not begin with {units.MARK!r}"
+        return Diagnostic(str(path), message, hint="move it away", code="unit-not-managed")
     return None
 
 
@@ -179,10 +179,12 @@ def _candidate(system: System, request: RolloutRequest) -> Diagnostic | None:
     return None
 
 
-def _port(system: System, request: RolloutRequest, found: dict[str, Instance | None]) -> Diagnostic | None:
+def _port(
+    system: System, request: RolloutRequest, instances: dict[str, Instance | None]
+) -> Diagnostic | None:
     if request.candidate is None:
         return None
-    leaving = {container.id for container in found.values() if container}
+    leaving = {container.id for container in instances.values() if container}
     for port, remedy in (
         (request.candidate.port, "stop it, or give the service another port"),
         *(
@@ -218,14 +220,16 @@ def _name_of(system: System, request: RolloutRequest, container_id: str) -> str:
     return ""
 
 
-def _memory(system: System, request: RolloutRequest, found: dict[str, Instance | None]) -> Diagnostic | None:
+def _memory(
+    system: System, request: RolloutRequest, instances: dict[str, Instance | None]
+) -> Diagnostic | None:
     """What a running engine will release is not known for sure: only the impossible is refused here.
 
     After the stop, memory is measured, and the candidate is not started without enough of it.
     """
     need = request.candidate.need_mib if request.candidate else 0
     memory = system.memory()
-    something_leaves = any(container and container.running for container in found.values())
+    something_leaves = any(container and container.running for container in instances.values())
     limit = memory.total if something_leaves else memory.available
     if need <= limit:
         return None
@@ -258,10 +262,10 @@ def _gpu(system: System, request: RolloutRequest) -> Diagnostic | None:
         or not runtime_of(system, request.candidate).workload(request.candidate).gpus
     ):
         return None
-    seen = system.run(("nvidia-smi", "-L"), GPU_S)
-    if seen.code in {0, NO_SUCH_COMMAND}:  # it may be missing: the engine's start shows that
+    result = system.run(("nvidia-smi", "-L"), GPU_S)
+    if result.code in {0, NO_SUCH_COMMAND}:  # it may be missing: the engine's start shows that
         return None
-    output = seen.text.splitlines()[0] if seen.text else f"nvidia-smi ended with {seen.code}"
+    output = result.text.splitlines()[0] if result.text else f"nvidia-smi ended with {result.code}"
     return Diagnostic(
         "GPU",
         f"it does not answer: {output}",

@@ -94,8 +94,8 @@ def _start(
     if before.unit is not None and before.active:
         unit = units.unit_name(service)
         systemctl(system, "reset-failed", unit)
-        done = systemctl(system, "start", unit, timeout_s=600)
-        return f"systemctl start {unit}: {done.text}" if done.code else ""
+        result = systemctl(system, "start", unit, timeout_s=600)
+        return f"systemctl start {unit}: {result.text}" if result.code else ""
     container = runtime.find(service)
     if container is None:
         return f"its {runtime.noun} is gone"

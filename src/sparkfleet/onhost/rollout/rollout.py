@@ -170,13 +170,13 @@ def quarantine(system: System, rollout_id: str, error: ContractError) -> Rollout
     if error.diagnostic.code == NEWER:
         raise error
     directory, wrong = store.rollout_directory(system.paths.state, rollout_id), error.diagnostic
-    found = replace(wrong, hint="").line
+    line = replace(wrong, hint="").line
     again = "run again: pyinfra INVENTORY deploys/serve.py; the plan shows the current state"
     result = RolloutResult(
         UNREADABLE,
         id=rollout_id,
         ended_at=round(system.now(), 3),
-        text=f"rollout {rollout_id} cannot be continued: {found}; its files stay in {directory}",
+        text=f"rollout {rollout_id} cannot be continued: {line}; its files stay in {directory}",
         diagnostic=replace(wrong, hint=wrong.hint or again),
     )
     events = directory / "events.jsonl"
@@ -271,8 +271,8 @@ class Rollout:
         except StartFailedError as error:
             return self.restore(error.failure)
         except RuntimeRefusedError as error:
-            found = f"{runtime_of(self.system, generation).daemon}: {error}"
-            return self.restore(Failure(self.failed(found, "run again")))
+            message = f"{runtime_of(self.system, generation).daemon}: {error}"
+            return self.restore(Failure(self.failed(message, "run again")))
 
     def wait_for_runtime(self) -> None:
         """Return when the daemons of the affected services' runtimes answer, however long that takes."""
@@ -336,9 +336,9 @@ class Rollout:
     def cannot_create(self, error: Exception) -> Diagnostic:
         """Return why there is no candidate."""
         runtime = runtime_of(self.system, self.request.candidate)
-        found = f"{runtime.daemon} did not create the {runtime.noun}: {error}"
+        message = f"{runtime.daemon} did not create the {runtime.noun}: {error}"
         return Diagnostic(
-            self.subject, found, hint="correct `container:` of the service", code="runtime-refused"
+            self.subject, message, hint="correct `container:` of the service", code="runtime-refused"
         )
 
     def failed(self, found: str, hint: str) -> Diagnostic:
@@ -399,12 +399,12 @@ class Rollout:
         generation = self.request.candidate
         if generation is None:
             raise ValueError("a rollout without a candidate has nothing to restore")
-        known = self.journal.last("restore")
-        if known:
-            found = known.diagnostic or self.interrupted(REBOOTED)
+        event = self.journal.last("restore")
+        if event:
+            cause = event.diagnostic or self.interrupted(REBOOTED)
             # Events of earlier versions had no location.
-            found = replace(found, location=found.location or self.subject)
-            failure = Failure(found, known.line, known.exit_code)
+            cause = replace(cause, location=cause.location or self.subject)
+            failure = Failure(cause, event.line, event.exit_code)
         else:
             failure = self.coordinator.explain(failure or Failure(self.interrupted(REBOOTED)))
             self.journal.step("restore", failure.diagnostic.message, **_reason(failure))
@@ -441,13 +441,13 @@ class Rollout:
                 systemctl(self.system, "reset-failed", units.unit_name(service))
                 systemctl(self.system, "start", units.unit_name(service), timeout_s=600)
         last = self.journal.last_note(PROGRAM_ERROR) or "the program was ended each time"
-        found = f"given up after {MAX_TRIES} tries: {last}"
+        message = f"given up after {MAX_TRIES} tries: {last}"
         hint = f"read {self.journal.directory}/events.jsonl, then run again: the plan shows what runs"
         try:
             ended = self.coordinated()
         except Exception:  # what ended every attempt, perhaps
             ended = self
-        return ended.finish(FAILED, diagnostic=self.failed(found, hint))
+        return ended.finish(FAILED, diagnostic=self.failed(message, hint))
 
     def remove(self) -> RolloutResult:
         """Stop and remove services for good; may be repeated."""

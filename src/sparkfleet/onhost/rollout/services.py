@@ -33,14 +33,14 @@ def repair(system: System, generation: Generation, by: str = "") -> ServiceChang
         container = runtime.find(service)
         if container is None or container.service != service:
             raise _needs_rollout(service, f"there is no {noun} {service} managed by sparkfleet")
-        known = store.current(system.paths.state, service)
-        if known and not _same_workload(system, known, generation):
+        current_record = store.current(system.paths.state, service)
+        if current_record and not _same_workload(system, current_record, generation):
             raise _needs_rollout(service, f"its {noun} is another generation's")
-        if known is None and container.generation != generation.id:
+        if current_record is None and container.generation != generation.id:
             raise _needs_rollout(service, f"its {noun} is generation {container.generation}")
         _require_own_unit(system, service)
         changed = snapshot.write_unit(system, service, generation.unit)
-        record = convert(CurrentGeneration, known or generation, **vars(generation))
+        record = convert(CurrentGeneration, current_record or generation, **vars(generation))
         created = ContainerOf(container.id, container.generation)
         store.set_current(system.paths.state, service, replace(record, container=created))
         start = "start"
@@ -53,9 +53,9 @@ def repair(system: System, generation: Generation, by: str = "") -> ServiceChang
         systemctl(system, "reset-failed", unit)
         files.remove(store.service_directory(system.paths.state, service) / "starts.json")
         for argv in (("enable", unit), (start, unit)):
-            done = systemctl(system, *argv, timeout_s=330)
-            if done.code:
-                raise _unit_failed(unit, f"systemctl {' '.join(argv)}: {done.text}")
+            result = systemctl(system, *argv, timeout_s=330)
+            if result.code:
+                raise _unit_failed(unit, f"systemctl {' '.join(argv)}: {result.text}")
     return ServiceChanged(service, f"{service} is as declared", generation.id, changed)
 
 
@@ -80,8 +80,8 @@ def stop(system: System, service: str, *, remove: bool) -> ServiceChanged:
                 runtime.remove(container.id)
             changeover.forget(system, service)
             files.remove(store.service_directory(system.paths.state, service))
-    done = "removed" if remove else "stopped, and stays so after a reboot"
-    return ServiceChanged(service, f"{service} is {done}")
+    message = "removed" if remove else "stopped, and stays so after a reboot"
+    return ServiceChanged(service, f"{service} is {message}")
 
 
 def rollback(system: System, service: str, rollout_id: str) -> RollbackRequest:

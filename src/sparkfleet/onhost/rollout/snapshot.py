@@ -83,9 +83,9 @@ def write_unit(
 ) -> bool:
     """Write unit and drop-ins (by path; None: no unit). Return whether anything changed."""
     path, beside = unit_path(system, service), beside or {}
-    found = path.read_text(encoding="utf-8") if path.exists() else None
+    existing = path.read_text(encoding="utf-8") if path.exists() else None
     found_beside = {str(file): file.read_text(encoding="utf-8") for file in drop_ins(system, service)}
-    if (found, found_beside) == (text, beside):
+    if (existing, found_beside) == (text, beside):
         return False
     if text is None:
         files.remove(path)

@@ -109,7 +109,7 @@ def start(system: System, rollout_id: str) -> str:
         memory_max(ROLLOUT_MIB),
         "KillMode=process",
     )
-    done = system.run(
+    result = system.run(
         (
             *("systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit_name(rollout_id)}"),
             *(f"--property={entry}" for entry in properties),
@@ -117,7 +117,7 @@ def start(system: System, rollout_id: str) -> str:
             *("rollout-run", rollout_id),
         )
     )
-    return f"systemd-run: {done.text}" if done.code else ""
+    return f"systemd-run: {result.text}" if result.code else ""
 
 
 def resume(system: System, rollout_id: str) -> str:
@@ -161,24 +161,24 @@ def recover(system: System) -> list[str]:
     A rollout that runs was requested since the boot: it holds the lock, and a service that it starts waits
     for this. It is left alone. So is one of a newer version: it waits for newer programs, and no boot for it.
     """
-    found = [
+    rollout_ids = [
         rollout_id for rollout_id in store.unfinished(system.paths.state) if not runs(system, rollout_id)
     ]
-    if not found:
+    if not rollout_ids:
         return []
     waiting: list[str] = []
     deadline = system.monotonic() + BOOT_S
-    for runtime in rollout.runtimes(system, found):
+    for runtime in rollout.runtimes(system, rollout_ids):
         runtime_wait.wait(system, runtime, lambda _: None, lambda: system.monotonic() >= deadline)
     with store.lock(system.paths.state):
-        for rollout_id in found:
+        for rollout_id in rollout_ids:
             try:
                 _settle(system, rollout_id)
             except ContractError as error:
                 waiting.append(rollout_id)
                 sys.stderr.write(f"sparkfleet: rollout {rollout_id} is not continued: {error}\n")
     unfinished = store.unfinished(system.paths.state)
-    continued = [one for one in found if one in unfinished and one not in waiting]
+    continued = [one for one in rollout_ids if one in unfinished and one not in waiting]
     for rollout_id in continued:
         start(system, rollout_id)
     return continued

@@ -184,9 +184,9 @@ class Supervisor:
             if not problem:
                 return True
             if self.system.monotonic() >= deadline:
-                found = f"not started within {START_S / 60:.0f} min: {problem}"
+                message = f"not started within {START_S / 60:.0f} min: {problem}"
                 hint = f"{remedy}; then sudo systemctl start {units.unit_name(self.service)}"
-                raise self._refused(found, hint, code=code)
+                raise self._refused(message, hint, code=code)
             if problem != shown:
                 shown = problem
                 self.log(f"sparkfleet: {problem}: waiting, for {START_S / 60:.0f} min at most")

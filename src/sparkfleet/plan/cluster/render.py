@@ -29,12 +29,12 @@ def member_of(host: Host, service: Service) -> Member | None:
     return member if member is not None and member.service == service.name else None
 
 
-def ranked(member: Member, service: Service, seen: FabricSeen | None) -> Service:
+def ranked(member: Member, service: Service, fabric: FabricSeen | None) -> Service:
     """Return the service as this rank runs it. ``seen`` None: unknown links, whose settings are left out."""
     cluster = _engine(service)
-    known = dict(environment(member, seen, cluster.address_env)) if seen else {}
+    known = dict(environment(member, fabric, cluster.address_env)) if fabric else {}
     rank = _rank(member, has_links=bool(known))
-    box = _container(member, service.container, seen)
+    box = _container(member, service.container, fabric)
     entrypoint = cluster.entrypoint(rank, service.image)
     if entrypoint:
         box = replace(box, entrypoint=entrypoint)
@@ -63,7 +63,7 @@ def _rank(member: Member, *, has_links: bool = True) -> base.Rank:
 
 
 def generation(
-    host: Host, service: Service, user: User, entrypoint: Sequence[str], seen: FabricSeen | None
+    host: Host, service: Service, user: User, entrypoint: Sequence[str], fabric: FabricSeen | None
 ) -> tuple[Service, Generation]:
     """Return service and generation for this Spark; of a cluster's service, its rank.
 
@@ -72,7 +72,7 @@ def generation(
     member = member_of(host, service)
     if member is None:
         return service, render_service.generation(host, service, user, entrypoint)
-    own = ranked(member, service, seen)
+    own = ranked(member, service, fabric)
 
     def wrap(argv: tuple[str, ...]) -> tuple[str, ...]:
         return command(member, own, argv)
@@ -125,9 +125,9 @@ def command(member: Member, service: Service, serve: tuple[str, ...]) -> tuple[s
     return _engine(service).command(_rank(member), service.container.entrypoint, serve)
 
 
-def obstacles(host: Host, member: Member, seen: FabricSeen | None) -> Diagnostic | None:
+def obstacles(host: Host, member: Member, fabric: FabricSeen | None) -> Diagnostic | None:
     """Return why this rank cannot start: no cabled link."""
-    if seen is not None and addresses.rails(member, seen):
+    if fabric is not None and addresses.rails(member, fabric):
         return None
     return Diagnostic(
         f"{host.name}: cluster {member.cluster}",
@@ -142,8 +142,8 @@ def _address(member: Member, rank: int) -> str:
     return addresses.node_address(member, rank)
 
 
-def _container(member: Member, box: Container, seen: FabricSeen | None) -> Container:
-    if seen is None or not has_rdma(member, seen):
+def _container(member: Member, box: Container, fabric: FabricSeen | None) -> Container:
+    if fabric is None or not has_rdma(member, fabric):
         return box
     return replace(
         box,

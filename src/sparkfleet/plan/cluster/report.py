@@ -72,8 +72,8 @@ def split_clusters(plan: Plan) -> tuple[Plan, tuple[ClusterChange, ...]]:
                 taken.setdefault(one.cluster, []).append((host.host, one))
         if own or len(own) == len(host.change_sets):
             rest.append(replace(host, change_sets=own))
-    found = (ClusterChange(name, tuple(sorted(members, key=_rank))) for name, members in taken.items())
-    return Plan(tuple(rest)), tuple(found)
+    changes = (ClusterChange(name, tuple(sorted(members, key=_rank))) for name, members in taken.items())
+    return Plan(tuple(rest)), tuple(changes)
 
 
 def _is_clusters(change_set: ChangeSet) -> bool:

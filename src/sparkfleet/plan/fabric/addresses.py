@@ -81,16 +81,16 @@ def route(member: Member, rail: Rail) -> Route | None:
     )
 
 
-def rails(member: Member, seen: FabricSeen) -> tuple[Rail, ...]:
+def rails(member: Member, fabric: FabricSeen) -> tuple[Rail, ...]:
     """Return the rails of a Spark: the twins of each cabled cage, by cage and then by PCIe root.
 
     A cable may be in different cages at its two ends, so only cabled cages are numbered: the first twin of
     one Spark is on the same subnet as the first twin of the other. In a ring the cage identifies the cable,
     and a Spark with only one cable has no rails.
     """
-    cabled = {cage(link) for link in seen.links if link.carrier}
+    cabled = {cage(link) for link in fabric.links if link.carrier}
     links = sorted(
-        (link for link in seen.links if cage(link) in cabled),
+        (link for link in fabric.links if cage(link) in cabled),
         key=lambda link: (cage(link), link.root, link.name),
     )
     found = _of_ring(member, links) if member.fabric.ring else list(enumerate(links))

@@ -14,41 +14,41 @@ from sparkfleet.plan.fabric.environment import has_rdma
 from sparkfleet.probe.links import FabricSeen, NetworkFile
 
 
-def obstacle(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
+def obstacle(host: str, member: Member, fabric: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
     """Return everything that prevents the declared links; None: nothing."""
     return combine(
-        no_cable(host, member, seen, rails),
-        _management(host, seen, rails),
-        _renderer(host, seen),
-        *_foreign_files(host, seen, rails),
-        _address(host, member, seen, rails),
-        _no_rdma(host, member, seen) if rails else None,
+        no_cable(host, member, fabric, rails),
+        _management(host, fabric, rails),
+        _renderer(host, fabric),
+        *_foreign_files(host, fabric, rails),
+        _address(host, member, fabric, rails),
+        _no_rdma(host, member, fabric) if rails else None,
     )
 
 
-def no_cable(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
+def no_cable(host: str, member: Member, fabric: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
     """Return that no link to another Spark has a carrier."""
     if rails:
         return None
     where, expected = f"{host}: fabric", "a QSFP cable to another Spark that is switched on"
     if member.fabric.ring:
         expected = f"a cable in each of the two cages: {ring.wiring(member.hosts)}"
-    names = ", ".join(link.name for link in seen.links if not link.carrier)
-    if not seen.links:
-        found = "no ConnectX-7 link was found: without a cable, the card is removed from the bus"
+    names = ", ".join(link.name for link in fabric.links if not link.carrier)
+    if not fabric.links:
+        message = "no ConnectX-7 link was found: without a cable, the card is removed from the bus"
         return Diagnostic(
             where,
-            found,
+            message,
             expected,
             f"plug the cable in, then run again; if there is still no link, on {host}: sudo reboot",
             code="fabric-no-carrier",
         )
-    off = [link.name for link in seen.links if link.carrier is None]
+    off = [link.name for link in fabric.links if link.carrier is None]
     if off:
-        found, up = f"no carrier: {', '.join(off)} switched off", f"sudo ip link set dev {off[0]} up"
+        message, up = f"no carrier: {', '.join(off)} switched off", f"sudo ip link set dev {off[0]} up"
         return Diagnostic(
             where,
-            found,
+            message,
             expected,
             f"on {host}: {up} (and the others); then run again",
             code="fabric-no-carrier",
@@ -62,9 +62,9 @@ def no_cable(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail])
     )
 
 
-def _management(host: str, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
+def _management(host: str, fabric: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
     for rail in rails:
-        if rail.link.name in seen.management:
+        if rail.link.name in fabric.management:
             return Diagnostic(
                 f"{host}: {rail.link.name}",
                 "this link carries the SSH connection or the default route",
@@ -75,22 +75,22 @@ def _management(host: str, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnosti
     return None
 
 
-def _renderer(host: str, seen: FabricSeen) -> Diagnostic | None:
-    if seen.netplan and seen.renderer in {"networkd", "NetworkManager"}:
+def _renderer(host: str, fabric: FabricSeen) -> Diagnostic | None:
+    if fabric.netplan and fabric.renderer in {"networkd", "NetworkManager"}:
         return None
-    found = f"netplan renders by {seen.renderer}" if seen.netplan else "netplan is not installed"
+    message = f"netplan renders by {fabric.renderer}" if fabric.netplan else "netplan is not installed"
     return Diagnostic(
         f"{host}: fabric",
-        found,
+        message,
         "netplan with networkd or NetworkManager, as on DGX OS",
         f"on {host}: sudo apt-get install netplan.io",
         code="netplan-missing",
     )
 
 
-def _foreign_files(host: str, seen: FabricSeen, rails: Sequence[Rail]) -> Iterator[Diagnostic]:
+def _foreign_files(host: str, fabric: FabricSeen, rails: Sequence[Rail]) -> Iterator[Diagnostic]:
     names = {rail.link.name for rail in rails}
-    for file in seen.foreign:
+    for file in fabric.foreign:
         ours = sorted(names & set(file.links))
         if ours:
             yield Diagnostic(
@@ -108,33 +108,33 @@ def _whose(file: NetworkFile) -> str:
     return f"a file of {tool}" if tool else "a file that sparkfleet did not write"
 
 
-def _address(host: str, member: Member, seen: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
+def _address(host: str, member: Member, fabric: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
     remedy = "choose another `fabric: {network: ...}` in the cluster's file"
     whole = ipaddress.IPv4Network(member.fabric.network)
     for rail in rails:
         where = f"{host}: {rail.link.name}"
         if address(member.fabric, member.rank, rail.number).ip not in whole:
-            found = f"{whole} has no room for {len(rails)} rails of /24 and {len(member.hosts)} Sparks"
-            return Diagnostic(where, found, "a /24 for each rail", remedy, code="fabric-network-conflict")
-        for name, other in seen.networks:
+            message = f"{whole} has no room for {len(rails)} rails of /24 and {len(member.hosts)} Sparks"
+            return Diagnostic(where, message, "a /24 for each rail", remedy, code="fabric-network-conflict")
+        for name, other in fabric.networks:
             if rail.address.network.overlaps(ipaddress.IPv4Interface(other).network):
-                found = f"{rail.address.network} is also the network of {name} ({other})"
+                message = f"{rail.address.network} is also the network of {name} ({other})"
                 return Diagnostic(
                     where,
-                    found,
+                    message,
                     "a network without other uses",
                     remedy,
                     code="fabric-network-conflict",
                 )
-        for owner in seen.address_owners:
+        for owner in fabric.address_owners:
             if owner.address == str(rail.address.ip):
-                found = f"{owner.address} is in use: {owner.mac} answers for it on {owner.link}"
-                return Diagnostic(where, found, "an unused address", remedy, code="fabric-network-conflict")
+                message = f"{owner.address} is in use: {owner.mac} answers for it on {owner.link}"
+                return Diagnostic(where, message, "an unused address", remedy, code="fabric-network-conflict")
     return None
 
 
-def _no_rdma(host: str, member: Member, seen: FabricSeen) -> Diagnostic | None:
-    if member.fabric.tcp or has_rdma(member, seen):
+def _no_rdma(host: str, member: Member, fabric: FabricSeen) -> Diagnostic | None:
+    if member.fabric.tcp or has_rdma(member, fabric):
         return None
     return Diagnostic(
         f"{host}: fabric",

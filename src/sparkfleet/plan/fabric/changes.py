@@ -33,28 +33,28 @@ def fabric_change_set(host: Host, observed: Observed) -> ChangeSet | None:
     """Return the changes of a Spark's links; None without changes and blockers."""
     if host.member is None or observed.fabric is None:
         return _removal(observed)
-    member, seen = host.member, observed.fabric
-    found = rails(member, seen)
-    changes = (*_link_changes(member, seen, found), *_file_changes(member, seen, found))
-    blocked = blockers.obstacle(host.name, member, seen, found)
+    member, fabric = host.member, observed.fabric
+    own_rails = rails(member, fabric)
+    changes = (*_link_changes(member, fabric, own_rails), *_file_changes(member, fabric, own_rails))
+    blocked = blockers.obstacle(host.name, member, fabric, own_rails)
     if not changes and blocked is None:
         return None
     notes = (
-        *_notes(host.name, seen, found),
+        *_notes(host.name, fabric, own_rails),
         *(_running_engine(host.name, member, observed) if changes else ()),
     )
     title = f"fabric of {member.cluster}"
-    request = _request(member, seen, found)
+    request = _request(member, fabric, own_rails)
     operations = (ConfigureFabric(request, changes=changes),) if changes else ()
     return ChangeSet("fabric", operations, title, notes, blocked)
 
 
-def _request(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> FabricRequest:
-    desired = {rail.link.name: str(rail.address) for rail in found}
-    ours = {*desired, *links_of(seen.own or "")}
+def _request(member: Member, fabric: FabricSeen, own_rails: Sequence[Rail]) -> FabricRequest:
+    desired = {rail.link.name: str(rail.address) for rail in own_rails}
+    ours = {*desired, *links_of(fabric.own or "")}
     drop = (
         (link.name, one)
-        for link in seen.links
+        for link in fabric.links
         if link.name in ours
         for one in link.addresses
         if one != desired.get(link.name)
@@ -62,14 +62,14 @@ def _request(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> FabricR
     return FabricRequest(
         id="",
         cluster=member.cluster,
-        text=netplan.text(member, seen.renderer, found),
+        text=netplan.text(member, fabric.renderer, own_rails),
         addresses=tuple(desired.items()),
-        rdma=tuple((rail.link.name, rail.link.rdma) for rail in found if rail.link.rdma),
+        rdma=tuple((rail.link.name, rail.link.rdma) for rail in own_rails if rail.link.rdma),
         mtu=member.fabric.mtu,
         drop=tuple(drop),
-        management=seen.management,
-        renderer=seen.renderer,
-        peers=tuple(_peers(member, found)),
+        management=fabric.management,
+        renderer=fabric.renderer,
+        peers=tuple(_peers(member, own_rails)),
     )
 
 
@@ -90,15 +90,15 @@ def _removal(observed: Observed) -> ChangeSet | None:
     return ChangeSet("fabric", (ConfigureFabric(FabricRequest.removal(), changes=(gone,)),), "fabric")
 
 
-def _link_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tuple[FieldChange, ...]:
+def _link_changes(member: Member, fabric: FabricSeen, own_rails: Sequence[Rail]) -> tuple[FieldChange, ...]:
     changes = []
-    cabled = {rail.link.name for rail in found}
-    for name in links_of(seen.own or ""):
-        if found and name not in cabled:
-            link = seen.link(name)
+    cabled = {rail.link.name for rail in own_rails}
+    for name in links_of(fabric.own or ""):
+        if own_rails and name not in cabled:
+            link = fabric.link(name)
             old = ", ".join(link.addresses) if link else ""
             changes.append(FieldChange(Action.REMOVE, "link", name, old=old, note="no cable"))
-    for rail in found:
+    for rail in own_rails:
         link, desired = rail.link, str(rail.address)
         if link.addresses != (desired,):
             action = Action.CHANGE if link.addresses else Action.ADD
@@ -114,19 +114,19 @@ def _link_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tu
     return tuple(changes)
 
 
-def _file_changes(member: Member, seen: FabricSeen, found: Sequence[Rail]) -> tuple[FieldChange, ...]:
-    if not found:
+def _file_changes(member: Member, fabric: FabricSeen, own_rails: Sequence[Rail]) -> tuple[FieldChange, ...]:
+    if not own_rails:
         return ()  # the links are unknown without a cable
-    desired = netplan.text(member, seen.renderer, found)
-    if seen.own is None:
+    desired = netplan.text(member, fabric.renderer, own_rails)
+    if fabric.own is None:
         return (FieldChange(Action.ADD, "netplan", netplan.PATH),)
     changes = []
-    if seen.own != desired:
-        old, new = (_short(text) for text in (seen.own, desired))
+    if fabric.own != desired:
+        old, new = (_short(text) for text in (fabric.own, desired))
         changes.append(FieldChange(Action.CHANGE, "netplan", netplan.PATH, old, new, "content"))
     mode = f"{MODE:04o}"
-    if seen.own_mode != mode:
-        changes.append(FieldChange(Action.CHANGE, "netplan", netplan.PATH, seen.own_mode, mode))
+    if fabric.own_mode != mode:
+        changes.append(FieldChange(Action.CHANGE, "netplan", netplan.PATH, fabric.own_mode, mode))
     return tuple(changes)
 
 
@@ -148,12 +148,12 @@ def _warning(where: str, name: str, text: str, remark: str, *, code: str) -> Not
     return Note(Step.FABRIC, name, text=text, remark=remark, diagnostic=found)
 
 
-def _notes(host: str, seen: FabricSeen, found: Sequence[Rail]) -> tuple[Note, ...]:
-    if not found:
-        names = ", ".join(link.name for link in seen.links if not link.carrier) or "no netdev"
+def _notes(host: str, fabric: FabricSeen, own_rails: Sequence[Rail]) -> tuple[Note, ...]:
+    if not own_rails:
+        names = ", ".join(link.name for link in fabric.links if not link.carrier) or "no netdev"
         return (Note(Step.FABRIC, "link", text=names, remark="no carrier"),)
-    if len(found) % 2:
-        names = ", ".join(rail.link.name for rail in found)
+    if len(own_rails) % 2:
+        names = ", ".join(rail.link.name for rail in own_rails)
         remark = "a cage without its twin: half of the bandwidth"
         return (_warning(f"{host}: fabric", "link", names, remark, code="fabric-twin-missing"),)
     return ()

@@ -16,7 +16,7 @@ MEMLOCK = ("memlock", -1)
 """Limit that RDMA needs, since it pins memory."""
 
 
-def environment(member: Member, seen: FabricSeen, address_env: str = "") -> tuple[tuple[str, str], ...]:
+def environment(member: Member, fabric: FabricSeen, address_env: str = "") -> tuple[tuple[str, str], ...]:
     """Return the variables of a rank on this Spark, in a fixed order; () when it has no link.
 
     ``address_env``: the engine's variable for this Spark's own address.
@@ -24,11 +24,11 @@ def environment(member: Member, seen: FabricSeen, address_env: str = "") -> tupl
     ``rendezvous: fabric``: ranks find each other over the first rail. ``rendezvous: management``: over the
     management network; the data goes over the fabric in both cases.
     """
-    links = rails(member, seen)
+    links = rails(member, fabric)
     if not links:
         return ()
-    name, address = _rendezvous(member, seen, links)
-    rdma = has_rdma(member, seen)
+    name, address = _rendezvous(member, fabric, links)
+    rdma = has_rdma(member, fabric)
     # Without RDMA the data itself uses these sockets: every rail, never management. In a ring only the rail
     # with the node address: routes lead to the right cable.
     every = links[:1] if member.fabric.ring else links
@@ -51,15 +51,15 @@ def environment(member: Member, seen: FabricSeen, address_env: str = "") -> tupl
     )
 
 
-def has_rdma(member: Member, seen: FabricSeen) -> bool:
+def has_rdma(member: Member, fabric: FabricSeen) -> bool:
     """Return whether every rail of the Spark has a usable RDMA device."""
-    links = rails(member, seen)
-    return seen.verbs and bool(links) and all(rail.link.rdma for rail in links)
+    links = rails(member, fabric)
+    return fabric.verbs and bool(links) and all(rail.link.rdma for rail in links)
 
 
-def _rendezvous(member: Member, seen: FabricSeen, links: tuple[Rail, ...]) -> tuple[str, str]:
-    if member.fabric.rendezvous == "management" and seen.management:
-        return seen.management[0], seen.management_address
+def _rendezvous(member: Member, fabric: FabricSeen, links: tuple[Rail, ...]) -> tuple[str, str]:
+    if member.fabric.rendezvous == "management" and fabric.management:
+        return fabric.management[0], fabric.management_address
     return links[0].link.name, str(links[0].address.ip)
 
 

@@ -109,22 +109,22 @@ class CompileCaches(ResourceKind):
         that serves and those that a rollback goes back to.
         """
         limits = dict(resource.fields)
-        seen = {
+        caches = {
             name: (count, last, used or name in context.cache_names)
             for name, (count, last, used) in live["caches"].items()
         }
-        oldest_first = sorted((last, name) for name, (_, last, used) in seen.items() if not used)
-        total, now, found = sum(count for count, _, _ in seen.values()), int(live["now"]), []
+        oldest_first = sorted((last, name) for name, (_, last, used) in caches.items() if not used)
+        total, now, removals = sum(count for count, _, _ in caches.values()), int(live["now"]), []
         for last, name in oldest_first:
             days = (now - last) // DAY_S
             too_old = "max_age_days" in limits and days >= int(limits["max_age_days"])
             too_large = "max_gib" in limits and total > float(limits["max_gib"]) * GIB
             if too_old or too_large:
-                count = seen[name][0]
+                count = caches[name][0]
                 total -= count
                 note = f"{_size(count)}, not written to for {days} days"
-                found.append(Difference("-", f"{resource.key}/{name}", note=note))
-        return found
+                removals.append(Difference("-", f"{resource.key}/{name}", note=note))
+        return removals
 
     def planned(self, resource: Resource, differences: Sequence[Difference]) -> Resource:
         """Return the resource with the paths that are removed."""

@@ -134,8 +134,8 @@ def _content(declaration: Declaration, path: str, spec: FileSpec, where: str) ->
         declaration.error(where, f"{path} is {reason}", "another path", hint)
         return None
     if (spec.content is None) == (spec.source is None):
-        found = f"{path} has {'both' if spec.content else 'neither'} content and source"
-        declaration.error(where, found, "one of them", "write 'content:' or 'source:'")
+        message = f"{path} has {'both' if spec.content else 'neither'} content and source"
+        declaration.error(where, message, "one of them", "write 'content:' or 'source:'")
         return None
     if spec.content is not None:
         return spec.content.encode()
@@ -143,13 +143,13 @@ def _content(declaration: Declaration, path: str, spec: FileSpec, where: str) ->
     try:
         content = source.read_bytes()
     except OSError as error:
-        found = f"{source} cannot be read: {error.strerror}"
-        declaration.error(where, found, "a file", "create it, or correct 'source:'")
+        message = f"{source} cannot be read: {error.strerror}"
+        declaration.error(where, message, "a file", "create it, or correct 'source:'")
         return None
     limit = host_files.MAX_BYTES
     if len(content) > limit:
-        found = f"{source} has {len(content)} bytes"
-        declaration.error(where, found, f"at most {limit}", "copy it by user_deploy.py")
+        message = f"{source} has {len(content)} bytes"
+        declaration.error(where, message, f"at most {limit}", "copy it by user_deploy.py")
         return None
     return content
 

@@ -118,12 +118,12 @@ class Gpu(ResourceKind):
         accepted: list[str] = []
         for name, option in OPTIONS.items():
             if fields[name]:
-                done = host.run((*SMI, option, fields[name]))
-                if done.code:
+                result = host.run((*SMI, option, fields[name]))
+                if result.code:
                     _restore(host, accepted, target.before)
-                    last = (done.text.splitlines() or ["no reason given"])[-1]
-                    found = f"the GPU refuses {name} {fields[name]}: {last}"
-                    raise ResourceError(found, "", "correct the value")
+                    last = (result.text.splitlines() or ["no reason given"])[-1]
+                    message = f"the GPU refuses {name} {fields[name]}: {last}"
+                    raise ResourceError(message, "", "correct the value")
                 accepted.append(name)
         host_files.write(host.units / UNIT, unit_text(fields).encode(), 0o644, host_files.effective_owner())
         host.run(("systemctl", "daemon-reload"), 180)

@@ -59,8 +59,8 @@ class HubToken(ResourceKind):
             return
         where = declaration.where("keep_hf_token")
         if not declaration.hf_token:
-            found = "'keep_hf_token' is true, and there is no hf_token"
-            declaration.error(where, found, "hf_token in group_data", "set hf_token, as env:HF_TOKEN")
+            message = "'keep_hf_token' is true, and there is no hf_token"
+            declaration.error(where, message, "hf_token in group_data", "set hf_token, as env:HF_TOKEN")
         fields = (("secret", CURRENT), ("mode", "0600"), ("owner", "@login"))
         yield Resource("hub_token", PATH, fields, source=declaration.hf_token, where=where)
 

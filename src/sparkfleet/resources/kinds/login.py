@@ -122,8 +122,8 @@ class Login(ResourceKind):
                 f"declare 'helper: {store}', or remove credsStore",
             )
         if target.arg and shutil.which(f"docker-credential-{target.arg}") is None:
-            found = f"docker-credential-{target.arg} is not on the Spark"
-            raise ResourceError(found, "the helper's program on PATH", "install it, or remove 'helper:'")
+            message = f"docker-credential-{target.arg} is not on the Spark"
+            raise ResourceError(message, "the helper's program on PATH", "install it, or remove 'helper:'")
 
     def snapshot(self, host: Host, target: Target) -> dict[str, Any]:
         """Return whether there is a file, and which directories above it are missing."""

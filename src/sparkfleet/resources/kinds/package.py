@@ -63,9 +63,9 @@ class Package(ResourceKind):
             )
         removed = _named("Remv|Purg", done.out)
         if removed:
-            found = f"apt would remove {', '.join(removed)}"
+            message = f"apt would remove {', '.join(removed)}"
             raise ResourceError(
-                found, "an installation that removes nothing", "install it by hand", code="apt-conflict"
+                message, "an installation that removes nothing", "install it by hand", code="apt-conflict"
             )
 
     def snapshot(self, host: Host, target: Target) -> dict[str, Any]:
@@ -84,9 +84,9 @@ class Package(ResourceKind):
             if set(removed) <= {key, *dependencies}:
                 apt.change(host, "purge", *names)
                 return
-        found = f"other packages need {key} by now"
+        message = f"other packages need {key} by now"
         hint = f"apt-get remove {key}"
-        raise ResourceError(found, "no package that depends on it", hint, code="apt-conflict")
+        raise ResourceError(message, "no package that depends on it", hint, code="apt-conflict")
 
     def split(self, entry: Applied, declared: Sequence[str]) -> list[Applied]:
         """Return the dependencies that are declared by their own name, as entries of their own."""

@@ -52,8 +52,8 @@ def check(
     """
     case = replace(case_of(service, host, total_gib, schema), measured=measured)
     ignored = dict(host.ignore_rules)
-    found = (rule.check(case) for rule in RULES if rule.id not in ignored)
-    return tuple(one for one in found if one is not None)
+    diagnostics = (rule.check(case) for rule in RULES if rule.id not in ignored)
+    return tuple(one for one in diagnostics if one is not None)
 
 
 def estimate(

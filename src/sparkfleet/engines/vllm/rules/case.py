@@ -210,14 +210,14 @@ class Case:
         return False if "vllm" in self.schema.packages else None
 
 
-def case_of(service: Service, host: Host, total_gib: float | None, known: Schema | None = None) -> Case:
+def case_of(service: Service, host: Host, total_gib: float | None, own_schema: Schema | None = None) -> Case:
     """Return the case of a service.
 
     ``total_gib``: the Spark's memory, and ``known``: the image's own schema, where they were read.
     """
     named = service.image.engine_version or images.vllm_version(service.image.repository, service.image.tag)
     bundled, exact = schema.nearest(named)
-    used = known or bundled
+    used = own_schema or bundled
     argv = args.render(service.weights.repo, dict(service.flags), used)
     return Case(
         service=service,
@@ -225,8 +225,8 @@ def case_of(service: Service, host: Host, total_gib: float | None, known: Schema
         total_gib=total_memory(host) if total_gib is None else total_gib,
         total_is_assumed=total_gib is None and not host.memory_gib,
         schema=used,
-        exact=exact or known is not None,
-        version=_version(known.version if known else named),
+        exact=exact or own_schema is not None,
+        version=_version(own_schema.version if own_schema else named),
         values=args.parse(argv, used).values,
     )
 

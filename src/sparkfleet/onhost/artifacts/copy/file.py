@@ -85,10 +85,10 @@ class IncomingFile:
                 self._digest = hash_of(self.file.blob, self.file.size)
                 return None
             self._flush()
-            found = _verified(self.file, os.fstat(self._descriptor))
+            result = _verified(self.file, os.fstat(self._descriptor))
             os.replace(self._partial, self.file.target)
             files.sync_directory(Path(self.file.target).parent)
-        return found
+        return result
 
     def close(self) -> None:
         """Close the partial file; the next attempt continues it."""

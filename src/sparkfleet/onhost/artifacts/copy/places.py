@@ -48,10 +48,10 @@ def _fabric(root: str, names: Iterable[str]) -> set[str]:
     if found:
         return found
     try:
-        done = subprocess.run(["ibdev2netdev"], capture_output=True, text=True, timeout=20, check=False)
+        process = subprocess.run(["ibdev2netdev"], capture_output=True, text=True, timeout=20, check=False)
     except OSError:
         return set()
-    return set(re.findall(r"==> (\S+)", done.stdout))
+    return set(re.findall(r"==> (\S+)", process.stdout))
 
 
 def _default_routes(root: str) -> list[str]:

@@ -120,19 +120,19 @@ class Receiver:
     def _complete(self, incoming: IncomingFile, link: _Link) -> VerifiedFile:
         file = incoming.file
         self._fetch(incoming, link)
-        found = incoming.finish()
-        if found is None:
+        result = incoming.finish()
+        if result is None:
             self._count(-file.size)
             self._fetch(incoming, link)  # a disk or a link may fail once
-            found = incoming.finish()
-        if found is None:
+            result = incoming.finish()
+        if result is None:
             raise StageError(
                 file.name,
                 f"the copy of {self.sender} does not match the lock file; it was discarded",
                 f"verify {self.sender} (deploys/verify.py), then run again",
                 source_failed=True,
             )
-        return found
+        return result
 
     def _fetch(self, incoming: IncomingFile, link: _Link) -> None:
         """Fetch the rest of a file. A connection may break any number of times, as long as bytes arrive."""

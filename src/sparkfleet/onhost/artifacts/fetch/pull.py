@@ -33,8 +33,8 @@ def pull(reference: str, user: LoginUser, journal: Journal) -> int:
             return pull_as(reference, reference, None, journal)
         except StageError as refused:
             pulled, read = refused.diagnostic, error.diagnostic
-            found = f"{pulled.message}; credentials: {read.location}: {read.message}"
-            raise StageError(pulled.location, found, read.hint, code=read.code) from refused
+            message = f"{pulled.message}; credentials: {read.location}: {read.message}"
+            raise StageError(pulled.location, message, read.hint, code=read.code) from refused
 
 
 def find_credential(registry: str, user: LoginUser) -> Credential | None:
@@ -68,5 +68,5 @@ def pull_as(reference: str, name: str, credential: Credential | None, journal: J
             journal.log("phase", f"{subject} is complete", phase="pull")
             return count
     registry = subject.partition("/")[0]
-    found, hint = f"could not be pulled: {error}", images.pull_remedy(error, registry)
-    raise StageError(f"image {subject}", found, hint)
+    message, hint = f"could not be pulled: {error}", images.pull_remedy(error, registry)
+    raise StageError(f"image {subject}", message, hint)

@@ -41,9 +41,9 @@ def archive_path(state: Path, reference: str) -> Path:
 def export(reference: str, user: LoginUser, state: Path, journal: Journal) -> ExportedImage:
     """Write an image to an archive, which the login user can send."""
     path = archive_path(state, reference)
-    known = files.read_document(ExportedImage, path.with_suffix(".json"))
-    if known and path.exists():
-        return known
+    record = files.read_document(ExportedImage, path.with_suffix(".json"))
+    if record and path.exists():
+        return record
     images, name = onhost.images(), reference.partition("@")[0]
     image = images.find_image(reference)
     total = image.size if image else 0

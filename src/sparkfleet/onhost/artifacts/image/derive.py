@@ -161,8 +161,8 @@ def _install(order: ImageBuild, folder: Path, journal: Journal) -> None:
     except DeriveError as error:
         raise _install_error(str(error), packages, base) from None
     except (RuntimeRefusedError, RuntimeUnavailableError) as error:
-        found = f"the image with {packages} could not be built: {error}"
-        raise StageError(order.image, found, "df -h, then run again") from error
+        message = f"the image with {packages} could not be built: {error}"
+        raise StageError(order.image, message, "df -h, then run again") from error
     journal.log("phase", f"{order.image} is complete", phase="build")
 
 
