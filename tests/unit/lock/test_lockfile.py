@@ -119,8 +119,8 @@ def test_a_missing_file_locks_nothing(tmp_path: Path) -> None:
         ("version: 1\nimages: {'A B': {digest: d, arm64: e}}\n", "'A B' is not a valid image name"),
         ("version: 1\nextra: 1\n", "unknown key 'extra'"),
         ("- 1\n", "is a list"),
-        ("", "empty file"),
-        ("version: 1\n<<<<<<< HEAD\nimages: {}\n", "invalid YAML"),
+        ("", "the file is empty"),
+        ("version: 1\n<<<<<<< HEAD\nimages: {}\n", "an unresolved merge conflict"),
     ],
 )
 def test_a_broken_file_is_reported_with_its_place(tmp_path: Path, text: str, message: str) -> None:

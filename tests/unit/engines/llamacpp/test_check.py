@@ -15,7 +15,7 @@ KNOWN = schema.load("0.5.0")
     "line, code, part",
     [
         ("--ctx-sizes 4096", "unknown-flag", "did you mean --ctx-size"),
-        ("--ctx-size=4096", "unknown-flag", "as two arguments"),
+        ("--ctx-size=4096", "unknown-flag", "two arguments"),
         ("--max-model-len 4096", "unknown-flag", ""),
         ("--ctx-size big", "bad-flag-value", "a whole number"),
         ("--temp hot", "bad-flag-value", "a number"),
