@@ -42,6 +42,12 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from imported(node)
 
 
+def module_of(name: str, source: Path = SOURCE) -> str:
+    """Return the module that an imported name is, or is of: ``from sparkfleet.x import y`` has both forms."""
+    path = source.joinpath(*name.split(".")[1:])
+    return name if path.is_dir() or path.with_suffix(".py").is_file() else name.rpartition(".")[0]
+
+
 def node(module: str) -> str:
     """Return the package of a module; the on-host parts of engines and runtimes are nodes of their own."""
     parts = module.split(".")[1:]
@@ -59,7 +65,7 @@ def packages(source: Path = SOURCE) -> Graph:
         if parts[0] not in names:
             continue
         used = {name for name in imported(ast.parse(path.read_text())) if name.startswith("sparkfleet.")}
-        used = {name for name in used if name.split(".")[1] in names}
+        used = {module_of(name, source) for name in used if name.split(".")[1] in names}
         found.setdefault(node(module), set()).update({node(name) for name in used} - {node(module)})
     return {name: frozenset(used & found.keys()) for name, used in sorted(found.items())}
 

@@ -24,12 +24,13 @@ from sparkfleet.catalog.load import Catalog
 from sparkfleet.cli import COMMANDS, cli
 from sparkfleet.config import field_reference, models
 from sparkfleet.config.json_schema import KINDS, schema
-from sparkfleet.config.resource_models import PrepareSpec
+from sparkfleet.config.resource_models import PrepareSpec, model_of
 from sparkfleet.contract.codes import AREAS
 from sparkfleet.exit_codes import Code
 from sparkfleet.onhost.gate import failure_patterns
 from sparkfleet.plan import json_schema as plan_schema
 from sparkfleet.plan.operations import OPERATIONS
+from sparkfleet.runtimes import Mount
 from sparkfleet_lab.cli import lab
 
 ROOT = Path(__file__).parents[1]
@@ -118,7 +119,7 @@ could not be read has its reason in `unknown` and no change sets; a change set w
 _BOX = (
     ("`gate`", models.GateSpec),
     ("`container`", models.ContainerSpec),
-    ("`container.mounts`: one mount", models.MountSpec),
+    ("`container.mounts`: one mount", model_of(Mount)),
 )
 PAGES: dict[str, Page] = {
     "host-file": Page(

@@ -1,7 +1,7 @@
 """Merges the layers of a service: recipe, group_data, host file. The last layer wins; origins are recorded.
 
-Flags, variables and ulimits merge by name, and ``null`` removes one; mounts merge by target; all other values
-are replaced as a whole.
+Flags, variables and mappings under ``container:`` merge by name, and ``null`` removes a flag or variable;
+mounts merge by target; all other values are replaced as a whole.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _container(out: Folded, layer: Layer) -> None:
     for name, value in (layer.values.get("container") or {}).items():
         if value is None:
             continue
-        if name == "ulimits":
+        if isinstance(value, Mapping):
             value = {**out.container.get(name, {}), **value}  # noqa: PLW2901
         elif name == "mounts":
             value = _mounts(out, layer, value)  # noqa: PLW2901

@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-from pydantic import Field
+from pydantic import Field, create_model
 
 from sparkfleet import engines, runtimes
 from sparkfleet.config.base import HostPath, Model, PasswordSource, TokenSource
-from sparkfleet.config.resource_models import PrepareSpec
+from sparkfleet.config.resource_models import PrepareSpec, annotation
 from sparkfleet.desired_state import FlagValue
 from sparkfleet.engines.base import TOTAL_GIB
+from sparkfleet.runtimes import Container
 
 EnvValue = str | int | float | bool | None
 """Value of a variable: true is 1, false is 0, null removes the variable."""
@@ -30,18 +32,9 @@ Seconds = Annotated[int, Field(ge=1)]
 Link = Annotated[str, Field(pattern=r"^https://[^\s<>()\[\]]+$")]
 Duration = Annotated[str, Field(pattern=r"^([0-9]{1,4}h)?([0-9]{1,6}m)?([0-9]{1,8}s?)?$", min_length=1)]
 """As 1h30m, 30m, 90s."""
-ContainerPath = Annotated[str, Field(pattern=r"^/[^,:\s]+$")]
 Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
 """``organisation/name`` on the hub."""
 
-
-PortMapping = Annotated[str, Field(pattern=r"^[0-9]{1,5}:[0-9]{1,5}$")]
-ExtraHost = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*:([0-9.]+|[0-9a-fA-F:]+|host-gateway)$")]
-Tmpfs = Annotated[str, Field(pattern=r"^/[^,:\s]+(:[\w=,-]+)?$")]
-SecurityOption = Annotated[
-    str, Field(pattern=r"^(seccomp=unconfined|apparmor=[\w./-]+|no-new-privileges(:true)?)$")
-]
-CpuSet = Annotated[str, Field(pattern=r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$")]
 ServedName = Annotated[str, Field(min_length=1)]
 ServedNames = ServedName | Annotated[tuple[ServedName, ...], Field(min_length=1)]
 
@@ -62,55 +55,23 @@ class GateSpec(Model):
     )
 
 
-class MountSpec(Model):
-    """A directory or file of the Spark inside the container."""
+def _container_model() -> type[Model]:
+    hints = get_type_hints(Container, include_extras=True)
+    members: dict[str, Any] = {}
+    for one in fields(Container):
+        description = one.metadata["description"]
+        if description and one.default not in ("", (), None, MISSING):
+            description += f" Default: {one.default}."
+        if description:
+            members[one.name] = (annotation(hints[one.name]) | None, Field(None, description=description))
+    text = "Container settings; the defaults suit vLLM on a Spark."
+    return create_model("ContainerSpec", __base__=Model, __doc__=text, **members)
 
-    source: HostPath = Field(description="Path on the Spark; ~ is the login user's home.")
-    target: ContainerPath = Field(description="Absolute path in the container.")
-    read_only: bool = Field(False, description="Mount it read-only.")
 
-
-class ContainerSpec(Model):
-    """Container settings; the defaults suit vLLM on a Spark."""
-
-    # Each key has a row in runtimes/docker/settings.py: option, inspect path, compose key.
-
-    network: Literal["host", "bridge"] | None = Field(
-        None,
-        description="host (default): the Spark's network; bridge: only `port` and `ports` are published.",
-    )
-    ipc: Literal["host", "private", "shareable"] | None = Field(
-        None, description="host (default): the workers use the Spark's shared memory."
-    )
-    shm_size: str | None = Field(None, description="For example 16g; ignored with ipc: host.")
-    gpus: Literal["all", "none"] | None = Field(None, description="all (default): the Spark's GPU.")
-    user: str | None = Field(
-        None, description="user[:group] inside the container; default: the image's user."
-    )
-    memory: str | None = Field(
-        None, description="Hard limit, for example 110g. Does not limit GPU memory on a Spark."
-    )
-    ulimits: dict[str, int] | None = Field(None, description="For example memlock: -1.")
-    devices: tuple[str, ...] | None = Field(None, description="For example /dev/infiniband.")
-    cap_add: tuple[str, ...] | None = Field(None, description="Linux capabilities, for example IPC_LOCK.")
-    mounts: tuple[MountSpec, ...] | None = Field(
-        None, description="Mounts in addition to models and compile cache; targets are unique."
-    )
-    ports: tuple[PortMapping, ...] | None = Field(
-        None,
-        description="Further ports to publish with `network: bridge`, for example 9090:9090 "
-        "(Spark:container); the service's own `port` is published anyway.",
-    )
-    extra_hosts: tuple[ExtraHost, ...] | None = Field(
-        None, description="Entries of /etc/hosts, for example files.local:192.168.1.5."
-    )
-    tmpfs: tuple[Tmpfs, ...] | None = Field(
-        None, description="Directories in memory, for example /tmp or /scratch:size=2g."
-    )
-    security_opt: tuple[SecurityOption, ...] | None = Field(
-        None, description="seccomp=unconfined, apparmor=PROFILE or no-new-privileges."
-    )
-    cpuset: CpuSet | None = Field(None, description="CPU cores of the container, for example 0-9.")
+if TYPE_CHECKING:
+    ContainerSpec = Model
+else:
+    ContainerSpec = _container_model()
 
 
 class Requirements(Model):

@@ -17,17 +17,15 @@ from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import CACHE_IN_CONTAINER, Gate, Task
 from sparkfleet.desired_state import (
-    CONTAINER_FIELDS,
     MODELS_IN_CONTAINER,
-    Container,
     FlagValue,
     ImageRef,
-    Mount,
     Service,
     Weights,
 )
 from sparkfleet.engines.base import Engine
 from sparkfleet.errors import SparkfleetError
+from sparkfleet.runtimes import Container, Mount
 from sparkfleet.suggest import did_you_mean
 
 SNAPSHOT = "{snapshot}"
@@ -349,18 +347,9 @@ def _drafters(folded: Folded, engine: Engine, context: Context) -> tuple[Weights
 
 
 def _container(values: dict[str, Any]) -> Container:
-    values = dict(values)
-    base = Container()
-    if "ulimits" in values:
-        values["ulimits"] = tuple(sorted({**dict(base.ulimits), **values["ulimits"]}.items()))
-    values["mounts"] = tuple(Mount(**mount) for mount in values.get("mounts", ()))
-    other = {name: _plain(values.pop(name)) for name in [*values] if name not in CONTAINER_FIELDS}
-    return replace(base, **values, other=tuple(sorted(other.items())))
-
-
-def _plain(value: Any) -> Any:
-    """Return the value as JSON has it: settings that no code reads by name have no type of their own."""
-    return list(value) if isinstance(value, tuple) else value
+    mounts = tuple(Mount(**mount) for mount in values.get("mounts", ()))
+    mappings = {name: dict(sorted(one.items())) for name, one in values.items() if isinstance(one, Mapping)}
+    return Container(**{**values, **mappings, "mounts": mounts})
 
 
 def _container_diagnostics(container: Container, folded: Folded) -> list[Diagnostic]:
@@ -381,7 +370,7 @@ def _container_diagnostics(container: Container, folded: Folded) -> list[Diagnos
         )
         if mount.target.rstrip("/") == target or (target == _HUB and mount.target.startswith(f"{_HUB}/"))
     ]
-    if container.get("ports") and container.network == "host":
+    if container.ports and container.network == "host":
         message = "'container.ports' has no effect: with 'network: host' every port is the Spark's own"
         hint = "remove it ('port' is the API's port), or set 'network: bridge'"
         place = folded.origin["container.ports"]

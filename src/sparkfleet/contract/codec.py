@@ -180,6 +180,8 @@ def _reader(kind: Any) -> Reader:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Union or origin is types.UnionType:
         return _union(arguments)
+    if origin is typing.Literal:
+        return _choice({one: one for one in arguments})
     if origin is list:
         return _scalar(list)
     if origin is tuple:
@@ -187,7 +189,7 @@ def _reader(kind: Any) -> Reader:
     if origin is not None and issubclass(origin, Mapping):
         return _mapping(arguments[1])
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return _enum(kind)
+        return _choice({member.value: member for member in kind})
     if isinstance(kind, type) and is_dataclass(kind):
         return _object(kind)
     raise TypeError(f"a document cannot have a field of type {kind}")
@@ -278,9 +280,7 @@ def _mapping(kind: Any) -> Reader:
     return read
 
 
-def _enum(kind: type[Enum]) -> Reader:
-    known = {member.value: member for member in kind}
-
+def _choice(known: Mapping[Any, Any]) -> Reader:
     def read(value: Any) -> Any:
         if isinstance(value, str | int) and value in known:
             return known[value]

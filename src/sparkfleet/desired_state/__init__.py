@@ -12,6 +12,7 @@ from sparkfleet.contract import codec
 from sparkfleet.contract.generation import Gate
 from sparkfleet.desired_state.derived_packages import DerivedPackages, reference
 from sparkfleet.resources.base import Resource
+from sparkfleet.runtimes import Container
 
 FlagValue = bool | int | float | str | list[Any] | dict[str, Any] | None
 """Value of an engine's flag: true = bare flag, false = its ``--no-`` form, null = remove the flag."""
@@ -111,42 +112,6 @@ MODELS_IN_CONTAINER = "/models"
 
 
 @dataclass(frozen=True)
-class Mount:
-    """A bind mount, source as the user wrote it (``~`` not yet expanded)."""
-
-    source: str
-    target: str
-    read_only: bool = False
-
-
-@dataclass(frozen=True)
-class Container:
-    """Container settings after merging."""
-
-    network: str = "host"
-    ipc: str = "host"
-    shm_size: str = ""
-    gpus: str = "all"
-    user: str = ""
-    memory: str = ""
-    ulimits: tuple[tuple[str, int], ...] = ()
-    devices: tuple[str, ...] = ()
-    cap_add: tuple[str, ...] = ()
-    mounts: tuple[Mount, ...] = ()
-    entrypoint: str = ""
-    """Replaces the image's entrypoint; internal: some ranks of clusters need it."""
-    other: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
-    """Settings that no code reads by name; each has a row in ``runtimes/docker/settings.py``."""
-
-    def get(self, name: str) -> Any:
-        """Return a setting by its name in YAML, None where it is not declared."""
-        return getattr(self, name) if name in CONTAINER_FIELDS else dict(self.other).get(name)
-
-
-CONTAINER_FIELDS = frozenset(field.name for field in dataclasses.fields(Container)) - {"other"}
-
-
-@dataclass(frozen=True)
 class Service:
     """One service, complete. ``origin`` has the ``file:line`` of each field."""
 
@@ -160,7 +125,7 @@ class Service:
     """In order, without the model, ``--port``, ``--host``, ``--served-model-name`` and ``--revision``: those
     are separate fields, and an error as flags."""
     env: tuple[tuple[str, str], ...] = ()
-    container: Container = Container()
+    container: Container = field(default_factory=Container)
     gate: Gate = field(default_factory=Gate)
     origin: tuple[tuple[str, str], ...] = ()
     drafters: tuple[Weights, ...] = ()

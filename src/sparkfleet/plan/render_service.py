@@ -13,10 +13,11 @@ from sparkfleet import engines, runtimes
 from sparkfleet.config.origin import user_place
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import CACHE_IN_CONTAINER, Generation, Rank
-from sparkfleet.desired_state import MODELS_IN_CONTAINER, Host, Mount, Service
+from sparkfleet.desired_state import MODELS_IN_CONTAINER, Host, Service
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.state import units
 from sparkfleet.probe.observation import User
+from sparkfleet.runtimes import Mount
 from sparkfleet.runtimes.operator import DeclaredWorkload
 
 Wrap = Callable[[tuple[str, ...]], tuple[str, ...]]

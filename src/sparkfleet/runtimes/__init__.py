@@ -3,6 +3,9 @@
 ``runtimes/<name>/operator.py`` has ``RUNTIME``, the operator's side (``operator.OperatorRuntime``). The
 driver on a Spark is ``DRIVER`` of ``runtimes/<name>/onhost/driver.py`` (``base.Runtime``, standard library
 alone). Directories that are appended to ``__path__`` are searched as well, but not for drivers.
+
+``Container`` and ``Mount`` are those of ``runtimes/docker/settings.py``: the settings of each service,
+whatever its runtime. They are loaded at their first use: programs on a Spark do not need them.
 """
 
 from __future__ import annotations
@@ -11,7 +14,12 @@ from functools import cache
 
 TYPE_CHECKING = False  # as typing's, without its import: programs on a Spark have this module, too
 if TYPE_CHECKING:
+    from typing import Any
+
+    from sparkfleet.runtimes.docker.settings import Container, Mount
     from sparkfleet.runtimes.operator import OperatorRuntime
+
+__all__ = ["DEFAULT", "Container", "Mount", "get", "names"]
 
 DEFAULT = "docker"
 """Runtime of host files and recipes that name none."""
@@ -35,3 +43,11 @@ def get(name: str) -> OperatorRuntime:
         raise KeyError(name)
     found: OperatorRuntime = importlib.import_module(f"{__name__}.{name}.operator").RUNTIME
     return found
+
+
+def __getattr__(name: str) -> Any:
+    if name not in {"Container", "Mount"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib  # noqa: PLC0415  (as above)
+
+    return getattr(importlib.import_module(f"{__name__}.{DEFAULT}.settings"), name)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation
-from sparkfleet.desired_state import Container, Mount
+from sparkfleet.runtimes import Container, Mount
 from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
 
 

@@ -6,16 +6,8 @@ import dataclasses
 import json
 
 from sparkfleet.contract import codec
-from sparkfleet.desired_state import (
-    Container,
-    Host,
-    ImageRef,
-    Mount,
-    Service,
-    WeightFile,
-    Weights,
-    host_from_json,
-)
+from sparkfleet.desired_state import Host, ImageRef, Service, WeightFile, Weights, host_from_json
+from sparkfleet.runtimes import Container, Mount
 
 HOST = Host(
     name="spark-01",
@@ -29,7 +21,7 @@ HOST = Host(
             served_name="nano",
             flags=(("speculative-config", {"model": "org/drafter", "num": [1, 2]}), ("max-model-len", 65536)),
             env=(("VLLM_LOGGING_LEVEL", "INFO"),),
-            container=Container(ulimits=(("memlock", -1),), mounts=(Mount("~/a", "/a", read_only=True),)),
+            container=Container(ulimits={"memlock": -1}, mounts=(Mount("~/a", "/a", read_only=True),)),
             drafters=(Weights("org/drafter", "d" * 40),),
         ),
     ),

@@ -103,6 +103,8 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
                 host["SecurityOpt"].append(value)
             case "--cpuset-cpus":
                 host["CpusetCpus"] = value
+            case "--pids-limit":  # no setting has it: a test adds one
+                host["PidsLimit"] = int(value)
             case "--log-driver":
                 host["LogConfig"]["Type"] = value
             case "--log-opt":

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from sparkfleet.contract.generation import Gate, GateResult
-from sparkfleet.desired_state import Container, Host, Mount, Paths, WeightFile, Weights
+from sparkfleet.desired_state import Host, Paths, WeightFile, Weights
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import Action, ChangeKind, HostState, Step
 from sparkfleet.plan.operations import CreateService, FetchWeights, PullImage
+from sparkfleet.runtimes import Container, Mount
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import (
     CONVERGED,
@@ -123,7 +124,7 @@ FIELDS = {
         [("capability", "IPC_LOCK", "", "yes")],
     ),
     "an ulimit": (
-        {"container": Container(ulimits=(("memlock", -1), ("stack", 1)))},
+        {"container": Container(ulimits={"memlock": -1, "stack": 1})},
         [("ulimit", "memlock", "", "-1"), ("ulimit", "stack", "", "1")],
     ),
 }

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.desired_state import Container, Host, Prepare
+from sparkfleet.desired_state import Host, Prepare
 from sparkfleet.plan import docker_install
 from sparkfleet.plan.as_json import plan_data
 from sparkfleet.plan.compute import host_plan, probe_request
@@ -17,6 +17,7 @@ from sparkfleet.plan.status import spark_status
 from sparkfleet.probe.observation import Disk, Observed, WithoutRuntime
 from sparkfleet.probe.packages import Packages
 from sparkfleet.resources.base import Resource
+from sparkfleet.runtimes import Container
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import CONVERGED, HOST, NANO
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.desired_state import Container
 from sparkfleet.plan import blockers
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import HostState, Step
 from sparkfleet.probe.observation import Listener
+from sparkfleet.runtimes import Container
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import (
     CONVERGED,

@@ -19,7 +19,7 @@ import sparkfleet.cli
 from sparkfleet import runtimes
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation
-from sparkfleet.desired_state import Container, Host, ImageRef, Prepare
+from sparkfleet.desired_state import Host, ImageRef, Prepare
 from sparkfleet.exit_codes import Code
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import ChangeKind, HostPlan, Plan
@@ -27,6 +27,7 @@ from sparkfleet.plan.report import plan_text
 from sparkfleet.probe.answer import DISKS, read_answer
 from sparkfleet.probe.command import more_parts, sources
 from sparkfleet.probe.observation import Observed, WithoutRuntime
+from sparkfleet.runtimes import Container
 from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
 from sparkfleet.runtimes.operator import (
     Collectors,

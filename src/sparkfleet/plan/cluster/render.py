@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from sparkfleet import engines
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, Rank
-from sparkfleet.desired_state import Container, Fabric, Host, Member, Service
+from sparkfleet.desired_state import Fabric, Host, Member, Service
 from sparkfleet.engines import base
 from sparkfleet.plan import render_service
 from sparkfleet.plan.fabric import addresses
 from sparkfleet.plan.fabric.environment import DEVICE, MEMLOCK, environment, has_rdma
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observation import User
+from sparkfleet.runtimes import Container
 
 
 def member_of(host: Host, service: Service) -> Member | None:
@@ -85,17 +86,16 @@ def rank_of(host: Host, member: Member, service: Service, user: User) -> Rank:
     """Return the rank; ``service`` is the one that all ranks share."""
     count = range(len(member.hosts))
     bare = replace(service, origin=())
+    container_text, *later_settings = container_texts(service.container)
     shared = (
         service.image.full_ref,
         engines.get(service.engine).args(bare),
         sorted(render_service.environment(bare).items()),
-        repr(service.container),
+        container_text,
         member.hosts,
         member.executor,
         _fabric_text(member.fabric),
-        *(
-            service.container.other and (repr(service.container.other),)
-        ),  # empty where unused, so that existing fingerprints stay valid
+        *later_settings,
     )
     cache_folder = user.expand(render_service.cache_directory(host, service))
     return Rank(
@@ -118,6 +118,35 @@ def _fabric_text(fabric: Fabric) -> str:
         f"Fabric(network={fabric.network!r}, mtu={fabric.mtu!r}, bootstrap={fabric.rendezvous!r}, "
         f"tcp={fabric.tcp!r}, ring={fabric.ring!r})"
     )
+
+
+_FIRST_SETTINGS = (
+    "network",
+    "ipc",
+    "shm_size",
+    "gpus",
+    "user",
+    "memory",
+    "ulimits",
+    "devices",
+    "cap_add",
+    "mounts",
+    "entrypoint",
+)
+
+
+def container_texts(box: Container) -> tuple[str, ...]:
+    """Return the container's settings in a form that must never change, for the same reason.
+
+    The first text is the ``repr`` of an older dataclass; settings that it did not have follow, if declared.
+    """
+    values = {one.name: getattr(box, one.name) for one in fields(box)}
+    values["ulimits"] = tuple(box.ulimits.items())
+    first = ", ".join(f"{name}={values.pop(name)!r}" for name in _FIRST_SETTINGS)
+    unset = Container()
+    later = [(name, value) for name, value in sorted(values.items()) if value != getattr(unset, name)]
+    plain = tuple((name, list(value) if isinstance(value, tuple) else value) for name, value in later)
+    return (f"Container({first})", *((repr(plain),) if plain else ()))
 
 
 def command(member: Member, service: Service, serve: tuple[str, ...]) -> tuple[str, ...]:
@@ -148,5 +177,5 @@ def _container(member: Member, box: Container, fabric: FabricSeen | None) -> Con
     return replace(
         box,
         devices=tuple(dict.fromkeys((*box.devices, DEVICE))),
-        ulimits=tuple({MEMLOCK[0]: MEMLOCK[1], **dict(box.ulimits)}.items()),
+        ulimits={MEMLOCK[0]: MEMLOCK[1], **box.ulimits},
     )

@@ -75,7 +75,7 @@ def declared(source: DeclaredWorkload, image: ImageSeen | None) -> dict[Field, s
     for setting in settings.SETTINGS:
         if not setting.inspect:
             continue
-        values = setting.declare(source)
+        values = setting.values(source)
         if not values and image is not None and setting.from_image(image):
             values = (setting.from_image(image),)
         for value in values:

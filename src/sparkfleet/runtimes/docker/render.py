@@ -17,7 +17,7 @@ def create_options(workload: DeclaredWorkload) -> tuple[str, ...]:
     return tuple(
         arg
         for setting in settings.SETTINGS
-        for value in setting.declare(workload)
+        for value in setting.values(workload)
         for arg in setting.render(value)
     )
 
@@ -43,7 +43,7 @@ def compose(services: Sequence[tuple[DeclaredWorkload, Generation]]) -> str:
 def compose_service(workload: DeclaredWorkload) -> dict[str, Any]:
     """Return the settings as a compose service has them."""
     found = {
-        setting.compose: setting.to_compose(setting.declare(workload))
+        setting.compose: setting.to_compose(setting.values(workload))
         for setting in settings.SETTINGS
         if setting.compose
     }

@@ -1,21 +1,21 @@
-"""Every setting of a container, one row each: its name in YAML, the option that creates it, where
-``docker inspect`` shows it, and its key in a compose file.
+"""Every setting of a container, in one table: its key, type, default and description in YAML, the option that
+creates it, where ``docker inspect`` shows it, and its key in a compose file.
 
-The order of the rows is the order of the options in a recorded ``docker create``, and the id of a generation
-is made from these: a new row goes to the end, and must add no option where the setting is not declared.
+All else derives from a row: the models and the JSON Schema of the YAML files, the reference page, the options
+of ``docker create``, the comparison with a container, and the compose file.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sparkfleet.contract.generation import LABEL_SERVICE
+from sparkfleet.resources.base import HostPath, Limits, described
 
 if TYPE_CHECKING:
-    from sparkfleet.desired_state import Mount
     from sparkfleet.runtimes.observation import ImageSeen
     from sparkfleet.runtimes.operator import DeclaredWorkload
 
@@ -26,21 +26,38 @@ DEFAULT_SHM_BYTES = 64 << 20
 """The size of /dev/shm that Docker gives a container without ``--shm-size``."""
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
+ContainerPath = Annotated[str, Limits(r"^/[^,:\s]+$")]
+PortMapping = Annotated[str, Limits(r"^[0-9]{1,5}:[0-9]{1,5}$")]
+ExtraHost = Annotated[str, Limits(r"^[A-Za-z0-9][\w.-]*:([0-9.]+|[0-9a-fA-F:]+|host-gateway)$")]
+Tmpfs = Annotated[str, Limits(r"^/[^,:\s]+(:[\w=,-]+)?$")]
+SecurityOption = Annotated[
+    str, Limits(r"^(seccomp=unconfined|apparmor=[\w./-]+|no-new-privileges(:true)?)$")
+]
+CpuSet = Annotated[str, Limits(r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$")]
+
 Values = tuple[str, ...]
 """What is declared of one setting, in the spelling of its ``docker create`` option; () = not declared."""
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One setting of a container."""
+class Mount:
+    """A directory or file of the Spark inside the container."""
 
-    name: str
-    """Its key under ``container:`` in YAML; for settings that no user writes, a name of its own."""
-    declare: Callable[[DeclaredWorkload], Values]
+    source: HostPath = described("Path on the Spark; ~ is the login user's home.")
+    target: ContainerPath = described("Absolute path in the container.")
+    read_only: bool = described("Mount it read-only.", default=False)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a container: what is done with it in terms of Docker."""
+
     render: Callable[[str], Sequence[str]]
     """One value -> options of ``docker create``."""
     inspect: tuple[str, ...] = ()
     """Dotted paths in ``docker inspect``; () = not compared here."""
+    declare: Callable[[DeclaredWorkload], Values] | None = None
+    """What is declared, where that is not the value in ``Container``."""
     normalize: Callable[[str], tuple[str, str]] = lambda value: ("", value)
     """One declared value -> key and text that compare with what ``parse`` returns."""
     parse: Callable[[Any, ImageSeen | None], Mapping[str, str]] = lambda value, _: _scalar(value)
@@ -48,19 +65,25 @@ class Setting:
     compose: str = ""
     """Key of a compose service; "" = none."""
     to_compose: Callable[[Values], Any] = lambda values: values[0] if values else None
-    default: Any = None
-    """What applies where YAML does not name it; None = Docker's or the image's own."""
     label: str = ""
     """What the plan calls it, if not by ``name``."""
     keyed: bool = False
     """True: one row of the plan per key (``mount /models``), else one row for the setting."""
     from_image: Callable[[ImageSeen], str] = lambda _: ""
     """What the image itself sets where nothing is declared."""
+    name: str = ""
+    """That of its row."""
 
     @property
     def title(self) -> str:
         """Return what the plan calls it."""
         return self.label or self.name.replace("_", " ")
+
+    def values(self, source: DeclaredWorkload) -> Values:
+        """Return what a workload declares."""
+        if self.declare is not None:
+            return self.declare(source)
+        return texts(getattr(source.container, self.name))
 
 
 def size_in_bytes(text: str) -> int:
@@ -69,16 +92,25 @@ def size_in_bytes(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2]]) if match else 0
 
 
-def declared(name: str) -> Callable[[DeclaredWorkload], Values]:
-    """Return how the field ``name`` of the merged container settings is read: a text, a number or a list."""
+def texts(value: Any) -> Values:
+    """Return a value of ``Container`` as texts: of a mapping and a list one each, of what is unset none."""
+    if value is None or value in ("", (), {}):
+        return ()
+    if isinstance(value, Mapping):
+        return tuple(f"{key}={one}" for key, one in value.items())
+    return tuple(map(str, value)) if isinstance(value, tuple) else (str(value),)
 
-    def read(source: DeclaredWorkload) -> Values:
-        value = source.container.get(name)
-        if value is None or value in ("", (), []):
-            return ()
-        return tuple(map(str, value)) if isinstance(value, tuple | list) else (str(value),)
 
-    return read
+def row(default: Any, description: str, setting: Setting) -> Any:
+    """Return a field of ``Container``.
+
+    ``default`` applies where no YAML file names it; None and empty values: Docker's or the image's own.
+    ``description`` is for the reference and for editors; "" = no user writes it.
+    """
+    metadata = {"description": description, "setting": setting}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def option(*names: str) -> Callable[[str], Sequence[str]]:
@@ -107,7 +139,7 @@ def _network(value: Any, _: ImageSeen | None) -> dict[str, str]:
 def _published(source: DeclaredWorkload) -> Values:
     if source.container.network != "bridge":
         return ()
-    return tuple(dict.fromkeys((f"{source.port}:{source.port}", *declared("ports")(source))))
+    return tuple(dict.fromkeys((f"{source.port}:{source.port}", *source.container.ports)))
 
 
 def _publish(value: Any, _: ImageSeen | None) -> dict[str, str]:
@@ -218,212 +250,249 @@ def _gpus_of_compose(values: Values) -> dict[str, Any] | None:
     return {"resources": {"reservations": {"devices": [device]}}} if values else None
 
 
-SETTINGS: tuple[Setting, ...] = (
-    Setting(
-        "service_label",
-        lambda source: (f"{LABEL_SERVICE}={source.service}",),
+@dataclass(frozen=True)
+class Container:
+    """The table. As a value: the settings of one service, merged and complete.
+
+    A field is a key under ``container:`` in YAML; a ``ClassVar`` is what no user writes and no service changes.
+
+    The order of the rows is the order of the options in a recorded ``docker create``, and the id of a
+    generation is made from these: a new row goes to the end, and must add no option where it is not declared.
+    """
+
+    service_label: ClassVar[Setting] = Setting(
         option("--label"),
         ("Config.Labels",),
+        declare=lambda source: (f"{LABEL_SERVICE}={source.service}",),
         normalize=lambda value: ("", value.partition("=")[2]),
         parse=lambda value, _: {"": (value or {}).get(LABEL_SERVICE, "")},
-    ),
-    Setting(
-        "restart",
-        lambda _: ("no",),
+    )
+    restart: ClassVar[Setting] = Setting(
         option("--restart"),
         ("HostConfig.RestartPolicy",),
+        declare=lambda _: ("no",),
         parse=lambda value, _: {"": (value or {}).get("Name") or "no"},
         compose="restart",
-    ),
-    Setting(
-        "network",
-        declared("network"),
-        option("--network"),
-        ("HostConfig.NetworkMode",),
-        parse=_network,
-        compose="network_mode",
-        to_compose=lambda values: "host" if values == ("host",) else None,
-        default="host",
-    ),
-    Setting(
-        "ipc",
-        declared("ipc"),
-        option("--ipc"),
-        ("HostConfig.IpcMode",),
-        parse=lambda value, _: {"": str(value or "private")},
-        compose="ipc",
-        default="host",
-    ),
-    Setting(
-        "ports",
-        _published,
-        option("--publish"),
-        ("HostConfig.PortBindings",),
-        normalize=lambda value: (f"{value.partition(':')[2]}/tcp", value.partition(":")[0]),
-        parse=_publish,
-        compose="ports",
-        to_compose=as_list,
-        label="publish",
-        keyed=True,
-    ),
-    Setting(
-        "shm_size",
-        lambda source: () if source.container.ipc == "host" else declared("shm_size")(source),
-        option("--shm-size"),
-        ("HostConfig.ShmSize",),
-        normalize=lambda value: ("", str(size_in_bytes(value))),
-        parse=_shm,
-        compose="shm_size",
-        label="shm",
-    ),
-    Setting(
-        "gpus",
-        lambda source: ("all",) if source.container.gpus == "all" else (),
-        option("--gpus"),
-        ("HostConfig.DeviceRequests",),
-        parse=_gpus,
-        compose="deploy",
-        to_compose=_gpus_of_compose,
-        default="all",
-    ),
-    Setting(
-        "user",
-        declared("user"),
-        option("--user"),
-        ("Config.User",),
-        compose="user",
-        from_image=lambda image: image.user,
-    ),
-    Setting(
-        "entrypoint",
-        declared("entrypoint"),
-        option("--entrypoint"),
-        ("Config.Entrypoint",),
-        parse=_entrypoint,
-        compose="entrypoint",
-        to_compose=as_list,
-    ),
-    Setting(
-        "memory",
-        declared("memory"),
-        option("--memory", "--memory-swap"),
-        ("HostConfig.Memory",),
-        normalize=lambda value: ("", str(size_in_bytes(value))),
-        compose="mem_limit",
-        label="memory limit",
-    ),
-    Setting(
-        "ulimits",
-        lambda source: tuple(f"{name}={bound}" for name, bound in source.container.ulimits),
-        option("--ulimit"),
-        ("HostConfig.Ulimits",),
-        normalize=lambda value: (value.partition("=")[0], value.partition("=")[2]),
-        parse=lambda value, _: {limit["Name"]: str(limit["Hard"]) for limit in value or ()},
-        compose="ulimits",
-        to_compose=lambda values: {name: int(bound) for name, bound in as_map(values).items()},
-        label="ulimit",
-        keyed=True,
-    ),
-    Setting(
-        "devices",
-        declared("devices"),
-        option("--device"),
-        ("HostConfig.Devices",),
-        normalize=_device,
-        parse=lambda value, _: {one["PathOnHost"]: one["PathInContainer"] for one in value or ()},
-        compose="devices",
-        to_compose=as_list,
-        label="device",
-        keyed=True,
-    ),
-    Setting(
-        "cap_add",
-        declared("cap_add"),
-        option("--cap-add"),
-        ("HostConfig.CapAdd",),
-        normalize=_capability,
-        parse=lambda value, _: dict(_capability(name) for name in value or ()),
-        compose="cap_add",
-        to_compose=as_list,
-        label="capability",
-        keyed=True,
-    ),
-    Setting(
-        "mounts",
-        lambda source: tuple(_mount_option(mount) for mount in source.mounts),
-        option("--mount"),
-        ("HostConfig.Mounts", "HostConfig.Binds"),
-        normalize=_mount,
-        parse=_mounts,
-        compose="volumes",
-        to_compose=_volumes,
-        label="mount",
-        keyed=True,
-    ),
-    Setting(
-        "environment",  # compared variable by variable, with secrets hidden: service_changes
-        lambda source: tuple(f"{name}={value}" for name, value in source.environment.items()),
-        option("--env"),
+    )
+    network: Literal["host", "bridge"] = row(
+        "host",
+        "host: the Spark's network; bridge: only `port` and `ports` are published.",
+        Setting(
+            option("--network"),
+            ("HostConfig.NetworkMode",),
+            parse=_network,
+            compose="network_mode",
+            to_compose=lambda values: "host" if values == ("host",) else None,
+        ),
+    )
+    ipc: Literal["host", "private", "shareable"] = row(
+        "host",
+        "host: the workers use the Spark's shared memory.",
+        Setting(
+            option("--ipc"),
+            ("HostConfig.IpcMode",),
+            parse=lambda value, _: {"": str(value or "private")},
+            compose="ipc",
+        ),
+    )
+    ports: tuple[PortMapping, ...] = row(
+        (),
+        "Further ports to publish with `network: bridge`, for example 9090:9090 (Spark:container); the "
+        "service's own `port` is published anyway.",
+        Setting(
+            option("--publish"),
+            ("HostConfig.PortBindings",),
+            declare=_published,
+            normalize=lambda value: (f"{value.partition(':')[2]}/tcp", value.partition(":")[0]),
+            parse=_publish,
+            compose="ports",
+            to_compose=as_list,
+            label="publish",
+            keyed=True,
+        ),
+    )
+    shm_size: str = row(
+        "",
+        "For example 16g; ignored with ipc: host.",
+        Setting(
+            option("--shm-size"),
+            ("HostConfig.ShmSize",),
+            declare=lambda source: () if source.container.ipc == "host" else texts(source.container.shm_size),
+            normalize=lambda value: ("", str(size_in_bytes(value))),
+            parse=_shm,
+            compose="shm_size",
+            label="shm",
+        ),
+    )
+    gpus: Literal["all", "none"] = row(
+        "all",
+        "all: the Spark's GPU.",
+        Setting(
+            option("--gpus"),
+            ("HostConfig.DeviceRequests",),
+            declare=lambda source: ("all",) if source.container.gpus == "all" else (),
+            parse=_gpus,
+            compose="deploy",
+            to_compose=_gpus_of_compose,
+        ),
+    )
+    user: str = row(
+        "",
+        "user[:group] inside the container; default: the image's user.",
+        Setting(
+            option("--user"), ("Config.User",), compose="user", from_image=lambda image: image.user
+        ),
+    )
+    entrypoint: str = row(
+        "",
+        "",  # replaces the image's own: some ranks of clusters need it
+        Setting(
+            option("--entrypoint"),
+            ("Config.Entrypoint",),
+            parse=_entrypoint,
+            compose="entrypoint",
+            to_compose=as_list,
+        ),
+    )
+    memory: str = row(
+        "",
+        "Hard limit, for example 110g. Does not limit GPU memory on a Spark.",
+        Setting(
+            option("--memory", "--memory-swap"),
+            ("HostConfig.Memory",),
+            normalize=lambda value: ("", str(size_in_bytes(value))),
+            compose="mem_limit",
+            label="memory limit",
+        ),
+    )
+    ulimits: dict[str, int] = row(
+        {},
+        "For example memlock: -1.",
+        Setting(
+            option("--ulimit"),
+            ("HostConfig.Ulimits",),
+            normalize=lambda value: (value.partition("=")[0], value.partition("=")[2]),
+            parse=lambda value, _: {limit["Name"]: str(limit["Hard"]) for limit in value or ()},
+            compose="ulimits",
+            to_compose=lambda values: {name: int(bound) for name, bound in as_map(values).items()},
+            label="ulimit",
+            keyed=True,
+        ),
+    )
+    devices: tuple[str, ...] = row(
+        (),
+        "For example /dev/infiniband.",
+        Setting(
+            option("--device"),
+            ("HostConfig.Devices",),
+            normalize=_device,
+            parse=lambda value, _: {one["PathOnHost"]: one["PathInContainer"] for one in value or ()},
+            compose="devices",
+            to_compose=as_list,
+            label="device",
+            keyed=True,
+        ),
+    )
+    cap_add: tuple[str, ...] = row(
+        (),
+        "Linux capabilities, for example IPC_LOCK.",
+        Setting(
+            option("--cap-add"),
+            ("HostConfig.CapAdd",),
+            normalize=_capability,
+            parse=lambda value, _: dict(_capability(name) for name in value or ()),
+            compose="cap_add",
+            to_compose=as_list,
+            label="capability",
+            keyed=True,
+        ),
+    )
+    mounts: tuple[Mount, ...] = row(
+        (),
+        "Mounts in addition to models and compile cache; targets are unique.",
+        Setting(
+            option("--mount"),
+            ("HostConfig.Mounts", "HostConfig.Binds"),
+            declare=lambda source: tuple(_mount_option(mount) for mount in source.mounts),
+            normalize=_mount,
+            parse=_mounts,
+            compose="volumes",
+            to_compose=_volumes,
+            label="mount",
+            keyed=True,
+        ),
+    )
+    environment: ClassVar[Setting] = Setting(
+        option("--env"),  # compared variable by variable, with secrets hidden: service_changes
+        declare=lambda source: texts(source.environment),
         compose="environment",
         to_compose=as_map,
-    ),
-    Setting(
-        "log",
-        lambda _: (_log_text(LOG_DRIVER, LOG_OPTIONS),),
+    )
+    log: ClassVar[Setting] = Setting(
         _log_options,
         ("HostConfig.LogConfig",),
+        declare=lambda _: (_log_text(LOG_DRIVER, LOG_OPTIONS),),
         parse=_log,
         compose="logging",
         to_compose=lambda _: {"driver": LOG_DRIVER, "options": LOG_OPTIONS},
-    ),
-    Setting(
-        "working_directory",
-        lambda _: (),
-        option("--workdir"),
-        ("Config.WorkingDir",),
-        parse=_working_directory,
-    ),
-    Setting(
-        "extra_hosts",
-        declared("extra_hosts"),
-        option("--add-host"),
-        ("HostConfig.ExtraHosts",),
-        normalize=_host_entry,
-        parse=lambda value, _: dict(_host_entry(entry) for entry in value or ()),
-        compose="extra_hosts",
-        to_compose=as_list,
-        label="extra host",
-        keyed=True,
-    ),
-    Setting(
-        "tmpfs",
-        declared("tmpfs"),
-        option("--tmpfs"),
-        ("HostConfig.Tmpfs",),
-        normalize=_tmpfs,
-        parse=lambda value, _: {path: options or "yes" for path, options in (value or {}).items()},
-        compose="tmpfs",
-        to_compose=as_list,
-        keyed=True,
-    ),
-    Setting(
-        "security_opt",
-        declared("security_opt"),
-        option("--security-opt"),
-        ("HostConfig.SecurityOpt",),
-        normalize=_security,
-        # Docker adds label=disable by itself for --ipc host.
-        parse=lambda value, _: dict(_security(one) for one in value or () if one != "label=disable"),
-        compose="security_opt",
-        to_compose=as_list,
-        label="security option",
-        keyed=True,
-    ),
-    Setting(
-        "cpuset",
-        declared("cpuset"),
-        option("--cpuset-cpus"),
-        ("HostConfig.CpusetCpus",),
-        compose="cpuset",
-    ),
-)
+    )
+    working_directory: ClassVar[Setting] = Setting(
+        option("--workdir"), ("Config.WorkingDir",), declare=lambda _: (), parse=_working_directory
+    )
+    extra_hosts: tuple[ExtraHost, ...] = row(
+        (),
+        "Entries of /etc/hosts, for example files.local:192.168.1.5.",
+        Setting(
+            option("--add-host"),
+            ("HostConfig.ExtraHosts",),
+            normalize=_host_entry,
+            parse=lambda value, _: dict(_host_entry(entry) for entry in value or ()),
+            compose="extra_hosts",
+            to_compose=as_list,
+            label="extra host",
+            keyed=True,
+        ),
+    )
+    tmpfs: tuple[Tmpfs, ...] = row(
+        (),
+        "Directories in memory, for example /tmp or /scratch:size=2g.",
+        Setting(
+            option("--tmpfs"),
+            ("HostConfig.Tmpfs",),
+            normalize=_tmpfs,
+            parse=lambda value, _: {path: options or "yes" for path, options in (value or {}).items()},
+            compose="tmpfs",
+            to_compose=as_list,
+            keyed=True,
+        ),
+    )
+    security_opt: tuple[SecurityOption, ...] = row(
+        (),
+        "seccomp=unconfined, apparmor=PROFILE or no-new-privileges.",
+        Setting(
+            option("--security-opt"),
+            ("HostConfig.SecurityOpt",),
+            normalize=_security,
+            # Docker adds label=disable by itself for --ipc host.
+            parse=lambda value, _: dict(_security(one) for one in value or () if one != "label=disable"),
+            compose="security_opt",
+            to_compose=as_list,
+            label="security option",
+            keyed=True,
+        ),
+    )
+    cpuset: CpuSet = row(
+        "",
+        "CPU cores of the container, for example 0-9.",
+        Setting(option("--cpuset-cpus"), ("HostConfig.CpusetCpus",), compose="cpuset"),
+    )
+
+
+def _rows() -> Iterable[Setting]:
+    in_yaml = {one.name: one.metadata["setting"] for one in fields(Container)}
+    for name in Container.__annotations__:
+        yield replace(in_yaml.get(name) or getattr(Container, name), name=name)
+
+
+SETTINGS: tuple[Setting, ...] = tuple(_rows())
+"""The rows in their order, with their names."""

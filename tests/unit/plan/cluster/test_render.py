@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from sparkfleet import engines
-from sparkfleet.desired_state import Container, Host, ImageRef
+from sparkfleet.desired_state import Host, ImageRef
+from sparkfleet.plan.cluster import render
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.probe.observation import Listener, Observed
+from sparkfleet.runtimes import Container, Mount
 from tests.unit.plan import fake_spark
 from tests.unit.plan.cluster import cluster_fixtures
 from tests.unit.plan.cluster.cluster_fixtures import (
@@ -31,6 +33,9 @@ RAY = ImageRef(
 )
 OLD_STOCK = replace(STOCK, tag="v0.17.1", engine_version="0.17.1")
 OWN = {"--node-rank", "--headless"}
+HOST = "network='host', ipc='host'"
+DEFAULTS, UNSET = "shm_size='', gpus='all', user='', memory=''", "devices=(), cap_add=()"
+MOUNT = "Mount(source='~/x', target='/x', read_only=True)"
 
 
 def flags(args: tuple[str, ...]) -> dict[str, str]:
@@ -70,7 +75,7 @@ def test_a_cable_in_the_other_cage_gives_a_rank_other_interfaces() -> None:
 
 
 def test_what_the_user_writes_wins() -> None:
-    declared = host(0, env=(("NCCL_DEBUG", "WARN"),), container=Container(ulimits=(("memlock", 65536),)))
+    declared = host(0, env=(("NCCL_DEBUG", "WARN"),), container=Container(ulimits={"memlock": 65536}))
     made = generation(declared)
     assert dict(made.env)["NCCL_DEBUG"] == "WARN"
     assert "memlock=65536" in made.definition
@@ -113,6 +118,37 @@ def test_another_line_image_variable_or_setting_is_another_make(change: dict[str
     assert first
     assert second
     assert first.fingerprint != second.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("container", "texts"),
+    [
+        (
+            Container(),
+            [f"Container({HOST}, {DEFAULTS}, ulimits=(), {UNSET}, mounts=(), entrypoint='')"],
+        ),
+        (
+            Container(
+                ipc="private",
+                ulimits={"memlock": -1},
+                mounts=(Mount("~/x", "/x", True),),
+                ports=("9090:9090",),
+                cpuset="0-9",
+            ),
+            [
+                (
+                    f"Container(network='host', ipc='private', {DEFAULTS}, ulimits=(('memlock', -1),), "
+                    f"{UNSET}, mounts=({MOUNT},), entrypoint='')"
+                ),
+                "(('cpuset', '0-9'), ('ports', ['9090:9090']))",
+            ],
+        ),
+    ],
+)
+def test_the_settings_in_a_fingerprint_have_the_form_that_those_on_hosts_were_made_from(
+    container: Container, texts: list[str]
+) -> None:
+    assert list(render.container_texts(container)) == texts
 
 
 def test_with_ray_every_rank_has_the_engines_args_and_the_head_runs_them() -> None:

@@ -1,62 +1,166 @@
-"""One row of the settings table is all that a container setting needs."""
+"""One row of the table is all that a container setting needs: everything else derives from it."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sparkfleet.config.models import ContainerSpec
-from sparkfleet.config.resolve import _container
 from sparkfleet.contract import codec
-from sparkfleet.desired_state import CONTAINER_FIELDS, Container, Mount, host_from_json
+from sparkfleet.desired_state import host_from_json
 from sparkfleet.plan import render_service
 from sparkfleet.plan.compute import host_plan
-from sparkfleet.runtimes.docker import compare, settings
+from sparkfleet.runtimes import Container, Mount
+from sparkfleet.runtimes.docker import settings
 from sparkfleet.runtimes.docker.render import compose_service, create_options
-from sparkfleet.runtimes.docker.settings import Setting, declared, option
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import rows, with_service
 
-NOT_IN_YAML = {
-    "service_label",
-    "restart",
-    "entrypoint",
-    "environment",
-    "log",
-    "working_directory",
-}
-"""Settings that no user writes under ``container:``."""
+REPO = Path(__file__).parents[4]
 EVERYTHING = Container(
-    "bridge",
-    "private",
-    "16g",
-    "all",
-    "me",
-    "110g",
-    (("memlock", -1),),
-    ("/dev/infiniband",),
-    ("CAP_IPC_LOCK",),
-    (Mount("~/x", "/x", True),),
-    other=(
-        ("cpuset", "0-9"),
-        ("extra_hosts", ("files.local:192.168.1.5", "six.local:fd00::5")),
-        ("ports", ("9090:9090",)),
-        ("security_opt", ("seccomp=unconfined", "no-new-privileges:true")),
-        ("tmpfs", ("/tmp", "/scratch:size=2g")),
-    ),
+    network="bridge",
+    ipc="private",
+    shm_size="16g",
+    user="me",
+    memory="110g",
+    ulimits={"memlock": -1},
+    devices=("/dev/infiniband",),
+    cap_add=("CAP_IPC_LOCK",),
+    mounts=(Mount("~/x", "/x", True),),
+    cpuset="0-9",
+    extra_hosts=("files.local:192.168.1.5", "six.local:fd00::5"),
+    ports=("9090:9090",),
+    security_opt=("seccomp=unconfined", "no-new-privileges:true"),
+    tmpfs=("/tmp", "/scratch:size=2g"),
 )
+MADE_UP = """
+    pids_limit: Annotated[int, Limits(ge=1)] = row(
+        2048,
+        "Most processes in the container.",
+        Setting(option("--pids-limit"), ("HostConfig.PidsLimit",), compose="pids_limit", label="pids"),
+    )
+"""
+"""A row as a developer would add it; compared, it replaces what is neutral without a row."""
+AFTER = '    cpuset: CpuSet = row(\n        "",\n        "CPU cores of the container, for example 0-9.",\n'
+FOLLOW = """
+import importlib.util, json, os, sys
+from dataclasses import replace
+from pathlib import Path
+
+import sparkfleet.runtimes.docker as folder
+table, root, repo = map(Path, sys.argv[1:])
+spec = importlib.util.spec_from_file_location("sparkfleet.runtimes.docker.settings", table)
+sys.modules[spec.name] = folder.settings = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+out = {}
+
+from sparkfleet.config import models
+from sparkfleet.config.json_schema import KINDS, schema
+found = [schema(kind)["$defs"]["ContainerSpec"]["properties"]["pids_limit"] for kind in KINDS]
+out["schema"] = found[0] if all(one == found[0] for one in found) else found
+sys.path.insert(0, str(repo))
+from tools import generate_reference
+page = generate_reference.section("container", models.ContainerSpec)
+out["page"] = [line for line in page.splitlines() if "pids_limit" in line]
+
+from tests.unit.config.fleet_files import write
+from sparkfleet.errors import SparkfleetError
+os.chdir(root)
+head = "serve: {recipe: gpt-oss-20b, name: oss, container: {pids_limit: %s}}"
+fleet = write(root, {"spark-01.yaml": head % 100, "spark-02.yaml": "serve: {recipe: gpt-oss-20b, name: oss}"})
+fleet.pin()
+declared, default = fleet.load(need_lock=True).hosts
+write(root, {"spark-03.yaml": head % 0})
+try:
+    fleet.load()
+except SparkfleetError as error:
+    out["errors"] = [one.line for one in error.diagnostics]
+
+from sparkfleet.contract import codec
+from sparkfleet.desired_state import host_from_json
+from sparkfleet.plan import render_service
+from sparkfleet.plan.compute import host_plan
+from sparkfleet.runtimes.docker.render import compose_service
+from tests.unit.plan import fake_spark
+from tests.unit.plan.nano import rows
+out["merged"] = [host.services[0].container.pids_limit for host in (declared, default)]
+out["json"] = host_from_json(codec.plain(declared)) == declared
+made = [fake_spark.generation_of(host, host.services[0]).definition for host in (declared, default)]
+out["argv"] = [one[one.index("--pids-limit") + 1] for one in made]
+out["compose"] = compose_service(render_service.workload(declared, declared.services[0], fake_spark.USER))
+
+seen = fake_spark.converged(declared)
+
+def plan(**inspected):
+    box = fake_spark.with_details(seen.instances[0], host=inspected)
+    changes = host_plan(declared, replace(seen, instances=(box,))).change_sets
+    return [row for one in changes for row in rows(one)]
+
+out["plans"] = [plan(PidsLimit=None), plan(PidsLimit=7), plan()]
+print(json.dumps(out))
+"""
 
 
-def test_each_key_of_container_in_yaml_has_a_row_and_each_row_a_key() -> None:
-    assert set(ContainerSpec.model_fields) == {row.name for row in settings.SETTINGS} - NOT_IN_YAML
+@pytest.fixture(scope="module")
+def added(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What derives from a table with one more row."""
+    tmp = tmp_path_factory.mktemp("setting")
+    text = Path(settings.__file__).read_text(encoding="utf-8")
+    assert text.count(AFTER) == 1
+    (tmp / "settings.py").write_text(text.replace(AFTER, MADE_UP.lstrip("\n") + AFTER), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", FOLLOW, str(tmp / "settings.py"), str(tmp), str(REPO)],
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
-def test_rows_and_merged_settings_have_the_same_defaults() -> None:
-    by_row = {row.name: row.default for row in settings.SETTINGS if row.default is not None}
-    merged = {one.name: one.default for one in fields(Container) if one.default not in ("", ())}
-    assert merged == by_row
+def test_a_new_row_is_in_the_schema_of_each_kind_of_file_and_on_the_reference_page(
+    added: dict[str, Any],
+) -> None:
+    description = "Most processes in the container. Default: 2048."
+    assert added["schema"]["description"] == description
+    assert added["schema"]["anyOf"][0] == {"minimum": 1, "type": "integer"}
+    assert added["page"] == [f"| `pids_limit` | integer |  | {description} |"]
+
+
+def test_a_new_row_is_read_from_yaml_with_its_limits_and_has_its_default_elsewhere(
+    added: dict[str, Any],
+) -> None:
+    assert added["merged"] == [100, 2048]
+    assert added["json"]
+    (error,) = added["errors"]
+    assert "spark-03.yaml:1: 'serve.container.pids_limit' is the number 0, expected at least 1" in error
+
+
+def test_a_new_row_is_an_option_of_docker_create_and_a_key_of_compose(added: dict[str, Any]) -> None:
+    assert added["argv"] == ["100", "2048"]
+    assert added["compose"]["pids_limit"] == "100"
+
+
+def test_a_new_row_is_read_from_docker_inspect_and_is_a_row_of_the_plan(added: dict[str, Any]) -> None:
+    missing, other, equal = added["plans"]
+    assert ["container", "pids", "", "100"] in missing
+    assert ["container", "pids", "7", "100"] in other
+    assert equal == []
+
+
+def test_settings_that_no_user_writes_are_not_in_yaml() -> None:
+    assert "entrypoint" not in ContainerSpec.model_fields
+    in_yaml = [one.name for one in fields(Container) if one.name != "entrypoint"]
+    assert list(ContainerSpec.model_fields) == in_yaml
 
 
 @pytest.mark.parametrize("container", [Container(), EVERYTHING])
@@ -74,33 +178,6 @@ def test_a_setting_that_docker_update_changed_and_that_has_no_row_is_shown_by_it
     assert ("container", "CpuShares", "512", "") in rows(entry)
 
 
-def test_a_new_row_is_created_compared_and_in_compose(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = Setting(
-        "pids_limit",
-        declared("pids_limit"),
-        option("--pids-limit"),
-        ("HostConfig.PidsLimit",),
-        compose="pids_limit",
-    )
-    monkeypatch.setattr(settings, "SETTINGS", (*settings.SETTINGS, row))
-    host = with_service(container=_container({"pids_limit": 4096}))
-    (service,) = host.services
-    source = render_service.workload(host, service, fake_spark.USER)
-    assert create_options(source)[-2:] == ("--pids-limit", "4096")
-    assert compose_service(source)["pids_limit"] == "4096"
-    assert compare.declared(source, None)[compare.Field("container", "pids limit")] == "4096"
-    seen = fake_spark.converged(with_service())
-    (entry,) = host_plan(host, seen).change_sets
-    assert ("container", "pids limit", "", "4096") in rows(entry)
-    (box,) = seen.instances
-    present = replace(seen, instances=(fake_spark.with_details(box, host={"PidsLimit": 4096}),))
-    assert not any(key == "pids limit" for _, key, _, _ in rows_of(host, present))
-
-
-def rows_of(host: Any, seen: Any) -> Any:
-    return [row for entry in host_plan(host, seen).change_sets for row in rows(entry)]
-
-
 def test_settings_that_compose_users_know_become_options_and_keys_of_compose() -> None:
     host = with_service(container=EVERYTHING)
     source = render_service.workload(host, host.services[0], fake_spark.USER)
@@ -115,7 +192,7 @@ def test_settings_that_compose_users_know_become_options_and_keys_of_compose() -
 
 
 def test_a_port_that_is_also_the_services_own_is_published_once() -> None:
-    host = with_service(container=Container(network="bridge", other=(("ports", ("8000:8000",)),)))
+    host = with_service(container=Container(network="bridge", ports=("8000:8000",)))
     source = render_service.workload(host, host.services[0], fake_spark.USER)
     assert create_options(source).count("8000:8000") == 1
 
@@ -132,9 +209,8 @@ def test_a_security_option_that_docker_adds_by_itself_is_no_difference() -> None
     assert ("security option", "seccomp=unconfined", "yes", "") in rows(entry)
 
 
-def test_a_setting_without_a_field_of_its_own_survives_the_way_through_json() -> None:
-    assert "pids_limit" not in CONTAINER_FIELDS
-    host = with_service(container=_container({"pids_limit": 4096, "tmpfs": ("/tmp",)}))
+def test_all_settings_survive_the_way_through_json() -> None:
+    host = with_service(container=EVERYTHING)
     assert host_from_json(codec.plain(host)) == host
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Gate, Task
-from sparkfleet.desired_state import Container, Host, ImageRef, Service, WeightFile, Weights
+from sparkfleet.desired_state import Host, ImageRef, Service, WeightFile, Weights
 from sparkfleet.engines.vllm.rules import check
 from sparkfleet.engines.vllm.schema import Schema
+from sparkfleet.runtimes import Container
 
 GIB = 2**30
 QUIET = {"max-model-len": 32768, "max-num-seqs": 4, "gpu-memory-utilization": 0.8}

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from sparkfleet.contract.generation import Task
-from sparkfleet.desired_state import Container, Host, Mount, WeightFile, Weights
+from sparkfleet.desired_state import Host, WeightFile, Weights
+from sparkfleet.runtimes import Container, Mount
 from sparkfleet.engines.vllm import memory
 from sparkfleet.engines.vllm.rules import EXTERNAL_CHECKS, RULES, check, estimate
 from sparkfleet.engines.vllm.schema import Flag, Schema, load
@@ -128,7 +129,7 @@ AGAINST = [
     ("MEM-19", "warning", Sample(flags={"enable-sleep-mode": True})),
     ("MEM-20", "warning", Sample(gib=82)),
     ("H-16", "warning", Sample(container=Container(user="1000:1000"))),
-    ("H-17", "warning", Sample(container=Container(ulimits=(("core", -1),)))),
+    ("H-17", "warning", Sample(container=Container(ulimits={"core": -1}))),
     ("CFG-02", "info", Sample(vllm="0.32.0", tag="26.11-py3")),
     ("BK-16", "error", Sample(env={"NVIDIA_VISIBLE_DEVICES": "none"})),
     ("BK-16", "error", Sample(env={"CUDA_VISIBLE_DEVICES": ""})),
@@ -261,7 +262,7 @@ FOR = [
     ("MEM-20", Sample(gib=40)),
     ("H-16", Sample(container=Container(user="1000:1000", ipc="private", shm_size="16g"))),
     ("H-16", Sample(container=Container(user="0:0"))),
-    ("H-17", Sample(container=Container(ulimits=(("core", 0), ("memlock", -1))))),
+    ("H-17", Sample(container=Container(ulimits={"core": 0, "memlock": -1}))),
     ("CFG-02", Sample(vllm="0.32.0", tag="26.11-py3", flags={"allowed-origins": ["*"]})),
     ("CFG-02", Sample(vllm="0.31.0", tag="26.10-py3")),
     ("BK-16", Sample(env={"CUDA_VISIBLE_DEVICES": "0"})),
