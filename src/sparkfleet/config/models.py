@@ -59,9 +59,11 @@ def _container_model() -> type[Model]:
     hints = get_type_hints(Container, include_extras=True)
     members: dict[str, Any] = {}
     for one in fields(Container):
-        description = one.metadata["description"]
-        if description and one.default not in ("", (), None, MISSING):
-            description += f" Default: {one.default}."
+        description, default = one.metadata["description"], one.default
+        if description.startswith(f"{default}: "):
+            description = description.replace(":", " (default):", 1)
+        elif description and default not in ("", (), None, MISSING):
+            description += f" Default: {default}."
         if description:
             members[one.name] = (annotation(hints[one.name]) | None, Field(None, description=description))
     text = "Container settings; the defaults suit vLLM on a Spark."

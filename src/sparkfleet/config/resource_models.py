@@ -17,6 +17,9 @@ from sparkfleet.config.base import Model
 from sparkfleet.resources import registry
 from sparkfleet.resources.base import Limits
 
+PATTERN_TEXTS: dict[str, str] = {}
+"""Pattern -> what it means, of all limits that became part of a model."""
+
 
 class _HostSettings(Model):
     """Host state beside what its services need."""
@@ -49,13 +52,20 @@ def annotation(kind: Any) -> Any:
         return model_of(kind)  # type: ignore[arg-type]
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        limits = (Field(**one.options) if isinstance(one, Limits) else one for one in arguments[1:])
-        return Annotated[(annotation(arguments[0]), *limits)]
+        return Annotated[(annotation(arguments[0]), *map(_limit, arguments[1:]))]
     if origin in {tuple, dict}:
         return origin[tuple(annotation(one) for one in arguments)]
     if origin in {Union, types.UnionType}:
         return Union[tuple(annotation(one) for one in arguments)]  # noqa: UP007  (types that are computed)
     return kind
+
+
+def _limit(one: Any) -> Any:
+    if not isinstance(one, Limits):
+        return one
+    if one.pattern and one.text:
+        PATTERN_TEXTS[one.pattern] = one.text
+    return Field(**one.options)
 
 
 def _prepare_model() -> type[_HostSettings]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, g
 
 from pydantic import BaseModel, ValidationError
 
+from sparkfleet.config.resource_models import PATTERN_TEXTS
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
@@ -78,20 +79,12 @@ _PATTERNS = {
     "extends": "the name of a recipe",
     "revision": "a commit: 7 to 40 hex digits",
     "model": "a Hugging Face repository: organisation/name",
-    "source": "a path on the Spark, absolute or starting with ~, without ',', ':' or spaces",
-    "models_dir": "a path on the Spark, absolute or starting with ~, without ',', ':' or spaces",
-    "cache_dir": "a path on the Spark, absolute or starting with ~, without ',', ':' or spaces",
-    "target": "an absolute path in the container, without ',', ':' or spaces",
     "links": "a URL that starts with https://",
-    "ports": "SPARK:CONTAINER, for example 9090:9090",
-    "extra_hosts": "NAME:ADDRESS",
-    "tmpfs": "an absolute path in the container, with options after ':'",
-    "security_opt": "seccomp=unconfined, apparmor=PROFILE or no-new-privileges",
-    "cpuset": "cores, for example 0-9 or 0,2,4",
     "timeout": "a duration: 30m, 1h30m, 1800s or a number of seconds",
     "hf_token": "where the token comes from: env:NAME, file:PATH or command:COMMAND",
     "sudo_password": "where the password comes from: env:NAME, file:PATH, command:COMMAND or ask",
 }
+"""Key -> what its pattern means, where its type does not say it (``resource_models.PATTERN_TEXTS``)."""
 
 LONGEST_NUMBER = 18
 """Digits of the longest number that ``yaml_file`` reads as one."""
@@ -278,6 +271,9 @@ def _expected(details: list[Any], name: str, value: Any, valid_keys: Sequence[st
     kinds = {detail["type"] for detail in details}
     if "string_pattern_mismatch" in kinds and name in _PATTERNS:
         return _PATTERNS[name]
+    for detail in details:
+        if text := PATTERN_TEXTS.get(detail.get("ctx", {}).get("pattern", "")):
+            return text
     texts: list[str] = []
     for detail in details:
         context = detail.get("ctx", {})

@@ -40,17 +40,25 @@ class Limits:
     pattern: str | None = None
     ge: float | None = None
     gt: float | None = None
+    text: str = ""
+    """What the pattern means, for errors; "" = they show the pattern."""
 
     @property
     def options(self) -> dict[str, Any]:
         """Return the limits that are set."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        return {name: value for name, value in vars(self).items() if value is not None and name != "text"}
 
 
 UserName = Annotated[str, Limits(r"^(@login|[a-z_][a-z0-9_-]{0,31})$")]
 FileMode = Annotated[str, Limits(r"^[0-7]{4}$")]
-HostPath = Annotated[str, Limits(r"^(~|/)[^,:\s]*$")]
-AbsolutePath = Annotated[str, Limits(r"^/[^,:\s]+$")]
+HostPath = Annotated[
+    str,
+    Limits(
+        r"^(~|/)[^,:\s]*$",
+        text="a path on the Spark, absolute or starting with ~, without ',', ':' or spaces",
+    ),
+]
+AbsolutePath = Annotated[str, Limits(r"^/[^,:\s]+$", text="an absolute path, without ',', ':' or spaces")]
 SecretSource = Annotated[str, Limits(r"^(env:[A-Za-z_]\w*|file:.+|command:.+)$")]
 
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from sparkfleet.contract.diagnostic import Severity
-from sparkfleet.desired_state import Container, Fabric, Host
+from sparkfleet.desired_state import Fabric, Host
 from sparkfleet.plan import kernel
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import ChangeKind, HostState
 from sparkfleet.probe.machine import OPEN, PROPRIETARY, MachineSeen
+from sparkfleet.runtimes import Container
 from tests.unit.plan.cluster import cluster_fixtures as pair
 from tests.unit.plan.nano import CONVERGED, HOST, NGC, with_service
 

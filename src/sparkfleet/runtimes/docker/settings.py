@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sparkfleet.contract.generation import LABEL_SERVICE
-from sparkfleet.resources.base import HostPath, Limits, described
+from sparkfleet.resources.base import AbsolutePath, HostPath, Limits, described
 
 if TYPE_CHECKING:
     from sparkfleet.runtimes.observation import ImageSeen
@@ -26,14 +26,27 @@ DEFAULT_SHM_BYTES = 64 << 20
 """The size of /dev/shm that Docker gives a container without ``--shm-size``."""
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
-ContainerPath = Annotated[str, Limits(r"^/[^,:\s]+$")]
-PortMapping = Annotated[str, Limits(r"^[0-9]{1,5}:[0-9]{1,5}$")]
-ExtraHost = Annotated[str, Limits(r"^[A-Za-z0-9][\w.-]*:([0-9.]+|[0-9a-fA-F:]+|host-gateway)$")]
-Tmpfs = Annotated[str, Limits(r"^/[^,:\s]+(:[\w=,-]+)?$")]
-SecurityOption = Annotated[
-    str, Limits(r"^(seccomp=unconfined|apparmor=[\w./-]+|no-new-privileges(:true)?)$")
+PortMapping = Annotated[
+    str, Limits(r"^[0-9]{1,5}:[0-9]{1,5}$", text="SPARK:CONTAINER, for example 9090:9090")
 ]
-CpuSet = Annotated[str, Limits(r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$")]
+ExtraHost = Annotated[
+    str,
+    Limits(r"^[A-Za-z0-9][\w.-]*:([0-9.]+|[0-9a-fA-F:]+|host-gateway)$", text="NAME:ADDRESS"),
+]
+Tmpfs = Annotated[
+    str,
+    Limits(r"^/[^,:\s]+(:[\w=,-]+)?$", text="an absolute path in the container, with options after ':'"),
+]
+SecurityOption = Annotated[
+    str,
+    Limits(
+        r"^(seccomp=unconfined|apparmor=[\w./-]+|no-new-privileges(:true)?)$",
+        text="seccomp=unconfined, apparmor=PROFILE or no-new-privileges",
+    ),
+]
+CpuSet = Annotated[
+    str, Limits(r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$", text="cores, for example 0-9 or 0,2,4")
+]
 
 Values = tuple[str, ...]
 """What is declared of one setting, in the spelling of its ``docker create`` option; () = not declared."""
@@ -44,7 +57,7 @@ class Mount:
     """A directory or file of the Spark inside the container."""
 
     source: HostPath = described("Path on the Spark; ~ is the login user's home.")
-    target: ContainerPath = described("Absolute path in the container.")
+    target: AbsolutePath = described("Absolute path in the container.")
     read_only: bool = described("Mount it read-only.", default=False)
 
 
@@ -254,7 +267,7 @@ def _gpus_of_compose(values: Values) -> dict[str, Any] | None:
 class Container:
     """The table. As a value: the settings of one service, merged and complete.
 
-    A field is a key under ``container:`` in YAML; a ``ClassVar`` is what no user writes and no service changes.
+    A field is a key under ``container:`` in YAML; a ``ClassVar`` is the same for all services.
 
     The order of the rows is the order of the options in a recorded ``docker create``, and the id of a
     generation is made from these: a new row goes to the end, and must add no option where it is not declared.
@@ -339,9 +352,7 @@ class Container:
     user: str = row(
         "",
         "user[:group] inside the container; default: the image's user.",
-        Setting(
-            option("--user"), ("Config.User",), compose="user", from_image=lambda image: image.user
-        ),
+        Setting(option("--user"), ("Config.User",), compose="user", from_image=lambda image: image.user),
     )
     entrypoint: str = row(
         "",

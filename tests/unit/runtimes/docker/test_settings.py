@@ -136,7 +136,7 @@ def test_a_new_row_is_in_the_schema_of_each_kind_of_file_and_on_the_reference_pa
     assert added["page"] == [f"| `pids_limit` | integer |  | {description} |"]
 
 
-def test_a_new_row_is_read_from_yaml_with_its_limits_and_has_its_default_elsewhere(
+def test_a_new_row_is_read_from_yaml_within_its_limits_and_has_its_default_otherwise(
     added: dict[str, Any],
 ) -> None:
     assert added["merged"] == [100, 2048]

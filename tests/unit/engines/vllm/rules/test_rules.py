@@ -6,11 +6,11 @@ import pytest
 
 from sparkfleet.contract.generation import Task
 from sparkfleet.desired_state import Host, WeightFile, Weights
-from sparkfleet.runtimes import Container, Mount
 from sparkfleet.engines.vllm import memory
 from sparkfleet.engines.vllm.rules import EXTERNAL_CHECKS, RULES, check, estimate
 from sparkfleet.engines.vllm.schema import Flag, Schema, load
 from sparkfleet.plan.lint import unknown_ignores
+from sparkfleet.runtimes import Container, Mount
 from tests.unit.engines.vllm.rules.services import (
     CODER,
     COMPRESSED,
