@@ -44,6 +44,19 @@ def test_a_log_without_a_failure_gets_no_cause() -> None:
     assert "stdin: no known failure found" in run("-", stdin=text).output
 
 
+def test_the_banner_of_an_image_for_a_newer_driver_is_read_over_its_two_lines() -> None:
+    text = (
+        "ERROR: This container was built for NVIDIA Driver Release 590.48 or later, but\n"
+        "       version 580.159.03 was detected and compatibility mode is UNAVAILABLE.\n"
+    )
+    assert json.loads(run("-", "--json", stdin=text).output)["id"] == "driver-too-old"
+    works = (
+        "NOTE: CUDA Forward Compatibility mode ENABLED.\n"
+        "  Using CUDA 13.4 driver version 615.65 with kernel driver version 580.178.04.\n"
+    )
+    assert json.loads(run("-", "--json", stdin=works).output)["id"] is None
+
+
 def test_the_kernel_s_log_is_read(tmp_path: Path) -> None:
     kernel = tmp_path / "kernel.log"
     kernel.write_text("[51234.118822] Out of memory: Killed process 4242 (VLLM::EngineCor) total-vm:1kB\n")
