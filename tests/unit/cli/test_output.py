@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from sparkfleet import terminal
 from sparkfleet.cli import output
 
 
@@ -16,16 +17,17 @@ def test_sizes_are_printed_as_people_read_them(number: Any, text: str) -> None:
         assert output.size(number) == "0.0 MiB"
 
 
-def test_a_table_on_a_terminal_has_headings_and_honours_no_color(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("no_color", ["", "1"])
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_report_has_colours_on_a_terminal_unless_no_color_is_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_terminal: bool, no_color: str
 ) -> None:
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm-256color")
-    output.table(("name", "size"), [("a", "1")])
-    stdout = capsys.readouterr().out
-    assert "name" in stdout
-    assert "\x1b[3" not in stdout
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    monkeypatch.setenv("NO_COLOR", no_color)
+    terminal.echo_report("spark-01   nano\n  ~ flag   --max-model-len 1 -> 2\n")
+    shown = capsys.readouterr().out
+    assert "--max-model-len 1 -> 2" in shown
+    assert ("\x1b[" in shown) == (is_terminal and not no_color)
 
 
 def test_a_piped_table_is_tabs_and_lines(capsys: pytest.CaptureFixture[str]) -> None:

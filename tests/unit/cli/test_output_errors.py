@@ -19,6 +19,8 @@ INVENTORY = "from sparkfleet.inventory import load\n\nsparks = load(__file__)\n"
 PLAN = ("sparkfleet", "plan", "inventories/lab.py")
 RUN = ("pyinfra", "inventories/lab.py", str(fleet_directory.deploy("serve")), "-y")
 SHORT = ("sparkfleet", "catalog", "list")
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""A locale of which Python takes ASCII."""
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def unreachable(fleet: Callable[..., FleetFiles]) -> FleetFiles:
 
 
 def shell(files: FleetFiles, argv: tuple[str, ...], redirection: str = "", **env: str) -> tuple[int, str]:
-    """Run a command with a redirection of its stdout; return its exit code and stderr."""
+    """Run a command with a redirection of its stdout; return its exit code and all of its output."""
     program, *args = argv
     done = subprocess.run(
         ["bash", "-c", f'"$@" {redirection}; exit ${{PIPESTATUS[0]}}', "-", str(BIN / program), *args],
@@ -44,7 +46,7 @@ def shell(files: FleetFiles, argv: tuple[str, ...], redirection: str = "", **env
     )
     assert "Traceback" not in done.stderr
     assert "internal error" not in done.stderr
-    return done.returncode, done.stderr
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(("argv", "code"), [(SHORT, Code.OK), (PLAN, Code.ERROR)], ids=["catalog", "plan"])
@@ -72,8 +74,15 @@ def test_a_locale_with_ascii_alone(unreachable: FleetFiles, argv: tuple[str, ...
     (unreachable.directory / "spark-01.yaml").write_text(
         "ssh: {hostname: grün.invalid, user: nobody}\nserve: gpt-oss-20b\n", encoding="utf-8"
     )
-    code, _ = shell(unreachable, argv, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    code, _ = shell(unreachable, argv, **ASCII)
     assert code == (Code.OK if argv == SHORT else Code.ERROR)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_characters_that_a_locale_lacks_are_replaced(unreachable: FleetFiles, stream: str) -> None:
+    printing = f"import sys; terminal.tolerate_output_errors(); print('gr\\xfcn', file=sys.{stream})"
+    argv = ("python", "-c", f"from sparkfleet import terminal; {printing}")
+    assert shell(unreachable, argv, **ASCII) == (Code.OK, "gr?n\n")
 
 
 def test_a_socks_proxy_without_the_package_for_it(unreachable: FleetFiles) -> None:
