@@ -93,11 +93,23 @@ _CAUSES: Mapping[str, Diagnostic] = {
         "the host key that was accepted before",
         code="ssh-host-key-changed",
     ),
-    r"No host key for|not found in known_hosts": _cause(
+    # Without a terminal, pyinfra's question about the key ends with the latter.
+    r"No host key for|not found in known_hosts|EOF when reading a line": _cause(
         "its SSH host key is not known",
         "{ssh} true, and compare the key that it asks about",
         "a host key in known_hosts",
         code="ssh-host-key-unknown",
+    ),
+    r"Administratively prohibited": _cause(
+        "its jump host refuses to forward the connection",
+        "on the jump host: sudo grep -ri forwarding /etc/ssh/sshd_config*; then: {ssh} true",
+        "AllowTcpForwarding yes (the default) on the jump host",
+        code="ssh-forwarding-denied",
+    ),
+    r"Connect failed": _cause(
+        "its jump host cannot connect to it",
+        "from the jump host: ping {hostname}; then: {ssh} true",
+        "an SSH server on port {port}",
     ),
     r"Authentication error|[Nn]o authentication methods|not a valid .*private key": _cause(
         "SSH refused the login",

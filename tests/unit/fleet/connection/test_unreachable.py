@@ -23,6 +23,21 @@ MESSAGES = {
         "compare",
         "ssh-host-key-unknown",
     ),
+    "EOF error (EOF when reading a line)": (
+        "its SSH host key is not known",
+        "compare",
+        "ssh-host-key-unknown",
+    ),
+    "SSH error (ChannelException(1, 'Administratively prohibited'))": (
+        "its jump host refuses to forward the connection",
+        "sudo grep -ri forwarding /etc/ssh/sshd_config*",
+        "ssh-forwarding-denied",
+    ),
+    "SSH error (ChannelException(2, 'Connect failed'))": (
+        "its jump host cannot connect to it",
+        "from the jump host: ping 10.0.0.9",
+        "ssh-unreachable",
+    ),
     "Authentication error (username=nvidia) (Authentication failed.)": (
         "SSH refused the login",
         "ssh-copy-id -F /dev/null -p 2222 10.0.0.9",
@@ -99,6 +114,12 @@ def test_address_and_port_come_from_the_ssh_configuration_that_the_fleet_uses(tm
     address = address_of("spark-01", {"ssh_config_file": str(config)})
     assert (address.text, address.known_name) == ("10.0.0.9:2201", "[10.0.0.9]:2201")
     assert address.ssh() == f"ssh -F {config} spark-01"
+
+
+@pytest.mark.parametrize(("port", "known"), [(22, "fe80::1"), (2222, "[fe80::1]:2222")])
+def test_an_ipv6_address_is_told_from_its_port(port: int, known: str) -> None:
+    address = address_of("spark-01", {"ssh_hostname": "fe80::1", "ssh_port": port})
+    assert (address.text, address.known_name) == (f"[fe80::1]:{port}", known)
 
 
 def test_what_the_host_file_says_goes_before_the_ssh_configuration(tmp_path: Path) -> None:
