@@ -155,6 +155,7 @@ _NAMES = {
     float: "a number",
     type(None): "null",
 }
+_SCALARS = frozenset({str, bool, int, float, type(None)})
 _SHOWN = 60
 """Characters of a wrong value that an error shows."""
 
@@ -175,7 +176,7 @@ def _reader(kind: Any) -> Reader:
     """Return the function that checks and converts a JSON value."""
     if kind is Any or kind is object:
         return lambda value: value
-    if kind in (str, bool, int, float, type(None)):
+    if kind in _SCALARS:
         return _scalar(kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Union or origin is types.UnionType:
@@ -209,12 +210,12 @@ def _scalar(kind: type) -> Reader:
 
 
 def _union(kinds: tuple[Any, ...]) -> Reader:
-    optional = type(None) in kinds
+    exact = frozenset(kinds) & _SCALARS - {float}
     readers = [_reader(kind) for kind in kinds if kind is not type(None)]
 
     def read(value: Any) -> Any:
-        if value is None and optional:
-            return None
+        if type(value) in exact:
+            return value
         errors = []
         for reader in readers:
             try:
@@ -232,9 +233,13 @@ def _union(kinds: tuple[Any, ...]) -> Reader:
 def _list(kind: Any) -> Reader:
     item = _reader(kind)
 
+    exact = kind if kind in _SCALARS - {float} else None
+
     def read(value: Any) -> Any:
         if not isinstance(value, list):
             raise _wrong(value, "a list")
+        if exact is not None and all(type(entry) is exact for entry in value):
+            return tuple(value)
         found = []
         for number, entry in enumerate(value):
             try:
@@ -372,6 +377,8 @@ def _migrated(kind: type[Document], data: Json) -> Json:
 
 def plain(value: Any) -> Any:
     """Return a field's value as JSON."""
+    if type(value) in _SCALARS:  # most values by far
+        return value
     if isinstance(value, Enum):
         return value.value
     if value is None or isinstance(value, str | int | float):
@@ -386,7 +393,13 @@ def plain(value: Any) -> Any:
 
 
 def _members(value: Any) -> Json:
-    return {_key(one): plain(getattr(value, one.name)) for one in fields(value) if one.init}
+    return {key: plain(getattr(value, name)) for name, key in _keys(type(value))}
+
+
+@cache
+def _keys(kind: Any) -> tuple[tuple[str, str], ...]:
+    """Return the fields of a dataclass with their keys in JSON."""
+    return tuple((one.name, _key(one)) for one in fields(kind) if one.init)
 
 
 def _key(one: dataclasses.Field[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -246,11 +247,7 @@ class Vllm(Engine):
 
     def rules(self) -> tuple[RuleInfo, ...]:
         """See ``Engine``."""
-        own = tuple(
-            RuleInfo(rule.id, rule.title, rule.source, needs_lock=rule.needs_lock) for rule in rules.RULES
-        )
-        external = rules.EXTERNAL_CHECKS.items()
-        return (*own, *(RuleInfo(name, title, kept_by=keeper) for name, (title, keeper) in external))
+        return _rules()
 
     def upgrade_notes(
         self, old: ImageRef, new: ImageRef, services: Iterable[Service]
@@ -386,6 +383,15 @@ def _check_version(service: Service, version: str) -> Iterator[Diagnostic]:
         text = f"the recipe needs vLLM {service.requires_engine}, and {service.image.display} has {version}"
         where = field_of(service, "image")
         yield Diagnostic(where, text, hint="choose a newer image", code="engine-too-old")
+
+
+@functools.cache
+def _rules() -> tuple[RuleInfo, ...]:
+    own = tuple(
+        RuleInfo(rule.id, rule.title, rule.source, needs_lock=rule.needs_lock) for rule in rules.RULES
+    )
+    external = rules.EXTERNAL_CHECKS.items()
+    return (*own, *(RuleInfo(name, title, kept_by=keeper) for name, (title, keeper) in external))
 
 
 ENGINE = Vllm()

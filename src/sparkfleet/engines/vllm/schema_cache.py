@@ -6,6 +6,7 @@ was read (``image_parser``), every later check of it is exact.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import os
 import re
@@ -54,8 +55,19 @@ def keep(digest: str, output: str) -> Schema:
 def lookup(digest: str) -> Schema | None:
     """Return the cached schema of an image; None without a readable one."""
     path = path_of(digest)
-    if path is None or not path.exists():
+    if path is None:
         return None
+    try:
+        changed_ns = path.stat().st_mtime_ns
+    except OSError:
+        return None
+    return _read(path, changed_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _read(path: Path, changed_ns: int) -> Schema | None:
+    """Return the schema in a file of the cache: read once for all services that use the image."""
+    del changed_ns
     try:
         text = gzip.decompress(path.read_bytes())
         return schema.from_dump(codec.parse(schema.SchemaDump, text, str(path)))

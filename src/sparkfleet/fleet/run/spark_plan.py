@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import click
 from pyinfra.api.host import Host as PyinfraHost
@@ -26,9 +27,15 @@ REPROBE_FOR_S = 20
 """Seconds of attempts to reconnect after a probe whose connection broke."""
 
 
+_DECLARED: WeakKeyDictionary[PyinfraHost, Host] = WeakKeyDictionary()
+"""Inventories do not change during a run."""
+
+
 def declared(host: PyinfraHost) -> Host:
     """Return what the inventory declares for a host."""
-    return host_from_json(host.data.get("sparkfleet"))
+    if host not in _DECLARED:
+        _DECLARED[host] = host_from_json(host.data.get("sparkfleet"))
+    return _DECLARED[host]
 
 
 def login_user(host: PyinfraHost) -> User:
