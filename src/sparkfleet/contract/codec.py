@@ -393,7 +393,8 @@ def plain(value: Any) -> Any:
 
 
 def _members(value: Any) -> Json:
-    return {key: plain(getattr(value, name)) for name, key in _keys(type(value))}
+    kind: Any = type(value)
+    return {key: plain(getattr(value, name)) for name, key in _keys(kind)}
 
 
 @cache
