@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MACHINE_ID, CMDLINE, DRIVER = "/etc/machine-id", "/proc/cmdline", "/proc/driver/nvidia/version"
+MEMINFO = "/proc/meminfo"
 BOOT_ID, HOST_KEYS, RDMA = "/proc/sys/kernel/random/boot_id", "/etc/ssh", "/sys/class/infiniband"
 KERNEL = "/proc/sys/kernel/osrelease"
 """Stands for the kernel, which is read by uname."""
@@ -141,7 +142,7 @@ def shown(parameter: str) -> str:
 
 def unknown_machine(reason: str) -> MachineSeen:
     """Return a Spark of which nothing is known."""
-    paths = (KERNEL, MACHINE_ID, CMDLINE, DRIVER, BOOT_ID, HOST_KEYS, RDMA)
+    paths = (KERNEL, MACHINE_ID, CMDLINE, DRIVER, MEMINFO, BOOT_ID, HOST_KEYS, RDMA)
     return MachineSeen(unread=dict.fromkeys(paths, reason))
 
 

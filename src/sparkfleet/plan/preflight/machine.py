@@ -11,7 +11,7 @@ from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import Check, failed, incomplete, of, warned
 from sparkfleet.plan.units import MIB_IN_GIB, size
 from sparkfleet.probe.answer import sudo_diagnostic
-from sparkfleet.probe.machine import CMDLINE, DRIVER, KERNEL, OPEN, MachineSeen
+from sparkfleet.probe.machine import CMDLINE, DRIVER, KERNEL, MEMINFO, OPEN, MachineSeen
 from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.preflight import Blocks, Clock, Gpu, Load, Nvidia, PreflightSeen, System, Unread
 
@@ -117,7 +117,8 @@ def _kernel(host: Host, seen: MachineSeen) -> Iterator[Check]:
     if reserved:
         yield of(name, reserved)
     elif seen.cma_total_kib is None or seen.cma_free_kib is None:
-        yield incomplete(name, "the kernel does not report contiguous memory (CMA)", "grep Cma /proc/meminfo")
+        found = seen.reason(MEMINFO) or "the kernel does not report contiguous memory (CMA)"
+        yield incomplete(name, found, f"grep Cma {MEMINFO}")
     else:
         yield Check(name, f"CmaFree {seen.cma_free_kib} kB of CmaTotal {seen.cma_total_kib} kB")
 

@@ -237,6 +237,7 @@ def test_an_unreadable_kernel_is_unknown_and_no_error(machine_part: Any) -> None
 def test_nothing_of_an_unreadable_machine_is_ok_or_an_error() -> None:
     found = rows(machine={"error": "ValueError"})
     assert found["kernel memory"].state is found["GPU driver"].state is State.UNKNOWN
+    assert "ValueError" in found["kernel memory"].found
 
 
 @pytest.mark.provokes("memory-fragmented")
