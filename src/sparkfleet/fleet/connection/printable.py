@@ -12,8 +12,10 @@ _ESCAPED = re.compile(
     re.IGNORECASE,
 )
 """The same in a string of JSON, after an even number of backslashes."""
+_MAYBE = re.compile(r"\\(?:[bfr]|u00|u20[26])", re.IGNORECASE)
+"""Quickly found; most answers of a probe have none."""
 
 
 def printable(text: str) -> str:
     """Return text or JSON with ``?`` for each control character, written raw or as an escape of JSON."""
-    return _RAW.sub("?", _ESCAPED.sub(r"\1?", text) if "\\" in text else text)
+    return _RAW.sub("?", _ESCAPED.sub(r"\1?", text) if _MAYBE.search(text) else text)
