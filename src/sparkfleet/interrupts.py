@@ -20,7 +20,7 @@ _working: dict[str, str] = {}
 
 
 @contextmanager
-def at_work(host: str) -> Iterator[None]:
+def changing(host: str) -> Iterator[None]:
     """Name a host in the message for as long as it is being changed."""
     _working[host] = ""
     try:
@@ -29,7 +29,7 @@ def at_work(host: str) -> Iterator[None]:
         _working.pop(host, None)
 
 
-def note(host: str, phase: str) -> None:
+def record(host: str, phase: str) -> None:
     """Record what is being done on a host that is being changed."""
     if host in _working:
         _working[host] = phase

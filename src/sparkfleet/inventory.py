@@ -80,7 +80,7 @@ def load_fleet(inventory: Path, *, pins: Pins = Pins.REQUIRED) -> Fleet:
 
 def read_fleet(inventory: Path, *, pins: Pins = Pins.REQUIRED) -> LoadedFleet:
     """Return what the files of a fleet declare, as far as it is valid, and every error of every file."""
-    places = spec_load.find(inventory)
+    places = spec_load.fleet_paths(inventory)
 
     def lock() -> Lock | None:
         return None if pins is Pins.IGNORED else lockfile.read(places.lock)
@@ -115,7 +115,7 @@ def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:
 def host_names(inventory: Path) -> list[str]:
     """Return the names of a fleet's host files, also of invalid ones; [] if there is no such fleet."""
     try:
-        return [path.stem for path in spec_load.host_files(spec_load.find(inventory))]
+        return [path.stem for path in spec_load.host_files(spec_load.fleet_paths(inventory))]
     except SparkfleetError:
         return []
 

@@ -10,7 +10,7 @@ from typing import Any
 from sparkfleet import data_files
 from sparkfleet.config.merge import flag_name
 from sparkfleet.config.models import Recipe
-from sparkfleet.config.validate import describe, readable, validate
+from sparkfleet.config.validate import describe, valid_part, validate
 from sparkfleet.config.yaml_file import Document, Path_, parse, read, shown
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
@@ -220,7 +220,7 @@ def _without_its_name(name: str, document: Document) -> tuple[Diagnostic, ...]:
     )
     if "extends" in data:
         return (diagnostic,)
-    return (diagnostic, *readable(Recipe, {**data, "recipe": name}, document.where).diagnostics)
+    return (diagnostic, *valid_part(Recipe, {**data, "recipe": name}, document.where).diagnostics)
 
 
 def _error(code: str, where: str, found: str, expected: str, hint: str) -> SparkfleetError:

@@ -54,7 +54,7 @@ LONG = {"apply", "lock", "mirror", "prune", "fabric", "lab"}
 ISSUES = "the project's issue tracker"
 
 
-class Lazy(click.Group):
+class LazyGroup(click.Group):
     """A group whose commands are modules, imported on use: help and errors need none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
@@ -133,7 +133,9 @@ def _updated_knowledge() -> data_files.UpdatedFiles | None:
     return store.active_update()
 
 
-@click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.option(
     "--version",
     is_flag=True,

@@ -14,7 +14,7 @@ def _existing(_context: click.Context, _parameter: click.Parameter, value: Path)
     """Return the path of the file that pyinfra executes; raise ``SparkfleetError`` if there is none."""
     from sparkfleet.config import load  # noqa: PLC0415  (the help needs none of it)
 
-    inventory = load.find(value).inventory
+    inventory = load.fleet_paths(value).inventory
     if not inventory.is_file():
         from sparkfleet.inventory import inventory_missing  # noqa: PLC0415
 

@@ -95,7 +95,7 @@ def _catalog(inventory: Path | None) -> Catalog:
     from sparkfleet.catalog.load import Catalog  # noqa: PLC0415
     from sparkfleet.config import load  # noqa: PLC0415
 
-    return Catalog.of(load.find(inventory).recipes if inventory else None)
+    return Catalog.of(load.fleet_paths(inventory).recipes if inventory else None)
 
 
 def _data(recipe: Recipe) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def _hosts(context: click.Context) -> list[str]:
     from sparkfleet.config import load  # noqa: PLC0415  (only while a host is completed)
 
     inventory = _inventory(context)
-    return [path.stem for path in load.host_files(load.find(inventory))] if inventory else []
+    return [path.stem for path in load.host_files(load.fleet_paths(inventory))] if inventory else []
 
 
 def _clusters(context: click.Context) -> list[str]:
@@ -59,7 +59,7 @@ def _recipes(context: click.Context) -> list[str]:
     from sparkfleet.config import load  # noqa: PLC0415
 
     inventory = _inventory(context)
-    return sorted(Catalog.of(load.find(inventory).recipes if inventory else None).names())
+    return sorted(Catalog.of(load.fleet_paths(inventory).recipes if inventory else None).names())
 
 
 def _terms(_context: click.Context) -> tuple[str, ...]:

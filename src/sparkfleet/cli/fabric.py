@@ -87,7 +87,9 @@ def _members(inventory: Path, cluster: str) -> list[Host]:
                 if names
                 else "a cluster file in clusters/ beside the host files",
                 did_you_mean(
-                    cluster, names, "" if names else f"write {load.find(inventory).clusters / cluster}.yaml"
+                    cluster,
+                    names,
+                    "" if names else f"write {load.fleet_paths(inventory).clusters / cluster}.yaml",
                 ),
                 code="cluster-unknown",
             ),

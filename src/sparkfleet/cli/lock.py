@@ -15,7 +15,7 @@ from sparkfleet.exit_codes import Code
 
 if TYPE_CHECKING:
     from sparkfleet.desired_state import Fleet
-    from sparkfleet.lock.resolve import Change, Entry, Outcome
+    from sparkfleet.lock.resolve import Change, Entry, LockResult
 
 
 @click.command()
@@ -42,7 +42,7 @@ def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
     from sparkfleet.lock.hub import Hub  # noqa: PLC0415
     from sparkfleet.lock.registry import Registry  # noqa: PLC0415
 
-    places = load.find(inventory)
+    places = load.fleet_paths(inventory)
     fleet = load_fleet(inventory, pins=Pins.IGNORED)
     hub = Hub(fleet.hf_endpoint, secret.read(fleet.hf_token))
     mirrors = {mirror.registry: mirror for mirror in fleet.mirrors}
@@ -60,14 +60,14 @@ def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
     sys.exit(Code.ERROR if outcome.diagnostics else Code.OK)
 
 
-def _print_changes(outcome: Outcome, fleet: Fleet) -> None:
+def _print_changes(outcome: LockResult, fleet: Fleet) -> None:
     for change in outcome.changes:
         click.echo(_line(change))
         for note in notes(change, fleet, outcome.changes):
             click.echo(f"    {note}")
 
 
-def _summary(outcome: Outcome, path: str) -> str:
+def _summary(outcome: LockResult, path: str) -> str:
     entries = len(outcome.lock.images) + len(outcome.lock.models) + len(outcome.lock.packages)
     failed = sum(one.code != "lock-update-unknown" for one in outcome.diagnostics)
     unpinned = f", {failed} not resolved" if failed else ""
@@ -125,7 +125,7 @@ def notes(change: Change, fleet: Fleet, changes: tuple[Change, ...]) -> list[str
     return lines
 
 
-def _data(outcome: Outcome, fleet: Fleet) -> dict[str, Any]:
+def _data(outcome: LockResult, fleet: Fleet) -> dict[str, Any]:
     return {
         "changes": [
             {

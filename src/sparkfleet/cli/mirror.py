@@ -33,7 +33,7 @@ def mirror(inventory: Path, directory: Path) -> None:
     from sparkfleet.lock.registry import Registry  # noqa: PLC0415
     from sparkfleet.offline import mirror as mirrors  # noqa: PLC0415
 
-    places = load.find(inventory)
+    places = load.fleet_paths(inventory)
     fleet = load_fleet(inventory)
     content = mirrors.content(fleet, lockfile.read(places.lock))
     registry = Registry({mirror.registry: mirror for mirror in fleet.mirrors})

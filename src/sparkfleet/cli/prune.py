@@ -66,7 +66,7 @@ def prune(  # noqa: PLR0917  (one a switch)
     from sparkfleet.contract.diagnostic import Diagnostic  # noqa: PLC0415
     from sparkfleet.contract.stage import StageResult  # noqa: PLC0415
     from sparkfleet.fleet import prune  # noqa: PLC0415
-    from sparkfleet.plan.prune import PruneOptions, fleet_prune, limited  # noqa: PLC0415
+    from sparkfleet.plan.prune import PruneOptions, fleet_prune, limit_to  # noqa: PLC0415
     from sparkfleet.plan.prune_report import prune_data, prune_text  # noqa: PLC0415
     from sparkfleet.plan.units import size  # noqa: PLC0415
     from sparkfleet.probe.observation import Observed  # noqa: PLC0415
@@ -78,7 +78,7 @@ def prune(  # noqa: PLR0917  (one a switch)
         excluded = frozenset(name for name in fleet.seen if any(fnmatch(name, one) for one in exclude_host))
         options = replace(options, exclude_hosts=excluded)
         plan = fleet_prune(list(fleet.seen.values()), options)
-        plan = limited(plan, limit) if limit else plan
+        plan = limit_to(plan, limit) if limit else plan
         stale = {
             name
             for name, (_, observed) in fleet.seen.items()

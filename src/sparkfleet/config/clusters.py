@@ -12,7 +12,7 @@ from sparkfleet.config import resolve
 from sparkfleet.config.cluster_file import ClusterSource
 from sparkfleet.config.merge import Layer, flag_name
 from sparkfleet.config.models import ServiceSpec
-from sparkfleet.config.origin import at_user
+from sparkfleet.config.origin import relocate_to_user
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import AUTO, NONE, FlagValue, Member, Service
 from sparkfleet.engines.base import Engine
@@ -39,7 +39,7 @@ OF_EACH_SPARK = frozenset(
 
 
 @dataclass(frozen=True)
-class Joined:
+class ClusterShare:
     """What a cluster adds to one of its Sparks."""
 
     member: Member
@@ -49,17 +49,17 @@ class Joined:
     """From the cluster's service."""
 
 
-def joined(
+def shares_of_hosts(
     sources: Sequence[ClusterSource],
     hosts: Collection[str],
     context: resolve.Context,
     ports: Callable[[Sequence[str]], set[int]],
-) -> dict[str, Joined]:
+) -> dict[str, ClusterShare]:
     """Return what each Spark gets from its cluster; errors are added to the context.
 
     ``ports`` returns the ports of the Sparks' own services.
     """
-    shares: dict[str, Joined] = {}
+    shares: dict[str, ClusterShare] = {}
     for source in sources:
         context.diagnostics += _host_diagnostics(source, hosts, shares)
         service = _service(source, context, ports)
@@ -74,7 +74,7 @@ def joined(
                 fabric=source.fabric,
                 service=service.name if service else "",
             )
-            shares.setdefault(name, Joined(member, service, layer, reserve))
+            shares.setdefault(name, ClusterShare(member, service, layer, reserve))
     context.warnings += _shared_networks(sources)
     return shares
 
@@ -95,7 +95,7 @@ def _shared_networks(sources: Sequence[ClusterSource]) -> list[str]:
 
 
 def _host_diagnostics(
-    source: ClusterSource, hosts: Collection[str], shares: Mapping[str, Joined]
+    source: ClusterSource, hosts: Collection[str], shares: Mapping[str, ClusterShare]
 ) -> list[Diagnostic]:
     members = source.settings.hosts
     diagnostics = []
@@ -183,7 +183,9 @@ def _service(
     context.diagnostics += _address_diagnostics(service, engine)
     context.warnings += _variable_warnings(service)
     service = _split(service, spec, source, engine)
-    context.diagnostics += [at_user(one, layer.where(())) for one in cluster.diagnostics(service, sparks)]
+    context.diagnostics += [
+        relocate_to_user(one, layer.where(())) for one in cluster.diagnostics(service, sparks)
+    ]
     if not service.port:
         taken = ports(source.settings.hosts)
         free = (port for port in range(context.defaults.first_port, 65536) if port not in taken)

@@ -43,7 +43,7 @@ def files(inventory: Path, fleet: str) -> list[Path]:
     return [path for path in dict.fromkeys(paths) if path.is_file()]
 
 
-def missed(inventory: Path) -> Path | None:
+def unread_directory(inventory: Path) -> Path | None:
     """Return a group_data directory that pyinfra does not read from the current directory."""
     beside = inventory.parent.resolve().parent / "group_data"
     read = (Path.cwd() / "group_data").is_dir() or (inventory.parent.resolve() / "group_data").is_dir()

@@ -9,7 +9,7 @@ from typing import Any
 from sparkfleet.config.merge import Layer
 from sparkfleet.config.models import HostFile, ServiceSpec
 from sparkfleet.config.named_file import read_named
-from sparkfleet.config.validate import describe, readable
+from sparkfleet.config.validate import describe, valid_part
 from sparkfleet.config.yaml_file import Document, Path_
 from sparkfleet.contract.diagnostic import Diagnostic
 
@@ -53,7 +53,7 @@ def load(path: Path) -> tuple[HostSource, list[Diagnostic]]:
     """
     document, data, diagnostics = read_named(path, "host", "start the file with `serve: RECIPE`")
     serve = data.pop("serve", None)
-    settings = readable(HostFile, data, document.where)
+    settings = valid_part(HostFile, data, document.where)
     diagnostics += settings.diagnostics
     items = _items(serve, document, diagnostics)
     read = [service_source(item, document, base, diagnostics) for item, base in items]
@@ -72,7 +72,7 @@ def service_source(
     item: Any, document: Document, base: Path_, diagnostics: list[Diagnostic]
 ) -> ServiceSource | None:
     """Return a service of the document, without its invalid values; None if they determine the others."""
-    part = readable(ServiceSpec, item, document.where, base)
+    part = valid_part(ServiceSpec, item, document.where, base)
     diagnostics += part.diagnostics
     first = {path[0] for path in part.invalid if path}
     if part.value is None or first & _DETERMINES:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sparkfleet.config import cluster_file, clusters, cross_checks, group_data, resolve, resources
 from sparkfleet.config.cluster_file import ClusterSource
-from sparkfleet.config.clusters import Joined
+from sparkfleet.config.clusters import ClusterShare
 from sparkfleet.config.host_file import HostSource, load
 from sparkfleet.config.lock_data import Lock
 from sparkfleet.config.merge import Layer
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Places:
+class FleetPaths:
     """Paths of the files of a fleet."""
 
     fleet: str
@@ -52,7 +52,7 @@ class Places:
         return self.directory / "clusters"
 
 
-def find(inventory: Path) -> Places:
+def fleet_paths(inventory: Path) -> FleetPaths:
     """Return the paths of a fleet, given ``inventories/<fleet>.py`` or ``inventories/<fleet>``."""
     inventory = _resolved(inventory)
     directory = inventory.with_suffix("") if inventory.suffix == ".py" else inventory
@@ -69,7 +69,7 @@ def find(inventory: Path) -> Places:
         raise SparkfleetError(
             Diagnostic(str(inventory), "the fleet does not exist", expected, remedy, code="fleet-unknown")
         )
-    return Places(directory.name, directory.with_name(f"{directory.name}.py"), directory)
+    return FleetPaths(directory.name, directory.with_name(f"{directory.name}.py"), directory)
 
 
 def _fleet_directories(parent: Path) -> list[Path]:
@@ -90,17 +90,17 @@ def _resolved(inventory: Path) -> Path:
     return inventory.resolve() if inventory.is_symlink() and not beside.is_dir() else inventory
 
 
-def host_files(places: Places) -> list[Path]:
+def host_files(places: FleetPaths) -> list[Path]:
     """Return the host files of a fleet, sorted; also those with the suffix ``.yml``, which is an error."""
     return sorted(path for path in places.directory.iterdir() if path.suffix.lower() in {".yaml", ".yml"})
 
 
 def cluster_names(inventory: Path) -> list[str]:
     """Return the names of a fleet's cluster files, sorted; raise ``SparkfleetError`` for an unknown fleet."""
-    return [path.stem for path in _cluster_files(find(inventory))]
+    return [path.stem for path in _cluster_files(fleet_paths(inventory))]
 
 
-def _cluster_files(places: Places) -> list[Path]:
+def _cluster_files(places: FleetPaths) -> list[Path]:
     if not places.clusters.is_dir():
         return []
     return sorted(path for path in places.clusters.iterdir() if path.suffix.lower() in {".yaml", ".yml"})
@@ -117,7 +117,7 @@ class LoadedFleet:
 
 
 def read(
-    places: Places,
+    places: FleetPaths,
     recipes: Callable[[], resolve.Recipes],
     lock: Callable[[], Lock | None],
     *,
@@ -158,7 +158,7 @@ def read(
     )
 
 
-def _fleet(places: Places, hosts: Sequence[Host], context: resolve.Context) -> Fleet:
+def _fleet(places: FleetPaths, hosts: Sequence[Host], context: resolve.Context) -> Fleet:
     defaults = context.defaults
     return Fleet(
         name=places.fleet,
@@ -186,8 +186,8 @@ def _collect(read_it: Callable[[], T], diagnostics: list[Diagnostic]) -> T | Non
         return None
 
 
-def _defaults(places: Places, diagnostics: list[Diagnostic]) -> tuple[Defaults, tuple[Layer, ...]]:
-    missed = group_data.missed(places.inventory)
+def _defaults(places: FleetPaths, diagnostics: list[Diagnostic]) -> tuple[Defaults, tuple[Layer, ...]]:
+    missed = group_data.unread_directory(places.inventory)
     if missed:
         message = "group_data/ is read only from the current directory"
         diagnostics.append(
@@ -207,7 +207,7 @@ def _defaults(places: Places, diagnostics: list[Diagnostic]) -> tuple[Defaults, 
     return group_data.merged(group_files), tuple(Layer(file.values, file.where) for file in group_files)
 
 
-def _hosts(places: Places, diagnostics: list[Diagnostic]) -> list[HostSource]:
+def _hosts(places: FleetPaths, diagnostics: list[Diagnostic]) -> list[HostSource]:
     paths = host_files(places)
     if not paths:
         example = shown(places.directory / "spark-01.yaml")
@@ -224,7 +224,7 @@ def _hosts(places: Places, diagnostics: list[Diagnostic]) -> list[HostSource]:
     return _read_each(paths, load, diagnostics)
 
 
-def _clusters(places: Places, diagnostics: list[Diagnostic]) -> list[ClusterSource]:
+def _clusters(places: FleetPaths, diagnostics: list[Diagnostic]) -> list[ClusterSource]:
     return _read_each(_cluster_files(places), cluster_file.load, diagnostics)
 
 
@@ -266,7 +266,7 @@ def _fleet_hosts(
     def ports(names: Sequence[str]) -> set[int]:
         return {service.port for name in names for service, _ in own.get(name, ())}
 
-    joined = clusters.joined(cluster_sources, names, context, ports)
+    joined = clusters.shares_of_hosts(cluster_sources, names, context, ports)
     return [_host(source, own[source.name], joined.get(source.name), context) for source in sources]
 
 
@@ -284,7 +284,7 @@ def _own_services(source: HostSource, context: resolve.Context, port: int | None
     return [(service, layer) for service, (_, layer) in zip(numbered, placed, strict=True)]
 
 
-def _host(source: HostSource, own: _Placed, joined: Joined | None, context: resolve.Context) -> Host:
+def _host(source: HostSource, own: _Placed, joined: ClusterShare | None, context: resolve.Context) -> Host:
     defaults = context.defaults
     placed = list(own)
     # Without one of them, findings about ports and memory would be wrong.
@@ -337,7 +337,7 @@ def _ssh(source: HostSource) -> tuple[tuple[str, object], ...]:
     return tuple(sorted(data.items()))
 
 
-def _unpinned(places: Places, context: resolve.Context) -> list[Diagnostic]:
+def _unpinned(places: FleetPaths, context: resolve.Context) -> list[Diagnostic]:
     remedy = f"sparkfleet lock {shown(places.inventory)}"
     if not context.unpinned:
         return []

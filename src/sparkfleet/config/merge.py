@@ -30,7 +30,7 @@ class Layer:
 
 
 @dataclass
-class Folded:
+class MergedService:
     """All layers merged."""
 
     fields: dict[str, Any] = field(default_factory=dict)
@@ -48,9 +48,9 @@ FullFlag = Callable[[str, FlagValue], tuple[str, FlagValue]]
 """``Engine.full_flag``."""
 
 
-def fold(layers: Sequence[Layer], full_flag: FullFlag) -> Folded:
+def merge_layers(layers: Sequence[Layer], full_flag: FullFlag) -> MergedService:
     """Return the merged layers; the last one wins."""
-    out = Folded()
+    out = MergedService()
     for layer in layers:
         for name in _SCALARS:
             _scalar(out, layer, name)
@@ -70,7 +70,7 @@ def flag_name(written: str) -> str:
     return name.replace("_", "-") + dot + rest
 
 
-def _scalar(out: Folded, layer: Layer, name: str) -> None:
+def _scalar(out: MergedService, layer: Layer, name: str) -> None:
     value = layer.values.get(name)
     if value is None:
         return
@@ -82,7 +82,7 @@ def _scalar(out: Folded, layer: Layer, name: str) -> None:
     out.origin[name] = layer.where((name,))
 
 
-def _flags(out: Folded, layer: Layer, full_flag: FullFlag) -> None:
+def _flags(out: MergedService, layer: Layer, full_flag: FullFlag) -> None:
     spellings: dict[str, str] = {}
     for written, value in (layer.values.get("flags") or {}).items():
         place = layer.where(("flags", written))
@@ -117,7 +117,7 @@ def _positive(name: str, value: FlagValue) -> tuple[str, FlagValue]:
     return name, value
 
 
-def _env(out: Folded, layer: Layer) -> None:
+def _env(out: MergedService, layer: Layer) -> None:
     for name, value in (layer.values.get("env") or {}).items():
         place = layer.where(("env", name))
         if not _ENV_NAME.fullmatch(name):
@@ -143,7 +143,7 @@ def _env_text(value: str | float | bool) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def _container(out: Folded, layer: Layer) -> None:
+def _container(out: MergedService, layer: Layer) -> None:
     for name, value in (layer.values.get("container") or {}).items():
         if value is None:
             continue
@@ -155,7 +155,9 @@ def _container(out: Folded, layer: Layer) -> None:
         out.origin[f"container.{name}"] = layer.where(("container", name))
 
 
-def _mounts(out: Folded, layer: Layer, mounts: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+def _mounts(
+    out: MergedService, layer: Layer, mounts: Sequence[Mapping[str, Any]]
+) -> tuple[Mapping[str, Any], ...]:
     """Return all mounts by target: a later file replaces one; one file must not have two for a target."""
     seen_targets: set[str] = set()
     targets = {mount["target"]: mount for mount in out.container.get("mounts", ())}

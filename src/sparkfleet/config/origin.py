@@ -19,7 +19,7 @@ def user_place(origin: Mapping[str, str], name: str, otherwise: str = "") -> str
     return origin.get(SERVICE, otherwise) if place.startswith(SHIPPED) else place
 
 
-def at_user(diagnostic: Diagnostic, service: str) -> Diagnostic:
+def relocate_to_user(diagnostic: Diagnostic, service: str) -> Diagnostic:
     """Return a diagnostic about a shipped recipe at the place of the service, with the recipe's line."""
     place = diagnostic.location
     if not place.startswith(SHIPPED):

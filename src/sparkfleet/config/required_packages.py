@@ -44,6 +44,6 @@ def packages(needs: Mapping[str, str], spec: ServiceSpec, layer: Layer) -> tuple
     ), diagnostics
 
 
-def lacking(image: ImageRef, required: Packages, engine: Engine) -> Packages:
+def missing(image: ImageRef, required: Packages, engine: Engine) -> Packages:
     """Return the packages that the image may lack, by the version of its engine."""
     return engine.lacking_packages(required, engine.image_version(image)) if required else ()

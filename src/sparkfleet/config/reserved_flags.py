@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sparkfleet.config.merge import Folded
+from sparkfleet.config.merge import MergedService
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.engines.base import Engine
 
@@ -33,7 +33,7 @@ _MOUNT_A_FILE = (
 )
 
 
-def diagnostics(folded: Folded, engine: Engine) -> list[Diagnostic]:
+def diagnostics(folded: MergedService, engine: Engine) -> list[Diagnostic]:
     """Return a diagnostic for each flag and variable that cannot be set by the user, and remove these flags.
 
     Further checks then see the service as sparkfleet would start it.

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from sparkfleet import engines, runtimes
 from sparkfleet.config import image, lock_data, required_packages, reserved_flags
 from sparkfleet.config.lock_data import Lock
-from sparkfleet.config.merge import Folded, FullFlag, Layer, fold
+from sparkfleet.config.merge import FullFlag, Layer, MergedService, merge_layers
 from sparkfleet.config.models import Defaults, Recipe, ServiceSpec
-from sparkfleet.config.origin import SERVICE, SHIPPED, at_user
+from sparkfleet.config.origin import SERVICE, SHIPPED, relocate_to_user
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import CACHE_IN_CONTAINER, Gate, Task
@@ -86,7 +86,7 @@ def service(
     errors, unpinned = len(context.diagnostics), set(context.unpinned)
     result = _service(spec, layer, context, needs)
     place = layer.where(())
-    context.diagnostics[errors:] = [at_user(one, place) for one in context.diagnostics[errors:]]
+    context.diagnostics[errors:] = [relocate_to_user(one, place) for one in context.diagnostics[errors:]]
     for name in set(context.unpinned) - unpinned:
         if context.unpinned[name].startswith(SHIPPED):
             context.unpinned[name] = place
@@ -103,7 +103,7 @@ def _service(
     if spec.recipe and recipe is None:
         return None
     layers = [*_recipe_layers(recipe, context), *context.default_layers, layer]
-    folded = fold(layers, _full_flag(layers))
+    folded = merge_layers(layers, _full_flag(layers))
     context.diagnostics += folded.diagnostics
     context.warnings += folded.warnings
     place = layer.where(())
@@ -174,7 +174,9 @@ def _service(
     )
 
 
-def _served_names(spec: ServiceSpec, folded: Folded, engine: Engine, context: Context) -> tuple[str, ...]:
+def _served_names(
+    spec: ServiceSpec, folded: MergedService, engine: Engine, context: Context
+) -> tuple[str, ...]:
     declared = spec.served_name or spec.name or folded.fields.get("served_name") or ()
     names = (declared,) if isinstance(declared, str) else tuple(declared)
     if len(names) > 1 and not engine.takes_aliases:
@@ -192,7 +194,9 @@ def _full_flag(layers: Sequence[Layer]) -> FullFlag:
     return engines.get(name if name in engines.names() else engines.DEFAULT).full_flag
 
 
-def _choice(key: str, known: tuple[str, ...], default: str, folded: Folded, context: Context) -> str | None:
+def _choice(
+    key: str, known: tuple[str, ...], default: str, folded: MergedService, context: Context
+) -> str | None:
     """Return the declared name of an engine or a runtime; None for one that does not exist."""
     name: str = folded.fields.get(key, default)
     if name in known:
@@ -262,7 +266,7 @@ def _recipe_layers(recipe: Recipe | None, context: Context) -> list[Layer]:
     ]
 
 
-def _image(folded: Folded, context: Context) -> ImageRef | None:
+def _image(folded: MergedService, context: Context) -> ImageRef | None:
     """Return the image, pinned where the lock file has it; None for an invalid name."""
     place = folded.origin["image"]
     try:
@@ -294,10 +298,14 @@ def _image(folded: Folded, context: Context) -> ImageRef | None:
 
 
 def _with_packages(
-    pinned: ImageRef, required: tuple[tuple[str, str], ...], folded: Folded, engine: Engine, context: Context
+    pinned: ImageRef,
+    required: tuple[tuple[str, str], ...],
+    folded: MergedService,
+    engine: Engine,
+    context: Context,
 ) -> ImageRef:
     """Return the image with the locked packages that it lacks."""
-    lacking = required_packages.lacking(pinned, required, engine)
+    lacking = required_packages.missing(pinned, required, engine)
     if not lacking or not pinned.digest or context.lock is None:
         return pinned
     index = context.defaults.python_packages
@@ -309,7 +317,7 @@ def _with_packages(
     return replace(pinned, derived_packages=found.derived_packages)
 
 
-def _file(folded: Folded, engine: Engine, context: Context) -> str:
+def _file(folded: MergedService, engine: Engine, context: Context) -> str:
     file = str(folded.fields.get("file", ""))
     if file and not engine.takes_file:
         takers = ", ".join(name for name in engines.names() if engines.get(name).takes_file)
@@ -339,7 +347,7 @@ def _weights(repo: str, revision: str, place: str, context: Context, file: str =
     return found
 
 
-def _drafters(folded: Folded, engine: Engine, context: Context) -> tuple[Weights, ...]:
+def _drafters(folded: MergedService, engine: Engine, context: Context) -> tuple[Weights, ...]:
     return tuple(
         _weights(extra.repo, extra.revision, folded.origin[f"flags.{extra.flag}"], context)
         for extra in engine.extra_models(folded.flags)
@@ -352,7 +360,7 @@ def _container(values: dict[str, Any]) -> Container:
     return Container(**{**values, **mappings, "mounts": mounts})
 
 
-def _container_diagnostics(container: Container, folded: Folded) -> list[Diagnostic]:
+def _container_diagnostics(container: Container, folded: MergedService) -> list[Diagnostic]:
     """Return what Docker would refuse or ignore."""
     diagnostics = [
         Diagnostic(
@@ -378,7 +386,7 @@ def _container_diagnostics(container: Container, folded: Folded) -> list[Diagnos
     return diagnostics
 
 
-def _gate(folded: Folded, engine: Engine, context: Context) -> Gate:
+def _gate(folded: MergedService, engine: Engine, context: Context) -> Gate:
     task = Task(folded.gate.get("task") or (Task.CHAT if Task.CHAT in engine.tasks else min(engine.tasks)))
     _check_task(task, folded, engine, context)
     gate = Gate(task=task)
@@ -407,7 +415,7 @@ def _gate(folded: Folded, engine: Engine, context: Context) -> Gate:
     return replace(gate, speculative=engine.is_speculative(folded.flags))
 
 
-def _check_task(task: Task, folded: Folded, engine: Engine, context: Context) -> None:
+def _check_task(task: Task, folded: MergedService, engine: Engine, context: Context) -> None:
     """Report a task that the engine has no request for, and an expectation of another task beside it.
 
     An expectation in another file is a default for services of its task.

@@ -15,7 +15,7 @@ from sparkfleet.resources.base import Declaration, Resource, Setting
 
 
 @dataclass
-class Merged:
+class MergedSettings:
     """Declared values of one Spark, with their places."""
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -33,9 +33,9 @@ def settings() -> tuple[Setting, ...]:
     return tuple(setting for kind in registry.kinds().values() for setting in kind.settings)
 
 
-def merge(layers: Sequence[Layer]) -> Merged:
+def merge(layers: Sequence[Layer]) -> MergedSettings:
     """Return the values of all layers; the last one wins, by key."""
-    out, merged = Merged(), {setting.key for setting in settings() if setting.merged}
+    out, merged = MergedSettings(), {setting.key for setting in settings() if setting.merged}
     for layer in layers:
         for name, value in (layer.values.get("prepare") or {}).items():
             if value is None:

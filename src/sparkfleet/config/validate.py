@@ -104,7 +104,7 @@ _TYPES = {
 
 
 @dataclass(frozen=True)
-class Readable(Generic[M]):
+class ValidPart(Generic[M]):
     """What could be read of plain data, for checks that do not depend on the rest."""
 
     value: M | None
@@ -120,13 +120,13 @@ def validate(model: type[M], data: Any, where: Where, base: Path_ = ()) -> M:
     ``base`` is the path of ``data`` in the document of ``where``. Strict: strings and numbers are not
     converted into each other.
     """
-    found = readable(model, data, where, base)
+    found = valid_part(model, data, where, base)
     if found.value is None or found.diagnostics:
         raise SparkfleetError(*found.diagnostics)
     return found.value
 
 
-def readable(model: type[M], data: Any, where: Where, base: Path_ = ()) -> Readable[M]:
+def valid_part(model: type[M], data: Any, where: Where, base: Path_ = ()) -> ValidPart[M]:
     """Return the valid part of the data as a model, and every deviation."""
     diagnostics: list[Diagnostic] = []
     invalid: list[Path_] = []
@@ -142,7 +142,7 @@ def readable(model: type[M], data: Any, where: Where, base: Path_ = ()) -> Reada
                 ]
             invalid += deviations
             if () in deviations:
-                return Readable(None, tuple(diagnostics), tuple(invalid))
+                return ValidPart(None, tuple(diagnostics), tuple(invalid))
             data = _without(data, deviations)
         except (TypeError, ValueError, RecursionError):
             diagnostic = Diagnostic(
@@ -152,9 +152,9 @@ def readable(model: type[M], data: Any, where: Where, base: Path_ = ()) -> Reada
                 "replace it by plain data",
                 code="yaml-invalid-value",
             )
-            return Readable(None, (diagnostic,), ((),))
+            return ValidPart(None, (diagnostic,), ((),))
         else:
-            return Readable(value, tuple(diagnostics), tuple(invalid))
+            return ValidPart(value, tuple(diagnostics), tuple(invalid))
 
 
 def _without(data: Any, paths: Iterable[Path_]) -> Any:

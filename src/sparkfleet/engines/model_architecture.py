@@ -34,7 +34,7 @@ def kv_bytes(dtype: str) -> float:
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelArchitecture:
     """The layers of a model by the kind of memory they keep."""
 
     full_layers: int = 0
@@ -90,7 +90,7 @@ class Shape:
         return grown + self.fixed(dtype, length, batched, parallel)
 
 
-def from_config(config: Mapping[str, Any]) -> Shape | None:
+def from_config(config: Mapping[str, Any]) -> ModelArchitecture | None:
     """Return the shape that a ``config.json`` (or Mistral's ``params.json``) describes; None: not known.
 
     None also if the model has layers of an unknown kind: no guess.
@@ -104,7 +104,7 @@ def from_config(config: Mapping[str, Any]) -> Shape | None:
     common = {"vocabulary": vocabulary, "context": context}
     if latent := _first(text, "kv_lora_rank"):
         dim = latent + _first(text, "qk_rope_head_dim")
-        return Shape(latent_layers=layers, latent_dim=dim, **common)
+        return ModelArchitecture(latent_layers=layers, latent_dim=dim, **common)
     kinds = _kinds(text, layers)
     heads = _first(text, "num_key_value_heads", "n_kv_heads", "num_attention_heads", "n_heads")
     dim = _head_dim(text)
@@ -113,7 +113,7 @@ def from_config(config: Mapping[str, Any]) -> Shape | None:
     conv, state = _recurrent(text) if kinds["recurrent"] else (0, 0)
     if kinds["recurrent"] and not state:
         return None
-    return Shape(
+    return ModelArchitecture(
         full_layers=kinds["full"],
         kv_heads=_first(text, "num_global_key_value_heads") or heads,
         head_dim=_first(text, "global_head_dim") or dim,

@@ -95,7 +95,7 @@ def _on(inventory: Path, names: Sequence[str], one: Callable[[PyinfraHost], T]) 
             )
 
     state, _ = fleet_plan.on_each(inventory, names, work)
-    diagnostics += fleet_run.of(state).unreachable.values()
+    diagnostics += fleet_run.run_of(state).unreachable.values()
     if diagnostics:
         raise SparkfleetError(*diagnostics)
     return answers

@@ -49,7 +49,7 @@ class Fleet:
 def probe_all(inventory: Path, named: Mapping[str, Sequence[str]]) -> Fleet:
     """Probe every host, its disks included. One that cannot be read has a diagnostic instead."""
     state = fleet_plan.begin(inventory, (), Pins.OPTIONAL, named)
-    fleet_run.of(state).closing = False
+    fleet_run.run_of(state).closing = False
     fleet = Fleet(state)
     hosts = list(state.inventory)
     greenlets = [state.pool.spawn(_probe, fleet, one) for one in hosts]
@@ -72,7 +72,7 @@ def _probe(fleet: Fleet, one: PyinfraHost) -> None:
 def _seen(fleet: Fleet, spec: Host, one: PyinfraHost) -> Observed | Diagnostic:
     one.connect()
     if not one.connected:
-        why = fleet_run.of(fleet.state).unreachable.get(one.name)
+        why = fleet_run.run_of(fleet.state).unreachable.get(one.name)
         return why or Diagnostic(spec.name, "unreachable", code="ssh-unreachable")
     fleet.state.activate_host(one)
     fleet.connections[spec.name] = one
@@ -91,7 +91,7 @@ def remove(fleet: Fleet, plans: tuple[HostPrune, ...], report: Report) -> dict[s
 
     def work(plan: HostPrune) -> None:
         try:
-            with interrupts.at_work(plan.host):
+            with interrupts.changing(plan.host):
                 results[plan.host] = _remove(fleet, plan, report)
         except SparkfleetError as error:
             results[plan.host] = error.diagnostics[0]

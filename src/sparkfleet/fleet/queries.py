@@ -77,7 +77,7 @@ def _of_each(
         answers[host.name] = one(host)
 
     state, hosts = fleet_plan.on_each(inventory, limit, work, Pins.OPTIONAL)
-    run = fleet_run.of(state)
+    run = fleet_run.run_of(state)
     return [
         answers[host.name] if host.name in answers else unreached(host.name, run.no_connection(host.name))
         for host in hosts

@@ -27,7 +27,7 @@ from sparkfleet.engines.base import ModelFilesError
 from sparkfleet.lock import documents
 from sparkfleet.lock.documents import HfQuantConfig, ModelConfig
 from sparkfleet.lock.errors import HubError
-from sparkfleet.lock.model_config import figures
+from sparkfleet.lock.model_config import select
 
 TIMEOUT_S = 30
 MAX_CONFIG_BYTES = 8 << 20
@@ -109,12 +109,12 @@ class Hub:
         values: dict[str, Any] = {}
         for name in ("config.json", "params.json"):
             if name in siblings:
-                values = figures(self._document(ModelConfig, repo, commit, siblings[name]).root)
+                values = select(self._document(ModelConfig, repo, commit, siblings[name]).root)
                 break
         if "quantization_config" not in values and "hf_quant_config.json" in siblings:
             quant = self._document(HfQuantConfig, repo, commit, siblings["hf_quant_config.json"])
             if quant.quantization is not None:
-                values["hf_quant_config"] = figures(quant.quantization)
+                values["hf_quant_config"] = select(quant.quantization)
         return values
 
     def _header(self, repo: str, commit: str, file: WeightFile, count: int) -> bytes:

@@ -17,14 +17,14 @@ _NESTED = (
 _DROPPED = frozenset({"_name_or_path", "transformers_version", "auto_map", "id2label", "label2id"})
 
 
-def figures(config: Mapping[str, Any]) -> dict[str, Any]:
+def select(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what checks and the memory estimate use: plain values, short lists, the text config."""
     result: dict[str, Any] = {}
     for key, value in config.items():
         if key in _DROPPED:
             continue
         if key in _NESTED and isinstance(value, dict):
-            result[key] = figures(value)
+            result[key] = select(value)
         elif _plain(value) or (
             isinstance(value, list) and len(value) <= _MAX_LIST and all(map(_plain, value))
         ):

@@ -21,7 +21,7 @@ from sparkfleet.config.lock_data import (
     packages_key,
 )
 from sparkfleet.config.origin import user_place
-from sparkfleet.config.required_packages import lacking
+from sparkfleet.config.required_packages import missing
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Fleet, ImageRef, PackageIndex, Service, Weights
 from sparkfleet.lock import images, packages
@@ -46,7 +46,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LockResult:
     """Result of locking: the new lock, the changes, and what could not be resolved."""
 
     lock: Lock
@@ -100,7 +100,7 @@ def lock(
     hub: Hub,
     registry: Callable[[], Registry],
     update: Sequence[str] = (),
-) -> Outcome:
+) -> LockResult:
     """Return the new lock of a fleet that was loaded without pins; reads registries and hub, writes nothing.
 
     ``update``: names of images, repositories, recipes or services to resolve again, or patterns (``*``: all).
@@ -129,7 +129,7 @@ def lock(
     new_packages = {key: entry for key, entry in old.packages.items() if key in results}
     new_packages |= {key: entry for key, entry in results.items() if isinstance(entry, LockedPackages)}
     new = Lock(new_images, new_models, new_packages)
-    return Outcome(new, tuple(_changes(old, new)), tuple(diagnostics))
+    return LockResult(new, tuple(_changes(old, new)), tuple(diagnostics))
 
 
 def _run(tasks: dict[str, Callable[[], Resolved]]) -> dict[str, Resolved]:
@@ -190,7 +190,7 @@ def _packages(
     for name, item in lock_targets.items():
         image = new.images.get(image_key(item.image))
         engine = engines.get(item.engine)
-        absent = lacking(replace(image.image, tag=item.image.tag), item.needs, engine) if image else ()
+        absent = missing(replace(image.image, tag=item.image.tag), item.needs, engine) if image else ()
         if image is None or not absent:
             continue
         key = packages_key(item.image, absent)

@@ -64,7 +64,7 @@ def _verify(path: Path, weights: Weights, log: Callable[[str], None]) -> None:
         for file in weights.files
         if file.blob
     }
-    unknown = [one for one in named.values() if hash_record.known(record, one) is not True]
+    unknown = [one for one in named.values() if hash_record.recorded_match(record, one) is not True]
     if unknown:
         log(f"{weights.repo}: hashing {len(unknown)} files")
         hash_record.check(path, unknown, lambda _: None)

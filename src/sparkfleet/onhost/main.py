@@ -216,7 +216,7 @@ def _supervise(system: System, options: argparse.Namespace) -> int:
         options.service,
         options.floor_mib,
         options.stop_timeout,
-        supervisor.to_journal,
+        supervisor.print_line,
         _notify,
         programs.identity(),
     )

@@ -300,7 +300,7 @@ def _needs_another(host: Host, service: Service, desired: Generation, observed: 
     record = observed.generations.get(service.name)
     base = _baseline(own, observed)
     return bool(
-        records.unpromoted(own, desired, record)
+        records.promotion_change(own, desired, record)
         or service_changes.rank_changes(desired.rank, record)
         or service_changes.fingerprint_changes(desired.rank, record)
         or service_changes.container_changes(host, service, desired, observed, base).all
@@ -322,7 +322,7 @@ def _rollout(
     if own is not None and not own.running:
         changes.insert(0, FieldChange(Action.CHANGE, "state", old=own.state, new="serving"))
     elif own is not None:
-        changes += records.unpromoted(own, desired, observed.generations.get(service.name))
+        changes += records.promotion_change(own, desired, observed.generations.get(service.name))
     elif base is not None:
         changes.insert(0, FieldChange(Action.CHANGE, "name", old=base.name, new=service.name))
     record = observed.generations.get(base.service if base else service.name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sparkfleet import engines
-from sparkfleet.config.origin import at_user
+from sparkfleet.config.origin import relocate_to_user
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.desired_state import Host, Service
 from sparkfleet.engines.base import SERVICE
@@ -43,7 +43,7 @@ def is_rule(diagnostic: Diagnostic, service: Service) -> bool:
 def place(diagnostic: Diagnostic, origin: Mapping[str, str]) -> Diagnostic:
     """Return the diagnostic at the place (``file:line``) of its field of the service."""
     place = origin.get(diagnostic.location) or origin[SERVICE]
-    return at_user(replace(diagnostic, location=place), origin[SERVICE])
+    return relocate_to_user(replace(diagnostic, location=place), origin[SERVICE])
 
 
 def at_service(diagnostic: Diagnostic, service: Service) -> Diagnostic:

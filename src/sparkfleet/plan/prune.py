@@ -163,21 +163,26 @@ def _is_due(used: float, options: PruneOptions) -> bool:
 
 def is_named(item: Item, names: Iterable[str]) -> bool:
     """Return whether a name matches this item: a model with or without commit, any name of an image."""
-    known = {item.name, item.name.partition("@")[0], *item.refs, *(familiar(ref) for ref in item.refs)}
-    return any(name in known or familiar(name) in known for name in names)
+    known = {
+        item.name,
+        item.name.partition("@")[0],
+        *item.refs,
+        *(short_image_name(ref) for ref in item.refs),
+    }
+    return any(name in known or short_image_name(name) in known for name in names)
 
 
-def familiar(reference: str) -> str:
+def short_image_name(reference: str) -> str:
     """Return an image's short name: without ``docker.io/``, with its original registry."""
     return re.sub(r"^docker\.io/(library/)?", "", image_refs.plain(reference))
 
 
 def _images(stored: Stored, needed: Needs) -> Iterator[Item]:
-    ours = {familiar(ref): staged for ref, staged in stored.staged_images.items()}
+    ours = {short_image_name(ref): staged for ref, staged in stored.staged_images.items()}
     for image in stored.images:
         if not image.refs or needs.in_use(image, stored) or needs.digests_of(image.refs) & needed.digests:
             continue
-        known = [ours[familiar(ref)] for ref in image.refs if familiar(ref) in ours]
+        known = [ours[short_image_name(ref)] for ref in image.refs if short_image_name(ref) in ours]
         used = max([entry.at for entry in known] + [_promoted(stored, image)])
         is_ours = len(known) == len(image.refs)  # a name of another owner makes it unmanaged
         name = min(image.refs, key=lambda ref: ("@" in ref, ref))
@@ -185,7 +190,7 @@ def _images(stored: Stored, needed: Needs) -> Iterator[Item]:
 
 
 def _short(reference: str) -> str:
-    name, _, digest = familiar(reference).partition("@")
+    name, _, digest = short_image_name(reference).partition("@")
     return f"{name}@{digest[:19]}" if digest else name
 
 
@@ -294,7 +299,7 @@ def _evidence(stored: Stored) -> Iterator[Item]:
         yield Item(Kind.EVIDENCE, one.rollout, one.path, one.bytes, one.changed)
 
 
-def limited(plan: FleetPrune, names: Iterable[str]) -> FleetPrune:
+def limit_to(plan: FleetPrune, names: Iterable[str]) -> FleetPrune:
     """Return the plan of some Sparks; the needs of the others are already considered."""
     patterns = tuple(names)
     chosen = (host for host in plan.hosts if any(fnmatch(host.host, pattern) for pattern in patterns))

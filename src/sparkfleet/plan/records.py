@@ -22,7 +22,9 @@ def missing_record(desired: Generation, record: CurrentGeneration | None) -> lis
     return [FieldChange(Action.ADD, "record", path_of(desired.service), note=note)]
 
 
-def unpromoted(own: InstanceSeen, desired: Generation, record: CurrentGeneration | None) -> list[FieldChange]:
+def promotion_change(
+    own: InstanceSeen, desired: Generation, record: CurrentGeneration | None
+) -> list[FieldChange]:
     """Return a change if the container is not the promoted one, which its supervisor would not start after a
     reboot.
 

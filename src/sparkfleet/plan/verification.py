@@ -77,11 +77,11 @@ def _change_set(host: Host, weights: Weights, observed: Observed, *, again: bool
         weights.repo,
         (operation,),
         notes=notes,
-        blocked=None if reading else not_as_locked(host.name, weights, list(wrong)),
+        blocked=None if reading else wrong_files_diagnostic(host.name, weights, list(wrong)),
     )
 
 
-def not_as_locked(where: str, weights: Weights, paths: list[str]) -> Diagnostic | None:
+def wrong_files_diagnostic(where: str, weights: Weights, paths: list[str]) -> Diagnostic | None:
     """Return the diagnostic of files that are not as locked; None without any."""
     if not paths:
         return None

@@ -47,11 +47,11 @@ RESOURCES, RATES, STAGED, VERIFIED = "prepared.json", "rates.json", "staged.json
 
 def read_answer(host: str, text: str) -> Observed | Diagnostic:
     """Return the probe's answer, typed, or everything that makes this Spark unknown."""
-    data = decoded(host, text)
-    return data if isinstance(data, Diagnostic) else understood(host, data)
+    data = decode(host, text)
+    return data if isinstance(data, Diagnostic) else interpret(host, data)
 
 
-def decoded(host: str, text: str) -> ProbeAnswer | Diagnostic:
+def decode(host: str, text: str) -> ProbeAnswer | Diagnostic:
     """Return the probe's answer, its parts as the collectors return them."""
     try:
         return codec.loads(ProbeAnswer, text)
@@ -257,7 +257,7 @@ class _StateFiles:
         return found
 
 
-def understood(host: str, answer: ProbeAnswer) -> Observed | Diagnostic:
+def interpret(host: str, answer: ProbeAnswer) -> Observed | Diagnostic:
     """Return the decoded answer of the probe, typed, or everything that makes this Spark unknown."""
     parts = _Parts(host, answer)
     try:

@@ -16,7 +16,7 @@ SCRIPT = r"""printf '\n<<%s>>\n' "$0"; "$@"; s=$?; printf '\n<</%s %d>>\n' "$0" 
 
 
 @dataclass(frozen=True)
-class Framed:
+class FramedOutput:
     """Output and exit code of a program."""
 
     text: str
@@ -33,7 +33,7 @@ def wrap(nonce: str, argv: Sequence[str]) -> tuple[str, ...]:
     return ("/bin/sh", "-c", SCRIPT, nonce, *argv)
 
 
-def find(lines: Sequence[str], nonce: str) -> Framed | None:
+def find(lines: Sequence[str], nonce: str) -> FramedOutput | None:
     """Return what the program of this nonce printed; None without its frame."""
     begin, prefix = f"<<{nonce}>>", f"<</{nonce} "
     starts = [number for number, line in enumerate(lines) if line == begin]
@@ -44,4 +44,4 @@ def find(lines: Sequence[str], nonce: str) -> Framed | None:
     if end is None:
         return None
     code = body[end].removeprefix(prefix).removesuffix(">>")
-    return Framed("\n".join(body[:end]), int(code)) if code.isdecimal() else None
+    return FramedOutput("\n".join(body[:end]), int(code)) if code.isdecimal() else None

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.probe import ProbeAnswer
-from sparkfleet.probe.answer import Toolkit, decoded, machine_of, understood
+from sparkfleet.probe.answer import Toolkit, decode, interpret, machine_of
 from sparkfleet.probe.machine import MachineSeen
 from sparkfleet.probe.observation import Disk, Observed
 
@@ -207,7 +207,7 @@ class _EnginePart(Engine):
 
 def read_preflight(host: str, text: str) -> PreflightSeen | Diagnostic:
     """Return the probe's answer with its preflight, typed."""
-    answer = decoded(host, text)
+    answer = decode(host, text)
     return answer if isinstance(answer, Diagnostic) else _preflight_seen(host, answer)
 
 
@@ -235,7 +235,7 @@ def _preflight_seen(host: str, answer: ProbeAnswer) -> PreflightSeen:
         reach=_part(parts, "reach", dict[str, Reached]),
         footprints=_part(parts, "footprints", Footprints),
         profiles=_part(parts, "profiles", Profiles),
-        observed=understood(host, answer),
+        observed=interpret(host, answer),
     )
 
 

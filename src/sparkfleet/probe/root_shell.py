@@ -22,7 +22,7 @@ _SKIP = f'until [ "$l" = {_BEGIN} ]; do IFS= read -r l || exit 1; done; exec "$@
 _WITH_PASSWORD = f"{{ printf '%s\\n{_BEGIN}\\n' \"$w\"; cat; }} | {_SUDO} sh -c '{_SKIP}' sh \"$@\""
 
 
-def define_r(*, password: bool) -> str:
+def root_function(*, password: bool) -> str:
     """Return shell text that defines ``r``, which runs its arguments as root. If sudo refuses, it ends the
     shell with ``REFUSED`` and the reason on stderr.
     """
@@ -35,7 +35,7 @@ def _defined(prove: str, run: str) -> str:
     return f'if [ "$(id -u)" = 0 ]; then r() {{ "$@"; }}; else {prove}; r() {{ {run}; }}; fi'
 
 
-def reason(stderr: str) -> str | None:
+def refusal_reason(stderr: str) -> str | None:
     """Return why sudo refused, from a command's stderr; None if it did not."""
     _, refused, message = stderr.rpartition(REFUSED)
     if not refused:

@@ -232,9 +232,9 @@ def test_ctrl_c_during_a_connection(
 
 
 def test_what_has_begun_on_a_host_is_named() -> None:
-    with interrupts.at_work("spark-01"), interrupts.at_work("spark-02"):
-        interrupts.note("spark-01", "nano gate")
-        interrupts.note("spark-03", "is not being changed")
+    with interrupts.changing("spark-01"), interrupts.changing("spark-02"):
+        interrupts.record("spark-01", "nano gate")
+        interrupts.record("spark-03", "is not being changed")
         assert interrupts.message() == (
             "interrupted: what has begun continues on spark-01 (nano gate), spark-02; "
             "run again to follow it to its end"

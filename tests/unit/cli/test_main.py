@@ -89,7 +89,7 @@ def test_an_error_of_ours_is_short_and_says_how_to_report_it(
 ) -> None:
     fleet({})
     monkeypatch.delenv("SPARKFLEET_DEBUG", raising=False)
-    monkeypatch.setattr("sparkfleet.config.load.find", lambda _: 1 / 0)
+    monkeypatch.setattr("sparkfleet.config.load.fleet_paths", lambda _: 1 / 0)
     code, out, err = run("lock", "inventories/lab.py")
     assert (code, out) == (1, "")
     assert "internal error: ZeroDivisionError" in err
@@ -102,7 +102,7 @@ def test_debugging_shows_the_traceback(
 ) -> None:
     fleet({})
     monkeypatch.setenv("SPARKFLEET_DEBUG", "1")
-    monkeypatch.setattr("sparkfleet.config.load.find", lambda _: 1 / 0)
+    monkeypatch.setattr("sparkfleet.config.load.fleet_paths", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("lock", "inventories/lab.py")
 

@@ -19,7 +19,7 @@ from sparkfleet.config.lock_data import (
     image_key,
     packages_key,
 )
-from sparkfleet.config.required_packages import lacking
+from sparkfleet.config.required_packages import missing
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Fleet, Service, WeightFile, Weights
 from sparkfleet.desired_state.derived_packages import DerivedPackages, Wheel
@@ -76,7 +76,7 @@ class FleetFiles:
                 packages_key(item.image, absent): _packages(absent)
                 for item in package_targets(fleet).values()
                 if (
-                    absent := lacking(
+                    absent := missing(
                         pinned[image_key(item.image)].image, item.needs, engines.get(item.engine)
                     )
                 )

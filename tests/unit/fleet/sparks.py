@@ -16,21 +16,21 @@ from sparkfleet.desired_state import Host
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.fleet.run.fleet_run import FleetRun
-from sparkfleet.fleet.run.progress import Board
+from sparkfleet.fleet.run.progress import ProgressTable
 from sparkfleet.plan.model import HostPlan
 from sparkfleet.probe.observation import User
 
-Reply = Callable[[str, tuple[str, ...], Any], remote.Answer]
+Reply = Callable[[str, tuple[str, ...], Any], remote.CommandOutput]
 
 
-def answer(data: Any) -> remote.Answer:
+def answer(data: Any) -> remote.CommandOutput:
     """Return the answer of a program that ended well."""
-    return remote.Answer(True, json.dumps(data) + "\n", "")
+    return remote.CommandOutput(True, json.dumps(data) + "\n", "")
 
 
-def refused(text: str) -> remote.Answer:
+def refused(text: str) -> remote.CommandOutput:
     """Return the answer of a program that ended badly."""
-    return remote.Answer(False, "", text)
+    return remote.CommandOutput(False, "", text)
 
 
 @dataclass
@@ -52,14 +52,16 @@ class Sparks:
         self.hosts: dict[str, Any] = {name: SimpleNamespace(name=name) for name in self.declared}
         self.state = SimpleNamespace(inventory=SimpleNamespace(get_host=lambda name: self.hosts[name]))
         self.run = FleetRun(
-            plans={name: HostPlan(name) for name in self.hosts}, board=Board(False, self.log.append)
+            plans={name: HostPlan(name) for name in self.hosts}, board=ProgressTable(False, self.log.append)
         )
         self.state.sparkfleet_run = self.run
 
     def act(self, name: str) -> executor.RunContext:
         return executor.RunContext(self.state, self.hosts[name])
 
-    def program(self, host: Any, name: str, *args: str, data: Any = None, timeout: int = 0) -> remote.Answer:
+    def program(
+        self, host: Any, name: str, *args: str, data: Any = None, timeout: int = 0
+    ) -> remote.CommandOutput:
         del timeout
         self.calls.append((host.name, name, *args))
         data = data.to_json() if isinstance(data, Document) else data
@@ -68,7 +70,7 @@ class Sparks:
         if isinstance(reply, Exception):
             raise reply
         found = reply(host.name, args, data) if callable(reply) else reply
-        assert isinstance(found, remote.Answer)
+        assert isinstance(found, remote.CommandOutput)
         return found
 
     def requests(self, program: str) -> list[Any]:

@@ -53,7 +53,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 def lock(
     files: FleetFiles, world: Any, old: Lock | None = None, update: Collection[str] = ()
-) -> resolve.Outcome:
+) -> resolve.LockResult:
     return resolve.lock(files.load(), old or Lock(), world, Registry, tuple(update))
 
 

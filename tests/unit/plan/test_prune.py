@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.state import StagedItem
 from sparkfleet.desired_state import Host
-from sparkfleet.plan.prune import FleetPrune, Item, Kind, PruneOptions, fleet_prune, limited
+from sparkfleet.plan.prune import FleetPrune, Item, Kind, PruneOptions, fleet_prune, limit_to
 from sparkfleet.plan.prune_report import prune_data, prune_text
 from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.stored import (
@@ -405,7 +405,7 @@ def test_a_content_that_a_staying_repository_shares_frees_nothing() -> None:
 
 
 def test_only_the_named_sparks_are_shown_but_all_are_asked() -> None:
-    assert limited(plan_of(disk()), ["spark-07"]).hosts == ()
+    assert limit_to(plan_of(disk()), ["spark-07"]).hosts == ()
 
 
 def test_the_list_for_programs() -> None:

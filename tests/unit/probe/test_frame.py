@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparkfleet.probe import frame
-from sparkfleet.probe.frame import Framed
+from sparkfleet.probe.frame import FramedOutput
 
 NONCE = frame.new_nonce()
 
@@ -30,14 +30,16 @@ def framed(*argv: str) -> str:
 @pytest.mark.parametrize("code", [0, 3])
 def test_text_and_exit_code_of_a_program_are_as_they_were(text: str, code: int) -> None:
     lines = shell(framed("/bin/sh", "-c", 'printf %s "$1"; exit "$2"', "sh", text, str(code)))
-    assert frame.find(lines, NONCE) == Framed(text, code)
+    assert frame.find(lines, NONCE) == FramedOutput(text, code)
 
 
 @pytest.mark.parametrize(
     "printed", ["echo Welcome", "printf 'no end of line'", """echo '{"outcome": "promoted"}'"""]
 )
 def test_what_is_printed_around_a_command_is_not_its_output(printed: str) -> None:
-    assert frame.find(shell(f"{printed}; {framed('echo', 'own')}; {printed}"), NONCE) == Framed("own\n", 0)
+    assert frame.find(shell(f"{printed}; {framed('echo', 'own')}; {printed}"), NONCE) == FramedOutput(
+        "own\n", 0
+    )
 
 
 def test_a_shell_that_prints_the_command_prints_no_mark() -> None:
@@ -55,7 +57,7 @@ def test_a_program_that_was_killed_with_its_shell_has_no_output() -> None:
 @given(before=st.lists(st.text()), after=st.lists(st.text()))
 def test_banners_around_the_output_do_no_harm(before: list[str], after: list[str]) -> None:
     lines = [*before, f"<<{NONCE}>>", "own", f"<</{NONCE} 0>>", *after]
-    assert frame.find(lines, NONCE) == Framed("own", 0)
+    assert frame.find(lines, NONCE) == FramedOutput("own", 0)
 
 
 @given(st.lists(st.sampled_from([f"<<{NONCE}>>", f"<</{NONCE} 0>>", f"<</{NONCE} x>>", "<<>>", "text"])))

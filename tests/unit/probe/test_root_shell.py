@@ -13,8 +13,8 @@ from tests.unit.frames import text_of
 from tests.unit.probe.requests import request_of
 from tests.unit.probe.sudo_of_test import Spark
 
-WITH = root_shell.define_r(password=True)
-WITHOUT = root_shell.define_r(password=False)
+WITH = root_shell.root_function(password=True)
+WITHOUT = root_shell.root_function(password=False)
 DATA = "data of the program\nsecond line\n" + "x" * 200_000 + "\n"
 
 
@@ -48,14 +48,14 @@ def test_a_wrong_password_is_tried_once_and_the_data_is_never_taken_for_one(tmp_
     output = spark.sh(f"{WITH}; r cat; echo never", f"wrong horse\n{DATA}")
     assert (output.returncode, output.stdout) == (1, "")
     assert spark.tried == ["wrong horse"]
-    assert root_shell.reason(output.stderr) == "sudo: 1 incorrect password attempt"
+    assert root_shell.refusal_reason(output.stderr) == "sudo: 1 incorrect password attempt"
     assert "horse" not in output.stderr
 
 
 def test_sudo_that_asks_without_a_password_is_reported(tmp_path: Path) -> None:
     output = Spark(tmp_path, asks=True).sh(f"{WITHOUT}; r cat; echo never", DATA)
     assert (output.returncode, output.stdout) == (1, "")
-    assert root_shell.reason(output.stderr) == "sudo: a password is required"
+    assert root_shell.refusal_reason(output.stderr) == "sudo: a password is required"
     assert not set(map(str.strip, output.stderr.splitlines())) & set(SUDO_PASSWORD_REQUIRED_LINES)
 
 
@@ -82,12 +82,12 @@ def test_unread_input_of_a_program_is_no_error(tmp_path: Path) -> None:
 
 def test_other_output_of_sudo_is_a_reason_as_it_is() -> None:
     output = f"banner\n{root_shell.REFUSED}nvidia is not in the sudoers file."
-    assert root_shell.reason(output) == "nvidia is not in the sudoers file."
+    assert root_shell.refusal_reason(output) == "nvidia is not in the sudoers file."
     lecture = (
         "We trust you have received the usual lecture. Sorry, try again. sudo: 1 incorrect password attempt"
     )
-    assert root_shell.reason(f"{root_shell.REFUSED}{lecture}") == "sudo: 1 incorrect password attempt"
-    assert root_shell.reason("cat: no such file") is None
+    assert root_shell.refusal_reason(f"{root_shell.REFUSED}{lecture}") == "sudo: 1 incorrect password attempt"
+    assert root_shell.refusal_reason("cat: no such file") is None
 
 
 def test_the_look_runs_as_root_by_a_password(tmp_path: Path) -> None:
@@ -97,4 +97,4 @@ def test_the_look_runs_as_root_by_a_password(tmp_path: Path) -> None:
     assert text_of(spark.sh(command, f"{spark.password}\n").stdout, nonce)
     refused = spark.sh(command, "wrong horse\n")
     assert text_of(refused.stdout, nonce) is None
-    assert root_shell.reason(refused.stderr)
+    assert root_shell.refusal_reason(refused.stderr)

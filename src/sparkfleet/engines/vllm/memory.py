@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sparkfleet.engines.base import GIB, TOTAL_GIB
-from sparkfleet.engines.model_architecture import DEFAULT_VOCABULARY, Shape
+from sparkfleet.engines.model_architecture import DEFAULT_VOCABULARY, ModelArchitecture
 from sparkfleet.engines.vllm.schema import Schema
 
 ACTIVATION_MIB_PER_TOKEN = (0.35, 1.0)
@@ -176,7 +176,7 @@ def settings(
 
 
 def estimate(
-    shape: Shape | None,
+    shape: ModelArchitecture | None,
     weights_bytes: int,
     flags: Settings,
     machine: Machine,
@@ -220,7 +220,7 @@ def estimate(
     )
 
 
-def _overhead(shape: Shape | None, flags: Settings, measured: Measured | None) -> Interval:
+def _overhead(shape: ModelArchitecture | None, flags: Settings, measured: Measured | None) -> Interval:
     if measured is not None and measured.holds_for(flags):
         return Interval(measured.overhead_gib, measured.overhead_gib)
     vocabulary = shape.vocabulary if shape else DEFAULT_VOCABULARY
@@ -230,7 +230,7 @@ def _overhead(shape: Shape | None, flags: Settings, measured: Measured | None) -
     return Interval(low + logits + graphs[0] + RUNTIME_GIB, high + logits + graphs[1] + RUNTIME_GIB)
 
 
-def _one_sequence(shape: Shape | None, length: int, flags: Settings) -> Interval:
+def _one_sequence(shape: ModelArchitecture | None, length: int, flags: Settings) -> Interval:
     """Return one sequence's cache; hybrids may store their state twice (``--mamba-cache-mode align``)."""
     if shape is None:
         return Interval(0, 0)
@@ -240,7 +240,9 @@ def _one_sequence(shape: Shape | None, length: int, flags: Settings) -> Interval
     return Interval(low / GIB, high / GIB)
 
 
-def _verdict(shape: Shape | None, length: int, pool: Interval, one: Interval, left: float) -> Verdict:
+def _verdict(
+    shape: ModelArchitecture | None, length: int, pool: Interval, one: Interval, left: float
+) -> Verdict:
     if pool.high <= 0 or left < 0:
         return "does not fit"
     if shape is None or not length:
@@ -250,7 +252,7 @@ def _verdict(shape: Shape | None, length: int, pool: Interval, one: Interval, le
     return "tight" if pool.high >= one.low else "does not fit"
 
 
-def _largest(shape: Shape | None, pool_gib: float, flags: Settings) -> int:
+def _largest(shape: ModelArchitecture | None, pool_gib: float, flags: Settings) -> int:
     """Return the largest length, in whole 1024 tokens, whose sequence fits into the pool."""
     if shape is None or not shape.context:
         return 0

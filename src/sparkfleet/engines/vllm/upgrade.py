@@ -40,7 +40,7 @@ class Upgrade:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownFlags:
     """The flags of the vLLM in an image."""
 
     schema: Schema
@@ -48,19 +48,19 @@ class Known:
     """Whether it is this release's, not a neighbouring one's."""
 
 
-def known_of(image: ImageRef) -> Known | None:
+def known_flags(image: ImageRef) -> KnownFlags | None:
     """Return the image's cached schema, else that of its release; None for neither, and for a fork."""
     own = schema_cache.lookup(image.digest)
     if own is not None:
-        return Known(own, exact=True)
+        return KnownFlags(own, exact=True)
     if images.is_fork(image.repository) or not image.engine_version:
         return None
-    return Known(*schema.nearest(image.engine_version))
+    return KnownFlags(*schema.nearest(image.engine_version))
 
 
 def notes(old: ImageRef, new: ImageRef, services: Iterable[Service]) -> list[str] | None:
     """Return the difference as text; None if the vLLM version of an image is unknown."""
-    if known_of(old) is None or known_of(new) is None:
+    if known_flags(old) is None or known_flags(new) is None:
         return None
     found = difference(old, new, services)
     return found.lines() if found else []
@@ -68,7 +68,7 @@ def notes(old: ImageRef, new: ImageRef, services: Iterable[Service]) -> list[str
 
 def difference(old: ImageRef, new: ImageRef, services: Iterable[Service]) -> Upgrade | None:
     """Return the difference between two images; None if nothing differs or is known."""
-    from_old, from_new = known_of(old), known_of(new)
+    from_old, from_new = known_flags(old), known_flags(new)
     if from_old is None or from_new is None or from_old.schema == from_new.schema:
         return None
     before, after = from_old.schema, from_new.schema

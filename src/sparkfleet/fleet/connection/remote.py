@@ -45,7 +45,7 @@ _DRAINED = "s=$?; [ $s = 0 ] || cat >/dev/null; exit $s"
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandOutput:
     """Result of a remote command: what its frame contains. Without a frame it is not ``ok``."""
 
     ok: bool
@@ -57,7 +57,9 @@ class ConnectionLostError(Exception):
     """The connection to a Spark broke; the job there continues."""
 
 
-def run(host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int = ANSWER_S) -> Answer:
+def run(
+    host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int = ANSWER_S
+) -> CommandOutput:
     """Run argv as root on a Spark. argv must be idempotent.
 
     If the connection breaks, reconnect and run argv again, since it may have run in part. Raise
@@ -73,7 +75,7 @@ def run(host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeou
 
 def run_once(
     host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int = ANSWER_S
-) -> Answer:
+) -> CommandOutput:
     """Run argv as root on a Spark.
 
     Raise ConnectionLostError when the connection breaks, SparkfleetError when sudo is refused.
@@ -87,13 +89,13 @@ def run_once(
     framed = frame.find(output.stdout_lines, nonce)
     errors = "\n".join(output.stderr_lines)
     if framed is not None:
-        return Answer(framed.code == 0, framed.text, errors)
-    if not ok and was_cut(host):
+        return CommandOutput(framed.code == 0, framed.text, errors)
+    if not ok and connection_was_lost(host):
         raise ConnectionLostError("it was cut")
-    return Answer(False, "", errors or f"no output of the program; {printed_instead(output)}")
+    return CommandOutput(False, "", errors or f"no output of the program; {printed_instead(output)}")
 
 
-def was_cut(host: PyinfraHost) -> bool:
+def connection_was_lost(host: PyinfraHost) -> bool:
     """Tell whether a command that failed has failed with its connection: pyinfra itself does not tell."""
     client = getattr(host.connector, "client", None)
     if client is None:
@@ -103,7 +105,9 @@ def was_cut(host: PyinfraHost) -> bool:
     return transport is None or not transport.is_active()
 
 
-def program(host: PyinfraHost, *argv: str, data: Document | None = None, timeout: int = ANSWER_S) -> Answer:
+def program(
+    host: PyinfraHost, *argv: str, data: Document | None = None, timeout: int = ANSWER_S
+) -> CommandOutput:
     """Run a command of the on-host programs with ``data`` as JSON on stdin."""
     return run(host, (*PROGRAM, *argv), stdin=None if data is None else codec.dumps(data), timeout=timeout)
 
@@ -205,7 +209,7 @@ def follow(
                 return _lost(kind, resumed)
 
 
-def _lost(kind: type[D], answer: Answer) -> D:
+def _lost(kind: type[D], answer: CommandOutput) -> D:
     try:
         refused = codec.loads(CommandRefused, answer.out.rstrip().rpartition("\n")[2]).diagnostic
     except ContractError:

@@ -39,10 +39,10 @@ def run_as_root(
     if refused:
         raise SparkfleetError(refused)  # no second attempt: the account could be locked
     proof = password(host)
-    text = f"{root_shell.define_r(password=bool(proof))}; {command}"
+    text = f"{root_shell.root_function(password=bool(proof))}; {command}"
     sent = f"{proof}\n{stdin or ''}" if proof else stdin
     ok, output = run_shell(host, text, stdin=sent, timeout_s=timeout_s)
-    why = None if ok else root_shell.reason("\n".join(output.stderr_lines))
+    why = None if ok else root_shell.refusal_reason("\n".join(output.stderr_lines))
     if why is None:
         return ok, output
     diagnostic = sudo_diagnostic(host.name, why, _source(host) if proof else "")

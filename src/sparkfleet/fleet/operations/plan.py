@@ -14,5 +14,5 @@ def show(*steps: Step) -> None:
     With ``steps`` the plan, and so the run, is of these alone.
     """
     if steps:
-        fleet_run.of(state).steps = steps
+        fleet_run.run_of(state).steps = steps
     fleet_run.show_plan(state, host)

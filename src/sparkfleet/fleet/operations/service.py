@@ -107,7 +107,7 @@ def _(operation: RolloutOperation, act: executor.RunContext) -> None:
     act.run.done[f"{act.host.name} {name}"] = success_text(result)
 
 
-def not_updated(act: executor.RunContext, where: str, answer: remote.Answer) -> Diagnostic:
+def not_updated(act: executor.RunContext, where: str, answer: remote.CommandOutput) -> Diagnostic:
     """Return why the host did not update a unit."""
     if answer.out:
         refused = remote.document(CommandRefused, act.host, answer.out).diagnostic
@@ -126,7 +126,7 @@ def new_id(subject: str) -> str:
     return f"{re.sub('[^a-z0-9-]', '-', subject)[:36]}-{uuid.uuid4().hex[:8]}"
 
 
-def not_started(act: executor.RunContext, where: str, answer: remote.Answer) -> Diagnostic:
+def not_started(act: executor.RunContext, where: str, answer: remote.CommandOutput) -> Diagnostic:
     """Return why the host did not start a rollout."""
     started = remote.document(RolloutStarted, act.host, answer.out) if answer.out else RolloutStarted()
     if started.diagnostic:

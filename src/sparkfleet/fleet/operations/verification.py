@@ -34,7 +34,7 @@ def _verify(act: executor.RunContext, operations: tuple[Operation, ...]) -> None
     diagnostics = []
     for one in verified:
         changed = result.changed.get(f"{one.repository}@{one.revision}", ())
-        diagnostic = verification.not_as_locked(act.host.name, one.weights, [*one.wrong, *changed])
+        diagnostic = verification.wrong_files_diagnostic(act.host.name, one.weights, [*one.wrong, *changed])
         diagnostics += [diagnostic] if diagnostic else []
     if diagnostics:
         raise executor.FailedError(*diagnostics)

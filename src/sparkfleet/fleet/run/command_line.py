@@ -55,7 +55,7 @@ def diagnostic_of(arguments: Sequence[str], interactive: bool) -> Diagnostic | N
 
 def _missing(inventory: Path) -> Diagnostic:
     try:
-        return inventory_missing(load.find(inventory).inventory)
+        return inventory_missing(load.fleet_paths(inventory).inventory)
     except SparkfleetError as error:
         return error.diagnostics[0]
 

@@ -39,12 +39,12 @@ class RunContext:
     @property
     def run(self) -> fleet_run.FleetRun:
         """Return the run."""
-        return fleet_run.of(self.state)
+        return fleet_run.run_of(self.state)
 
     def progress(self, phase: str, text: str = "", have: int = 0, total: int = 0) -> None:
         """Show the phase of this host, and how far it is."""
         self.run.board.progress(self.host.name, phase, text, have, total)
-        interrupts.note(self.host.name, phase)
+        interrupts.record(self.host.name, phase)
 
     def log(self, text: str) -> None:
         """Print a permanent line."""
@@ -68,10 +68,10 @@ def commands(
     state: State, host: PyinfraHost, step: Step, execute: Execute
 ) -> Generator[FunctionCommand, None, None]:
     """Yield one command when the plan that was shown has operations in this step; else nothing."""
-    plan = fleet_run.of(state).plans.get(host.name, HostPlan(host.name))
+    plan = fleet_run.run_of(state).plans.get(host.name, HostPlan(host.name))
     operations = plan.operations(step) if plan.unknown is None else ()
     if not operations:
-        fleet_run.of(state).done_steps.add((host.name, step))
+        fleet_run.run_of(state).done_steps.add((host.name, step))
         host.noop(f"{step}: as declared")
         return
     yield FunctionCommand(_execute_safely, (step, execute, operations), {})
@@ -82,7 +82,7 @@ def _execute_safely(
 ) -> bool:
     acting = RunContext(state, host)
     try:
-        with acting.run.board.host(host.name), interrupts.at_work(host.name):
+        with acting.run.board.host(host.name), interrupts.changing(host.name):
             refuse_stale(acting)
             execute(acting, operations)
     except SparkfleetError as error:
@@ -120,4 +120,4 @@ def refuse_stale(acting: RunContext) -> None:
         raise FailedError(now.unknown)
     if now.effects() == shown.effects():
         return
-    raise FailedError(fleet_run.stale(acting.host.name))
+    raise FailedError(fleet_run.stale_diagnostic(acting.host.name))

@@ -29,13 +29,13 @@ def fleet_plan(inventory: Path, limit: Sequence[str] = ()) -> Plan:
     """
 
     def plan(host: PyinfraHost) -> None:
-        plan, run = spark_plan.fresh_plan(host), fleet_run.of(host.state)
+        plan, run = spark_plan.fresh_plan(host), fleet_run.run_of(host.state)
         run.plans[host.name] = user_deploy.add_user_deploy(
             plan, host.state, host, spark_plan.declared(host).file, run.steps
         )
 
     state, _ = on_each(inventory, limit, plan)
-    fleet_run.settle(state)
+    fleet_run.complete_plans(state)
     return fleet_run.whole_plan(state)
 
 
@@ -47,7 +47,7 @@ def on_each(
     Raise SparkfleetError for a limit that matches nothing. The run has the reason for each unreachable host.
     """
     state = begin(inventory, limit, pins)
-    fleet_run.of(state).closing = False
+    fleet_run.run_of(state).closing = False
     hosts = [host for host in state.inventory if state.is_host_in_limit(host)]
     greenlets = [state.pool.spawn(_visit, state, host, work) for host in hosts]
     for greenlet in greenlets:
@@ -67,7 +67,7 @@ def _visit(state: State, host: PyinfraHost, work: Callable[[PyinfraHost], None])
             state.activate_host(host)
             work(host)
     except Exception as error:  # noqa: BLE001  (a failure of one host must not stop another)
-        fleet_run.of(state).unreachable[host.name] = host_errors.host_diagnostic(host.name, error)
+        fleet_run.run_of(state).unreachable[host.name] = host_errors.host_diagnostic(host.name, error)
     finally:
         if host.connected:
             hang_up(host)

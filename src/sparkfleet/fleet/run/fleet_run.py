@@ -23,7 +23,7 @@ from sparkfleet.desired_state import Member
 from sparkfleet.errors import SparkfleetError, paragraph
 from sparkfleet.fleet.connection.unreachable import connect_diagnostic
 from sparkfleet.fleet.run import mirror_gaps, user_deploy
-from sparkfleet.fleet.run.progress import Board, on_terminal
+from sparkfleet.fleet.run.progress import ProgressTable, on_terminal
 from sparkfleet.fleet.run.spark_plan import declared, fresh_plan, plan_after
 from sparkfleet.plan import fleet_staging, parity
 from sparkfleet.plan.cluster.join import join_members
@@ -71,7 +71,7 @@ class FleetRun:
     done: dict[str, str] = field(default_factory=dict)
     shown: bool = False
     disconnected: set[str] = field(default_factory=set)
-    board: Board = field(default_factory=lambda: Board(on_terminal()))
+    board: ProgressTable = field(default_factory=lambda: ProgressTable(on_terminal()))
     warnings: tuple[Diagnostic, ...] = ()
     """What several hosts have in common or not, and should not or should."""
     steps: tuple[Step, ...] = EVERY_STEP
@@ -95,7 +95,7 @@ class FleetRun:
         return self.unreachable.get(name, unnamed)
 
 
-def of(state: State) -> FleetRun:
+def run_of(state: State) -> FleetRun:
     """Return the run that belongs to a pyinfra state, made on first use."""
     run = getattr(state, _ATTRIBUTE, None)
     if run is None:
@@ -110,7 +110,7 @@ def show_plan(state: State, host: PyinfraHost) -> None:
 
     Raises PyinfraError when no host is left.
     """
-    run = of(state)
+    run = run_of(state)
     if host.name in run.plans:
         return
     plan = fresh_plan(host, run.steps)
@@ -121,13 +121,13 @@ def show_plan(state: State, host: PyinfraHost) -> None:
     if run.shown or not expected <= run.plans.keys():
         return
     run.shown = True
-    settle(state)
+    complete_plans(state)
     whole = whole_plan(state)
     changed = _changed_since_approval(whole)
     if changed or APPROVED not in os.environ:
         echo_report(plan_text(whole), err="--json" in sys.argv)
     stopped = {name: _reasons(own) for name, own in run.plans.items() if own.state in _STOPPED}
-    fail_hosts(state, stopped | {name: (stale(name),) for name in changed})
+    fail_hosts(state, stopped | {name: (stale_diagnostic(name),) for name in changed})
 
 
 def _changed_since_approval(plan: Plan) -> set[str]:
@@ -143,7 +143,7 @@ def _changed_since_approval(plan: Plan) -> set[str]:
     return {host.host for host in changing if approved.get(host.host) != host.fingerprint}
 
 
-def stale(host: str) -> Diagnostic:
+def stale_diagnostic(host: str) -> Diagnostic:
     """Return the refusal of a plan that is not current any more."""
     return Diagnostic(
         host,
@@ -159,7 +159,7 @@ def plan_rest(host: PyinfraHost, state: State) -> None:
 
     Raise SparkfleetError when the host must not be changed further.
     """
-    run = of(state)
+    run = run_of(state)
     plan = run.plans[host.name] = fresh_plan(host, run.steps)
     lines = (f"{host.name}   remaining plan:", *host_lines(plan))
     echo_report("\n".join(lines), err="--json" in sys.argv)
@@ -177,9 +177,9 @@ def _reasons(plan: HostPlan) -> tuple[Diagnostic, ...]:
 _STOPPED = {HostState.UNKNOWN, HostState.BLOCKED}
 
 
-def settle(state: State) -> None:
+def complete_plans(state: State) -> None:
     """Join the plans of each cluster's members, and add the source of each artifact, once all are known."""
-    run = of(state)
+    run = run_of(state)
     run.probed = dict(run.plans)
     declarations = (host.data.get("sparkfleet") or {} for host in state.inventory)
     members = {
@@ -195,7 +195,7 @@ def settle(state: State) -> None:
     active = [host for host in state.inventory if host.name in run.plans]
     hosts = {host.name: declared(host) for host in active}
     run.sources = fleet_staging.choose_sources(hosts, [run.plans[host.name] for host in active])
-    lacks = mirror_gaps.lacks(hosts, run.sources)
+    lacks = mirror_gaps.gaps(hosts, run.sources)
     run.plans = {
         name: fleet_staging.apply_sources(plan, run.sources, lacks) for name, plan in run.plans.items()
     }
@@ -203,7 +203,7 @@ def settle(state: State) -> None:
 
 def whole_plan(state: State) -> Plan:
     """Return the plan of every host of the run in the inventory's order; unreachable ones are unknown."""
-    run = of(state)
+    run = run_of(state)
     plans = []
     for host in state.inventory:
         if not state.is_host_in_limit(host):
@@ -215,7 +215,7 @@ def whole_plan(state: State) -> Plan:
 def fail_hosts(state: State, reasons: Mapping[str, tuple[Diagnostic, ...]]) -> None:
     """Remove hosts from the run. The others continue; without any left, pyinfra ends the run."""
     hosts = {host for host in state.inventory.get_active_hosts() if host.name in reasons}
-    of(state).failures.update(reasons)
+    run_of(state).failures.update(reasons)
     state.fail_hosts(hosts)
 
 
@@ -225,7 +225,7 @@ class _Results(BaseStateCallback):
     @staticmethod
     def host_connect_error(state: State, host: PyinfraHost, error: Exception) -> None:
         """Record why a host could not be reached."""
-        of(state).unreachable[host.name] = connect_diagnostic(host.name, host.data.dict(), error)
+        run_of(state).unreachable[host.name] = connect_diagnostic(host.name, host.data.dict(), error)
 
     @staticmethod
     def operation_start(state: State, op_hash: str) -> None:  # noqa: ARG004  (pyinfra's signature)
@@ -235,7 +235,7 @@ class _Results(BaseStateCallback):
     @staticmethod
     def operation_host_error(state: State, host: PyinfraHost, op_hash: str, *_: int) -> None:
         """Record an operation of the fleet's own file that failed; those of sparkfleet record their own."""
-        run = of(state)
+        run = run_of(state)
         ignored = state.get_op_data_for_host(host, op_hash).global_arguments["_ignore_errors"]
         if host.name not in run.failures and not ignored:
             name = ", ".join(sorted(state.get_op_meta(op_hash).names))
@@ -250,7 +250,7 @@ class _Results(BaseStateCallback):
     @staticmethod
     def host_disconnect(state: State, host: PyinfraHost) -> None:
         """Print the results after the last host."""
-        run = of(state)
+        run = run_of(state)
         run.disconnected.add(host.name)
         if run.closing and {active.name for active in state.activated_hosts} <= run.disconnected:
             _print_results(run)
@@ -279,7 +279,7 @@ def watch_connections(state: State) -> None:
 
     def init(*args: object, **kwargs: object) -> None:
         original(*args, **kwargs)  # type: ignore[arg-type]
-        of(state)
+        run_of(state)
         # Set here, after pyinfra's own: a failure of one host never stops the others, and there is no prompt.
         state.should_raise_failed_hosts = lambda _state: False
 

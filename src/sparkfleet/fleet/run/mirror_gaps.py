@@ -13,7 +13,7 @@ from sparkfleet.plan.fleet_staging import Sources
 from sparkfleet.plan.staging import weights_key
 
 
-def lacks(hosts: Mapping[str, Host], sources: Sources) -> dict[tuple[str, str], Diagnostic]:
+def gaps(hosts: Mapping[str, Host], sources: Sources) -> dict[tuple[str, str], Diagnostic]:
     """Return, by host and artifact, what is missing in the offline mirror."""
     found: dict[tuple[str, str], Diagnostic] = {}
     for (name, key), source in sources.items():
@@ -26,7 +26,7 @@ def _lack(host: Host, key: str, source: ArtifactSource) -> Diagnostic | None:
     mirror = Path(host.stage.mirror).expanduser()
     for service in host.services:
         if service.image.pull_ref == key and service.image.derived_packages:
-            return derived(host.name, mirror, service.image) if source.mirror else None
+            return derived_image_gap(host.name, mirror, service.image) if source.mirror else None
         if service.image.pull_ref == key and (source.mirror or host.prepare.offline):
             # A copy from another Spark takes its manifests from the offline mirror.
             return oci.lack(host.name, mirror, service.image, manifests_alone=not source.mirror)
@@ -36,7 +36,7 @@ def _lack(host: Host, key: str, source: ArtifactSource) -> Diagnostic | None:
     return None
 
 
-def derived(where: str, mirror: Path, image: ImageRef) -> Diagnostic | None:
+def derived_image_gap(where: str, mirror: Path, image: ImageRef) -> Diagnostic | None:
     """Return what the offline mirror lacks to build a derived image: its base, or wheels."""
     packages = image.derived_packages.wheels if image.derived_packages else ()
     return combine(oci.lack(where, mirror, image.base), wheels.lack(where, mirror, packages))

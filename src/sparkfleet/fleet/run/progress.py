@@ -36,12 +36,12 @@ class Row:
     phase: str = ""
     text: str = ""
     printed: float = 0.0
-    flow: Flow | None = None
+    flow: Transfer | None = None
     """The transfer to the host, during one."""
 
 
 @dataclass
-class Flow:
+class Transfer:
     """The progress of one transfer."""
 
     total: int
@@ -68,7 +68,7 @@ class Flow:
         return max(0.0, (last - first) / (end - begin)) if end > begin else 0.0
 
 
-def pace(flows: Sequence[Flow]) -> str:
+def rate_and_remaining(flows: Sequence[Transfer]) -> str:
     """Return the total rate and the remaining time: ``48 MiB/s, 6 min left``."""
     rate = sum(flow.rate for flow in flows)
     left = sum(flow.total - flow.have for flow in flows)
@@ -84,7 +84,7 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-class Board:
+class ProgressTable:
     """The progress of a run: a live table on a terminal, otherwise lines on stderr."""
 
     def __init__(
@@ -134,23 +134,23 @@ class Board:
         fresh = phase != row.phase
         row.phase, row.text = phase, text
         if fresh or row.flow is None or row.flow.total != total:
-            row.flow = Flow(total) if total else None
+            row.flow = Transfer(total) if total else None
         if row.flow is not None:
             row.flow.note(now, have)
         if self._live is None and (fresh or now - row.printed >= QUIET_S):
             row.printed = now
-            speed = pace([row.flow]) if row.flow else ""
+            speed = rate_and_remaining([row.flow]) if row.flow else ""
             message = "  ".join(part for part in (text, speed) if part)
             self._echo(f"{name}   {clock(now - row.began)}  {phase}{': ' if message else ''}{message}")
             self._print_fleet(now)
 
-    def _flows(self) -> list[Flow]:
+    def _flows(self) -> list[Transfer]:
         return [row.flow for row in self._rows.values() if row.flow is not None]
 
     def _print_fleet(self, now: float) -> None:
         """Print the progress of all transfers, where there are several."""
         flows = self._flows()
-        speed = pace(flows)
+        speed = rate_and_remaining(flows)
         if len(flows) > 1 and speed and now - self._fleet_printed >= QUIET_S:
             self._fleet_printed = now
             self._echo(f"fleet   {fleet_text(flows)}  {speed}")
@@ -166,7 +166,7 @@ class Board:
         from rich.spinner import Spinner  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
 
-        def bar(flows: Sequence[Flow]) -> ProgressBar | str:
+        def bar(flows: Sequence[Transfer]) -> ProgressBar | str:
             total, have = sum(flow.total for flow in flows), sum(flow.have for flow in flows)
             return ProgressBar(total, have, width=BAR_WIDTH) if total else ""
 
@@ -174,14 +174,14 @@ class Board:
         for name, row in self._rows.items():
             own = [row.flow] if row.flow else []
             took = clock(self._now() - row.began)
-            table.add_row(Spinner("dots"), name, took, row.phase, row.text, bar(own), pace(own))
+            table.add_row(Spinner("dots"), name, took, row.phase, row.text, bar(own), rate_and_remaining(own))
         flows = self._flows()
         if len(flows) > 1:
-            table.add_row("", "fleet", "", "", fleet_text(flows), bar(flows), pace(flows))
+            table.add_row("", "fleet", "", "", fleet_text(flows), bar(flows), rate_and_remaining(flows))
         return table
 
 
-def fleet_text(flows: Sequence[Flow]) -> str:
+def fleet_text(flows: Sequence[Transfer]) -> str:
     """Return the transferred and total bytes of all transfers."""
     return f"{size(sum(flow.have for flow in flows))} of {size(sum(flow.total for flow in flows))}"
 

@@ -76,7 +76,7 @@ def _probed_plan(host: PyinfraHost, steps: tuple[Step, ...]) -> HostPlan:
 def _seen(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
     """Probe; if the connection breaks, reconnect and probe once more."""
     seen = observe(host, request)
-    if isinstance(seen, Diagnostic) and remote.was_cut(host):
+    if isinstance(seen, Diagnostic) and remote.connection_was_lost(host):
         remote.reconnect(host, REPROBE_FOR_S)
         seen = observe(host, request)
     return seen

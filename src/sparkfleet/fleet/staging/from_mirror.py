@@ -30,7 +30,7 @@ LAN = 1
 
 def send(act: executor.RunContext, weights_list: Sequence[Weights]) -> None:
     """Send models. Raise FailedError if the offline mirror lacks one, or if the transfer fails."""
-    mirror = of(act)
+    mirror = mirror_of(act)
     _refuse(models.lack(act.host.name, mirror, weights) for weights in weights_list)
     user = spark_plan.login_user(act.host)
     models_dir = user.expand(spark_plan.declared(act.host).paths.models)
@@ -46,7 +46,7 @@ def send(act: executor.RunContext, weights_list: Sequence[Weights]) -> None:
 
 def send_image(act: executor.RunContext, image: ImageRef) -> None:
     """Send an image. Raise FailedError if the offline mirror lacks it, or if the transfer fails."""
-    mirror = of(act)
+    mirror = mirror_of(act)
     _refuse([oci.lack(act.host.name, mirror, image)])
     parts = oci.parts(mirror, image.digest)
     shown = [SentFile(str(oci.blob_path(mirror, part.digest)), part.size) for part in parts]
@@ -57,8 +57,8 @@ def send_image(act: executor.RunContext, image: ImageRef) -> None:
 
 def send_derived(act: executor.RunContext, image: ImageRef) -> None:
     """Send base and wheels of a derived image, and build it on the host. Raise FailedError."""
-    mirror = of(act)
-    _refuse([mirror_gaps.derived(act.host.name, mirror, image)])
+    mirror = mirror_of(act)
+    _refuse([mirror_gaps.derived_image_gap(act.host.name, mirror, image)])
     parts = oci.parts(mirror, image.digest)
     (order,) = stage_job.image_request(image, alone=True).derived
     packages = (
@@ -81,7 +81,7 @@ def send_derived(act: executor.RunContext, image: ImageRef) -> None:
         )
 
 
-def of(act: executor.RunContext) -> Path:
+def mirror_of(act: executor.RunContext) -> Path:
     """Return the offline mirror that a Spark's fleet declares."""
     return Path(spark_plan.declared(act.host).stage.mirror).expanduser()
 

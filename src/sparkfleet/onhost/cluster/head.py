@@ -64,7 +64,7 @@ class Head:
                 if again:
                     return  # the head can end without its members
                 message = f"cannot listen on {self.rank.address}, port {messages.PORT}: {error}"
-                raise CoordinationError(messages.silent(self.service, message)) from None
+                raise CoordinationError(messages.rank_unreachable(self.service, message)) from None
             return
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -87,14 +87,14 @@ class Head:
             for rank, report in self._by_rank():
                 if report.state in {messages.FAILED, messages.ENDED}:
                     raise CoordinationError(
-                        messages.of_rank(self.service, self.rank.name(rank), report.diagnostic)
+                        messages.rank_diagnostic(self.service, self.rank.name(rank), report.diagnostic)
                     )
             if self.system.monotonic() >= deadline:
                 names = ", ".join(self.rank.name(rank) for rank in missing)
                 text = f"{names} did not report ready within {messages.PREPARE_S:.0f} s"
-                raise CoordinationError(messages.silent(self.service, text))
+                raise CoordinationError(messages.rank_unreachable(self.service, text))
             self.system.sleep(messages.POLL_S)
-        own = messages.shared(self.rank, image_id)
+        own = messages.values_of_all_ranks(self.rank, image_id)
         for rank, report in self._by_rank():
             for key, value in own.items():
                 if report.shared.get(key) != value:
@@ -123,11 +123,11 @@ class Head:
             silent = self.system.monotonic() - self._reported_at[rank] if report else messages.SILENT_S
             if report and report.state in {messages.FAILED, messages.ENDED}:
                 raise StartFailedError(
-                    messages.of_rank(self.service, self.rank.name(rank), report.diagnostic)
+                    messages.rank_diagnostic(self.service, self.rank.name(rank), report.diagnostic)
                 )
             if silent >= messages.SILENT_S:
                 text = f"{self.rank.name(rank)} did not report for {silent:.0f} s"
-                raise StartFailedError(messages.silent(self.service, text))
+                raise StartFailedError(messages.rank_unreachable(self.service, text))
         if (
             self.command == messages.STOP
             and self.start.head_first
@@ -160,11 +160,11 @@ class Head:
         deadline = self.system.monotonic() + (messages.EXPLAIN_S if failure.exit_code is not None else 0.0)
         while len(ended := self._ended(failure)) < self.members and self.system.monotonic() < deadline:
             self.system.sleep(messages.POLL_S)
-        return messages.explained(failure, ended)
+        return messages.with_root_cause(failure, ended)
 
     def _ended(self, failure: Failure) -> list[Diagnostic]:
         return [
-            messages.of_rank(self.service, self.rank.name(rank), report.diagnostic)
+            messages.rank_diagnostic(self.service, self.rank.name(rank), report.diagnostic)
             for rank, report in self._by_rank()
             if report.state == messages.FAILED and self.rank.name(rank) not in failure.diagnostic.message
         ]
@@ -191,7 +191,9 @@ class Head:
         reports = {rank: self.reports.get(rank) for rank in self._not_in_state(messages.PROMOTED)}
         return combine(
             *(
-                messages.of_rank(self.service, self.rank.name(rank), report.diagnostic if report else None)
+                messages.rank_diagnostic(
+                    self.service, self.rank.name(rank), report.diagnostic if report else None
+                )
                 for rank, report in reports.items()
             )
         )
@@ -229,5 +231,5 @@ class Head:
             if self.system.monotonic() >= deadline:
                 names = ", ".join(self.rank.name(rank) for rank in missing)
                 text = f"{names}: not {state} within {limit_s:.0f} s"
-                raise StartFailedError(messages.silent(self.service, text))
+                raise StartFailedError(messages.rank_unreachable(self.service, text))
             self.system.sleep(messages.POLL_S)

@@ -55,7 +55,7 @@ class Member:
                 self.rank.rank,
                 self.state,
                 self.diagnostic,
-                messages.shared(self.rank, self.image_id),
+                messages.values_of_all_ranks(self.rank, self.image_id),
                 self.request.cluster_key,
             )
             data = self.system.ask_other(
@@ -86,7 +86,9 @@ class Member:
     def check(self) -> None:
         """Raise StartFailedError when the head rolls back or does not answer."""
         if self.command == messages.ABORT:
-            raise StartFailedError(messages.of_rank(self.service, self.rank.name(0), self.head_diagnostic))
+            raise StartFailedError(
+                messages.rank_diagnostic(self.service, self.rank.name(0), self.head_diagnostic)
+            )
         self._require_answer(messages.LOST_S)
 
     def prove(self, gate: Gate) -> GateResult:
@@ -112,7 +114,7 @@ class Member:
             data = self.system.ask_other(
                 self.rank.addresses[0], ranks.PORT, query.to_json(), messages.REQUEST_S
             )
-            end = proof.proven(RolloutEnd, data, self.request.cluster_key, query) or RolloutEnd()
+            end = proof.verify(RolloutEnd, data, self.request.cluster_key, query) or RolloutEnd()
             for command in (self.command, end.command):
                 if command in {messages.COMMIT, messages.ABORT}:
                     return command == messages.COMMIT
@@ -130,7 +132,9 @@ class Member:
         head = self.head_diagnostic
         if self.command != messages.ABORT or head is None or head.message in failure.diagnostic.message:
             return failure
-        return messages.explained(failure, [messages.of_rank(self.service, self.rank.name(0), head)])
+        return messages.with_root_cause(
+            failure, [messages.rank_diagnostic(self.service, self.rank.name(0), head)]
+        )
 
     def abort(self, failure: Failure) -> None:
         """Report to the head why this rank rolls back."""
@@ -169,4 +173,4 @@ class Member:
         silent = self.system.monotonic() - self.head_answered_at
         if silent >= limit_s:
             text = f"{self.rank.name(0)}, the head, did not answer for {silent:.0f} s"
-            raise StartFailedError(messages.silent(self.service, text))
+            raise StartFailedError(messages.rank_unreachable(self.service, text))

@@ -42,21 +42,21 @@ class CoordinationError(StartFailedError):
     """Not all ranks are ready; nothing was changed."""
 
 
-def silent(service: str, found: str) -> Diagnostic:
+def rank_unreachable(service: str, found: str) -> Diagnostic:
     """Return that another rank of a service does not answer."""
     return Diagnostic(service, found, hint=NO_FABRIC, code="cluster-rank-silent")
 
 
-def of_rank(service: str, name: str, diagnostic: Diagnostic | None) -> Diagnostic:
+def rank_diagnostic(service: str, name: str, diagnostic: Diagnostic | None) -> Diagnostic:
     """Return what another rank of a service reported; ``name`` is the rank's."""
     if diagnostic is None:
-        return silent(service, f"{name}: no reason was reported")
+        return rank_unreachable(service, f"{name}: no reason was reported")
     own = diagnostic.location == service
     found = diagnostic.message if own else f"{diagnostic.location}: {diagnostic.message}"
     return replace(diagnostic, location=service, message=f"{name}: {found}")
 
 
-def explained(failure: Failure, reported: Sequence[Diagnostic]) -> Failure:
+def with_root_cause(failure: Failure, reported: Sequence[Diagnostic]) -> Failure:
     """Return a failure with those of other ranks, one of which is the cause where it is a consequence."""
     own = failure.diagnostic
     cause = next((one for one in reported if one.hint), own) if failure.is_consequence else own
@@ -64,6 +64,6 @@ def explained(failure: Failure, reported: Sequence[Diagnostic]) -> Failure:
     return replace(failure, diagnostic=replace(own, message=message, hint=cause.hint, code=cause.code))
 
 
-def shared(rank: Rank, image_id: str) -> dict[str, str]:
+def values_of_all_ranks(rank: Rank, image_id: str) -> dict[str, str]:
     """Return the values that must be equal on all ranks, by their names in messages."""
     return {"image": image_id, "fingerprint": rank.fingerprint}

@@ -24,13 +24,13 @@ def new_query(subject: str, rollout: str = "") -> PeerQuery:
     return PeerQuery(subject, rollout, secrets.token_hex(16))
 
 
-def signed(answer: Document, key: str, query: PeerQuery) -> dict[str, Any]:
+def sign(answer: Document, key: str, query: PeerQuery) -> dict[str, Any]:
     """Return a response with its signature; unchanged without a key or nonce."""
     data = answer.to_json()
     return {**data, PROOF: _digest(data, key, query.nonce)} if key and query.nonce else data
 
 
-def proven(kind: type[D], answer: dict[str, Any] | None, key: str, query: PeerQuery) -> D | None:
+def verify(kind: type[D], answer: dict[str, Any] | None, key: str, query: PeerQuery) -> D | None:
     """Return a response; None: no response, another type, or not signed with the key."""
     if answer is None:
         return None

@@ -64,7 +64,7 @@ class Peers:
         if query.subject == "swap":
             return _rollout_end(self.system, query)
         state = PeerState(self.rank.fingerprint, self.epoch, self._state(), self.serves)
-        return proof.signed(state, self.cluster_key, query)
+        return proof.sign(state, self.cluster_key, query)
 
     def _state(self) -> str:
         if self.state == RUNNING and self.rank.is_head and self.start.head_first:
@@ -168,7 +168,7 @@ class Peers:
         """Return the state of a rank; None: no response, no valid signature, or another fingerprint."""
         query = proof.new_query("state")
         data = self.system.ask_other(self.rank.addresses[rank], PORT, query.to_json(), REQUEST_S)
-        answer = proof.proven(PeerState, data, self.cluster_key, query)
+        answer = proof.verify(PeerState, data, self.cluster_key, query)
         return answer if answer is not None and answer.fingerprint == self.rank.fingerprint else None
 
     def _log_change(self, text: str) -> None:
@@ -238,4 +238,4 @@ def _rollout_end(system: System, query: PeerQuery) -> dict[str, Any]:
     if result is None or request is None:
         return {}
     end = RolloutEnd("commit" if result.outcome == PROMOTED else "abort")
-    return proof.signed(end, request.cluster_key, query)
+    return proof.sign(end, request.cluster_key, query)

@@ -43,7 +43,7 @@ def rdma_state(system: System, device: str) -> str:
         return ""
 
 
-def dark(system: System, request: FabricRequest) -> list[str]:
+def links_without_carrier(system: System, request: FabricRequest) -> list[str]:
     """Return the links without carrier (no cable, or the other end is off), as text."""
     seen = links.snapshot(system, [link for link, _ in request.addresses])
     return [
@@ -51,7 +51,7 @@ def dark(system: System, request: FabricRequest) -> list[str]:
     ]
 
 
-def silent(system: System, peers: Sequence[Peer], mtu: int) -> list[PeerAnswer]:
+def failed_answers(system: System, peers: Sequence[Peer], mtu: int) -> list[PeerAnswer]:
     """Return the answers of peers with a problem."""
     return [answer for answer in answers(system, peers, mtu) if answer.problem]
 

@@ -60,7 +60,10 @@ def missing(
     given_up = files.read_document(LinksGivenUp, job / "given-up.json")
     if given_up:
         return (Missing(wrong(given_up.cause, code="fabric-other-end-failed"), 0),)
-    dark = [Missing(wrong(one, code="fabric-no-carrier"), DARK_S) for one in check.dark(system, request)]
+    dark = [
+        Missing(wrong(one, code="fabric-no-carrier"), DARK_S)
+        for one in check.links_without_carrier(system, request)
+    ]
     own = [Missing(wrong(one, code="fabric-link-differs")) for one in check.mismatches(system, request)]
     if not (job / "confirmed").exists():
         cause = "the operator did not open a new connection: the management network may be lost"
@@ -69,7 +72,7 @@ def missing(
 
 
 def _silent(system: System, request: FabricRequest) -> tuple[Missing, ...]:
-    answers = check.silent(system, request.peers, request.mtu)
+    answers = check.failed_answers(system, request.peers, request.mtu)
     small = bool(answers) and all(answer.small for answer in answers)
     code, patience_s = ("fabric-mtu-too-large", SMALL_S) if small else ("fabric-peer-silent", None)
     return tuple(Missing(wrong(answer.problem, code=code), patience_s) for answer in answers)

@@ -90,7 +90,7 @@ REMEDY_KERNEL = (
 )
 
 
-def wait_back(system: System, need_mib: int, limit_s: float = 90) -> Memory:
+def wait_until_freed(system: System, need_mib: int, limit_s: float = 90) -> Memory:
     """Wait until the memory of stopped engines is freed (late on a Spark); return the last sample.
 
     Enough is ``need_mib``; where that is 0 or out of reach: until it stops rising.

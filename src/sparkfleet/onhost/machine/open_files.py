@@ -14,18 +14,18 @@ _FIELDS = 5
 Identity = tuple[int, int]
 
 
-def held(proc: Path = PROC) -> set[Identity]:
+def open_identities(proc: Path = PROC) -> set[Identity]:
     """Return device and inode of every file that any process has open or mapped."""
     found: set[Identity] = set()
     for process in proc.iterdir():
         if not process.name.isdigit():
             continue
         with contextlib.suppress(OSError):  # it ended meanwhile
-            found |= _open(process / "fd") | mapped((process / "maps").read_text(errors="replace"))
+            found |= _open(process / "fd") | mapped_identities((process / "maps").read_text(errors="replace"))
     return found
 
 
-def mapped(text: str) -> set[Identity]:
+def mapped_identities(text: str) -> set[Identity]:
     """Return the files in the text of /proc/PID/maps."""
     found = set()
     for line in text.splitlines():
@@ -37,7 +37,7 @@ def mapped(text: str) -> set[Identity]:
     return found
 
 
-def any_of(paths: Iterable[Path], port_owners: set[Identity]) -> Path | None:
+def first_open(paths: Iterable[Path], port_owners: set[Identity]) -> Path | None:
     """Return the first of the files, links followed, that a process has open; None for none."""
     for path in paths:
         with contextlib.suppress(OSError):

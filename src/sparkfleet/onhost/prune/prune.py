@@ -142,7 +142,7 @@ def _inside(path: Path, folder: Path) -> Path:
 
 
 def _refuse_open(paths: list[Path]) -> None:
-    held = open_files.any_of(paths, open_files.held())
+    held = open_files.first_open(paths, open_files.open_identities())
     if held is not None:
         raise SkippedError(f"{held.name} is open in a process")
 

@@ -32,7 +32,7 @@ from sparkfleet.runtimes.base import Instance, Role, Runtime, RuntimeRefusedErro
 
 def tidy(system: System, request: RolloutRequest) -> None:
     """Remove what an earlier rollout left beside a service; a lone ``.old`` container gets its name back."""
-    for service in checks.touched(request):
+    for service in checks.affected_services(request):
         own, *more = checks.runtimes_of(system, request, service)
         for runtime in dict.fromkeys((own, *more, *_former_runtimes(system, service))):
             leftover = runtime.find(service, Role.CANDIDATE)
@@ -81,7 +81,7 @@ def switch_over(system: System, journal: Journal, generation: Generation, candid
             journal.log("note", f"{service} stops", phase="stop")
             stop(system, runtime_of(system, before.current, generation), service, before)
     stopped = any(before.running for before in state.values())
-    last_sample = memory.wait_back(system, generation.need_mib) if stopped else system.memory()
+    last_sample = memory.wait_until_freed(system, generation.need_mib) if stopped else system.memory()
     journal.log("note", f"{last_sample.available} MiB available", phase="memory")
     if last_sample.available < generation.need_mib:
         raise StartFailedError(

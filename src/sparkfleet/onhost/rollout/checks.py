@@ -22,7 +22,7 @@ GPU_S, NO_SUCH_COMMAND = 30.0, 127
 """Seconds for the driver to answer; a driver that hangs takes longer."""
 
 
-def touched(request: RolloutRequest) -> tuple[str, ...]:
+def affected_services(request: RolloutRequest) -> tuple[str, ...]:
     """Return the services that a rollout stops or starts, the candidate's own last."""
     own = (request.candidate.service,) if request.candidate else ()
     return tuple(name for name in dict.fromkeys(request.replaces) if name not in own) + own
@@ -32,14 +32,14 @@ def refusal(system: System, request: RolloutRequest) -> Diagnostic | None:
     """Return the first obstacle of the rollout, None when there is none."""
     needed: tuple[Runtime, ...] = ()
     try:
-        for service in touched(request):
+        for service in affected_services(request):
             store.check_service(service)
             store.current(system.paths.state, service)
             ranks.recorded_run(system, service)  # the promotion writes it
         needed = _needed(system, request)
         for runtime in needed:
             runtime.ping()
-        instances = {service: _current(system, request, service) for service in touched(request)}
+        instances = {service: _current(system, request, service) for service in affected_services(request)}
         return (
             _stale(system, request)
             or _foreign(system, request)
@@ -79,7 +79,7 @@ def runtimes_of(system: System, request: RolloutRequest, service: str) -> tuple[
 def _needed(system: System, request: RolloutRequest) -> tuple[Runtime, ...]:
     """Return the runtimes without which the rollout cannot be done."""
     candidate = request.candidate
-    records = (store.current(system.paths.state, service) for service in touched(request))
+    records = (store.current(system.paths.state, service) for service in affected_services(request))
     found = [runtime_of(system, candidate)] if candidate else []
     return tuple(dict.fromkeys([*found, *(runtime_of(system, record, candidate) for record in records)]))
 
@@ -109,7 +109,7 @@ def _stale(system: System, request: RolloutRequest) -> Diagnostic | None:
 
 def _foreign(system: System, request: RolloutRequest) -> Diagnostic | None:
     """Only containers with the label and units with the mark of sparkfleet are ever changed."""
-    for service in touched(request):
+    for service in affected_services(request):
         for runtime, role in itertools.product(runtimes_of(system, request, service), Role):
             container, noun = runtime.find(service, role), runtime.noun
             if container and container.service != service:

@@ -21,7 +21,7 @@ STOP_TIMEOUT_S = 60
 
 def take(system: System, request: RolloutRequest) -> StateBefore:
     """Return the state of all services that the rollout affects. Raise ContractError."""
-    services = checks.touched(request)
+    services = checks.affected_services(request)
     return StateBefore({service: of_service(system, service, request.candidate) for service in services})
 
 

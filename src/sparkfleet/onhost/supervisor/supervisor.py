@@ -353,7 +353,7 @@ class Supervisor:
         return Starts(self._starts_path)
 
 
-def to_journal(line: str) -> None:
+def print_line(line: str) -> None:
     """Write a line to stdout, which systemd puts into its journal."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

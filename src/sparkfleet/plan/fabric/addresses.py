@@ -51,7 +51,7 @@ def address(fabric: Fabric, rank: int, rail: int = 0) -> ipaddress.IPv4Interface
 
 def node_address(member: Member, rank: int) -> str:
     """Return the address at which all members reach a rank."""
-    return str(address(member.fabric, rank, ring.known_at(rank) if member.fabric.ring else 0).ip)
+    return str(address(member.fabric, rank, ring.node_subnet(rank) if member.fabric.ring else 0).ip)
 
 
 def numbers(member: Member) -> tuple[int, ...]:
@@ -61,7 +61,7 @@ def numbers(member: Member) -> tuple[int, ...]:
 
 def peers(member: Member, rail: int) -> tuple[tuple[str, str], ...]:
     """Return name and address of the other members on a rail."""
-    ranks = ring.at_ends(rail) if member.fabric.ring else range(len(member.hosts))
+    ranks = ring.ranks_on(rail) if member.fabric.ring else range(len(member.hosts))
     return tuple(
         (member.hosts[rank], str(address(member.fabric, rank, rail).ip))
         for rank in ranks
@@ -71,9 +71,9 @@ def peers(member: Member, rail: int) -> tuple[tuple[str, str], ...]:
 
 def route(member: Member, rail: Rail) -> Route | None:
     """Return the route over a rail: in a ring, to the next Spark, whose address is on another subnet."""
-    if not member.fabric.ring or rail.number != ring.known_at(member.rank):
+    if not member.fabric.ring or rail.number != ring.node_subnet(member.rank):
         return None
-    following = ring.following(member.rank)
+    following = ring.next_rank(member.rank)
     return Route(
         member.hosts[following],
         node_address(member, following),

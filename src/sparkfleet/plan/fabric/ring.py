@@ -30,23 +30,23 @@ def rails(rank: int) -> tuple[int, ...]:
     return tuple(rail(rank, cage, twin) for cage in CAGES for twin in range(TWINS))
 
 
-def known_at(rank: int) -> int:
+def node_subnet(rank: int) -> int:
     """Return the subnet of a rank's node address: its p0, first twin."""
     return rail(rank, CAGES[0], 0)
 
 
-def following(rank: int) -> int:
+def next_rank(rank: int) -> int:
     """Return the rank at the other end of p0."""
     return (rank + 1) % SPARKS
 
 
-def at_ends(number: int) -> tuple[int, int]:
+def ranks_on(number: int) -> tuple[int, int]:
     """Return the two ranks on a subnet."""
     begins = number // TWINS
-    return begins, following(begins)
+    return begins, next_rank(begins)
 
 
 def wiring(hosts: Sequence[str]) -> str:
     """Return a description of the wiring."""
-    ends = (f"{hosts[rank]} p0 to {hosts[following(rank)]} p1" for rank in range(SPARKS))
+    ends = (f"{hosts[rank]} p0 to {hosts[next_rank(rank)]} p1" for rank in range(SPARKS))
     return f"a ring is wired {', '.join(ends)}; the other way round is another order of 'hosts:'"

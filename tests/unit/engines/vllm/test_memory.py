@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparkfleet.engines.base import GIB
-from sparkfleet.engines.model_architecture import Shape, from_config, kv_bytes
+from sparkfleet.engines.model_architecture import ModelArchitecture, from_config, kv_bytes
 from sparkfleet.engines.vllm import args, calibrate, memory, schema
 from sparkfleet.engines.vllm.memory import Machine, Settings, estimate, settings
 
@@ -78,7 +78,7 @@ MODELS = [NEMO, LLAMA_70B, GPT_OSS_120B, QWEN35_35B, MISTRAL_SMALL_4, NANO]
 SPARK = Machine(total_gib=121.69)
 
 
-def shape_of(config: dict[str, Any]) -> Shape:
+def shape_of(config: dict[str, Any]) -> ModelArchitecture:
     shape = from_config(config)
     assert shape is not None
     return shape

@@ -162,7 +162,7 @@ def test_a_result_that_a_login_shell_prints_is_not_the_result_of_the_rollout(pri
 
 def test_a_command_succeeds_by_its_own_exit_code_not_by_the_login_shells() -> None:
     host: Any = FakeHost(["done"], code=3)
-    assert remote.run(host, ("true",)) == remote.Answer(False, "done", "")
+    assert remote.run(host, ("true",)) == remote.CommandOutput(False, "done", "")
 
 
 def test_an_event_of_another_shape_names_host_and_message() -> None:

@@ -58,7 +58,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_OF_TEST", "right horse")
 
 
-def run(host: FakeHost, stdin: str | None = None) -> remote.Answer:
+def run(host: FakeHost, stdin: str | None = None) -> remote.CommandOutput:
     return remote.run(host, ("cat", "a b"), stdin=stdin)  # type: ignore[arg-type]
 
 

@@ -17,7 +17,7 @@ from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import docker_install, fabric, host, service, verification
 from sparkfleet.fleet.run import executor, fleet_run, spark_plan
 from sparkfleet.fleet.run.fleet_run import FleetRun
-from sparkfleet.fleet.run.progress import Board
+from sparkfleet.fleet.run.progress import ProgressTable
 from sparkfleet.fleet.staging import downloads
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import FieldChange, HostPlan, Note, Plan, Step
@@ -96,7 +96,7 @@ class _Run:
         self.calls: list[object] = []
         self.types: set[type] = set()
         self.monkeypatch = monkeypatch
-        answer = remote.Answer(
+        answer = remote.CommandOutput(
             True, json.dumps({"done": [], "refused": [], "job": "a-job", "version": 1}) + "\n", ""
         )
         patch = monkeypatch.setattr
@@ -110,8 +110,8 @@ class _Run:
         patch(verification, "uuid4", lambda: SimpleNamespace(hex="0" * 32))
         patch(uuid, "uuid4", lambda: SimpleNamespace(hex="0" * 32))
 
-    def _record(self, name: str, result: remote.Answer) -> Any:
-        def call(_: object, *args: object, **options: object) -> remote.Answer:
+    def _record(self, name: str, result: remote.CommandOutput) -> Any:
+        def call(_: object, *args: object, **options: object) -> remote.CommandOutput:
             self.calls.append((name, args, options))
             return result
 
@@ -127,7 +127,7 @@ class _Run:
         for declared, plan in plans():
             connected = SimpleNamespace(name=declared.name, data={}, connector=None)
             self.monkeypatch.setattr(spark_plan, "declared", lambda _, own=declared: own)
-            board = Board(terminal=False, echo=lambda _: None)
+            board = ProgressTable(terminal=False, echo=lambda _: None)
             state: Any = SimpleNamespace(sparkfleet_run=FleetRun(plans={declared.name: plan}, board=board))
             for step, execute in EXECUTORS.items():
                 operations = plan.operations(step)

@@ -10,7 +10,7 @@ import pytest
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import CommandRefused, RolloutResult, RolloutStarted
-from sparkfleet.fleet.connection.remote import Answer
+from sparkfleet.fleet.connection.remote import CommandOutput
 from sparkfleet.fleet.operations import service
 
 HOST: Any = SimpleNamespace(host=SimpleNamespace(name="spark-01"))
@@ -51,7 +51,7 @@ def test_a_result_of_an_earlier_version_has_the_code_of_its_outcome() -> None:
 
 def test_a_rollout_that_could_not_start_has_the_cause_and_code_of_the_spark() -> None:
     failed = Diagnostic("sparkfleet-rollout-x.service", "no bus", hint="run again", code="unit-failed")
-    answer = Answer(False, json.dumps(RolloutStarted(diagnostic=failed).to_json()), "")
+    answer = CommandOutput(False, json.dumps(RolloutStarted(diagnostic=failed).to_json()), "")
     found = service.not_started(HOST, "spark-01: nano", answer)
     assert found == Diagnostic(
         "spark-01: nano", "the rollout could not start: no bus", hint="run again", code="unit-failed"
@@ -59,12 +59,14 @@ def test_a_rollout_that_could_not_start_has_the_cause_and_code_of_the_spark() ->
 
 
 def test_a_unit_that_was_not_updated_has_the_cause_and_code_of_the_spark() -> None:
-    answer = Answer(False, json.dumps(CommandRefused(PORT).to_json()), "sparkfleet: port 8000: held by x")
+    answer = CommandOutput(
+        False, json.dumps(CommandRefused(PORT).to_json()), "sparkfleet: port 8000: held by x"
+    )
     found = service.not_updated(HOST, "spark-01: nano", answer)
     assert (found.message, found.code) == ("the unit could not be updated: held by x", "port-in-use")
 
 
 def test_a_unit_that_was_not_updated_for_an_unknown_reason_shows_the_last_line() -> None:
-    found = service.not_updated(HOST, "spark-01: nano", Answer(False, "", "one\ntwo\n"))
+    found = service.not_updated(HOST, "spark-01: nano", CommandOutput(False, "", "one\ntwo\n"))
     assert (found.message, found.code) == ("the unit could not be updated: two", "operation-failed")
     assert found.hint == "on spark-01: systemctl status sparkfleet-nano"

@@ -67,7 +67,7 @@ worked = []
 state, _ = fleet_plan.on_each(inventory, (), lambda host: (fail(host, "work"), worked.append(host.name)))
 print("result of the test: " + json.dumps({
     "worked": sorted(worked),
-    "unreachable": sorted(fleet_run.of(state).unreachable),
+    "unreachable": sorted(fleet_run.run_of(state).unreachable),
     "plan": {one.host: shown(one.unknown) for one in planned.hosts},
     "warnings": [(one.code, one.location) for one in planned.warnings],
     "status": {one.host: shown(one.unknown) for one in queries.fleet_status(inventory)},

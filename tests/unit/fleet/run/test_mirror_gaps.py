@@ -61,7 +61,7 @@ def host(mirror: Path, *, offline: bool = True) -> Host:
 
 
 def lacks(declared: Host, source: Source | None) -> set[str]:
-    found = mirror_gaps.lacks({"spark-01": declared}, {("spark-01", key): source for key in KEYS})
+    found = mirror_gaps.gaps({"spark-01": declared}, {("spark-01", key): source for key in KEYS})
     return {key for _, key in found}
 
 
@@ -89,7 +89,7 @@ def test_a_derived_image_from_another_spark_needs_no_mirror(mirror: Path) -> Non
     service = replace(SERVICE, image=DERIVED)
     offline = replace(host(mirror), services=(service,))
     sources = {("spark-01", DERIVED.pull_ref): Source("spark-02")}
-    assert mirror_gaps.lacks({"spark-01": offline}, sources) == {}
+    assert mirror_gaps.gaps({"spark-01": offline}, sources) == {}
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ DERIVED = replace(IMAGE, derived_packages=DerivedPackages(("tool",), (TOOL,)))
 
 def derived_lacks(mirror: Path, source: Source) -> set[str]:
     declared = replace(host(mirror), services=(replace(SERVICE, image=DERIVED),))
-    found = mirror_gaps.lacks({"spark-01": declared}, {("spark-01", DERIVED.pull_ref): source})
+    found = mirror_gaps.gaps({"spark-01": declared}, {("spark-01", DERIVED.pull_ref): source})
     return {key for _, key in found}
 
 

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from sparkfleet.fleet.run.progress import Board, Flow, clock, pace
+from sparkfleet.fleet.run.progress import ProgressTable, Transfer, clock, rate_and_remaining
 
 
 class Clock:
@@ -29,12 +29,12 @@ def lines() -> list[str]:
 
 
 @pytest.fixture
-def board(time: Clock, lines: list[str]) -> Board:
-    return Board(terminal=False, echo=lines.append, now=time)
+def board(time: Clock, lines: list[str]) -> ProgressTable:
+    return ProgressTable(terminal=False, echo=lines.append, now=time)
 
 
 def test_each_new_phase_is_one_line_with_host_time_and_text(
-    board: Board, time: Clock, lines: list[str]
+    board: ProgressTable, time: Clock, lines: list[str]
 ) -> None:
     with board.host("spark-01"):
         board.progress("spark-01", "load", "shards 1/13")
@@ -46,7 +46,7 @@ def test_each_new_phase_is_one_line_with_host_time_and_text(
 
 
 def test_a_long_phase_says_where_it_is_every_fifteen_seconds(
-    board: Board, time: Clock, lines: list[str]
+    board: ProgressTable, time: Clock, lines: list[str]
 ) -> None:
     with board.host("spark-01"):
         for shard in range(40):
@@ -56,7 +56,7 @@ def test_a_long_phase_says_where_it_is_every_fifteen_seconds(
 
 
 def test_a_lasting_line_is_printed_at_once_and_also_after_the_end(
-    board: Board, time: Clock, lines: list[str]
+    board: ProgressTable, time: Clock, lines: list[str]
 ) -> None:
     with board.host("spark-01"):
         time.at += 61
@@ -68,7 +68,7 @@ def test_a_lasting_line_is_printed_at_once_and_also_after_the_end(
 def test_on_a_terminal_the_table_has_a_row_for_each_host_that_is_worked_on(
     time: Clock, lines: list[str]
 ) -> None:
-    board = Board(terminal=False, echo=lines.append, now=time)
+    board = ProgressTable(terminal=False, echo=lines.append, now=time)
     with board.host("spark-01"), board.host("spark-02"):
         assert board.table().row_count == 2
     assert board.table().row_count == 0
@@ -82,7 +82,9 @@ def test_the_clock_counts_minutes_past_the_hour() -> None:
 MIB = 1 << 20
 
 
-def test_bytes_on_their_way_have_a_rate_and_a_time_left(board: Board, time: Clock, lines: list[str]) -> None:
+def test_bytes_on_their_way_have_a_rate_and_a_time_left(
+    board: ProgressTable, time: Clock, lines: list[str]
+) -> None:
     with board.host("spark-01"):
         for second in range(31):
             board.progress(
@@ -97,26 +99,26 @@ def test_bytes_on_their_way_have_a_rate_and_a_time_left(board: Board, time: Cloc
 
 
 def test_a_rate_forgets_what_is_long_ago(time: Clock) -> None:
-    flow = Flow(1000)
+    flow = Transfer(1000)
     for at, have in ((0, 0), (1, 500), (30, 500), (40, 500), (50, 600)):
         flow.note(at, have)
     assert flow.rate == 5
-    assert pace([flow]) == "5 B/s, 80 s left"
+    assert rate_and_remaining([flow]) == "5 B/s, 80 s left"
 
 
 def test_an_unknown_pace_is_not_reported() -> None:
-    flow = Flow(10)
-    assert (flow.have, flow.rate, pace([flow]), pace([])) == (0, 0, "", "")
+    flow = Transfer(10)
+    assert (flow.have, flow.rate, rate_and_remaining([flow]), rate_and_remaining([])) == (0, 0, "", "")
     flow.note(1, 4)
-    assert pace([flow]) == ""
+    assert rate_and_remaining([flow]) == ""
     flow.note(2, 4)
-    assert pace([flow]) == ""
+    assert rate_and_remaining([flow]) == ""
     flow.note(3, 10)
-    assert pace([flow]) == ""
+    assert rate_and_remaining([flow]) == ""
 
 
 def test_hosts_that_wait_for_bytes_are_summed_up_for_the_fleet(
-    board: Board, time: Clock, lines: list[str]
+    board: ProgressTable, time: Clock, lines: list[str]
 ) -> None:
     with board.host("spark-01"), board.host("spark-02"):
         for second in range(20):
@@ -127,7 +129,7 @@ def test_hosts_that_wait_for_bytes_are_summed_up_for_the_fleet(
     assert lines[3] == "fleet   71 MiB of 300 MiB  5 MiB/s, 85 s left"
 
 
-def test_on_a_terminal_bytes_have_a_bar(board: Board, time: Clock) -> None:
+def test_on_a_terminal_bytes_have_a_bar(board: ProgressTable, time: Clock) -> None:
     with board.host("spark-01"):
         board.progress("spark-01", "fetch copy", "x", MIB, 4 * MIB)
         time.at += 1
@@ -139,7 +141,7 @@ def test_on_a_terminal_bytes_have_a_bar(board: Board, time: Clock) -> None:
     assert "━━━━" in text
 
 
-def test_the_next_phase_counts_from_zero(board: Board, time: Clock, lines: list[str]) -> None:
+def test_the_next_phase_counts_from_zero(board: ProgressTable, time: Clock, lines: list[str]) -> None:
     with board.host("spark-01"):
         board.progress("spark-01", "fetch copy", "", 5, 10)
         time.at += 1

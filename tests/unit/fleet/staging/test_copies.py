@@ -41,7 +41,7 @@ EXPORTED = {"path": "/var/lib/sparkfleet/images/c.tar", "size": 70, "sha256": "f
 IMAGE = ImageRef("nvcr.io/nvidia/vllm", "26.04", "sha256:" + "c" * 64)
 
 
-def listening(_: str, __: tuple[str, ...], data: dict[str, Any]) -> remote.Answer:
+def listening(_: str, __: tuple[str, ...], data: dict[str, Any]) -> remote.CommandOutput:
     return answer({"listeners": [[address, 40000 + n] for n, address in enumerate(data["addresses"])]})
 
 

@@ -14,7 +14,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Host, ImageRef, Prepare, Service, Weights
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.run.fleet_run import FleetRun
-from sparkfleet.fleet.run.progress import Board
+from sparkfleet.fleet.run.progress import ProgressTable
 from sparkfleet.fleet.staging import copies, downloads, stage_job
 from sparkfleet.fleet.staging.sender import SenderError
 from sparkfleet.plan.artifacts import Artifact, ArtifactType
@@ -53,7 +53,9 @@ class Run:
         names = sorted({name for name, _ in self.sources} | {s.host for s in self.sources.values() if s.host})
         self.hosts: dict[str, Any] = {name: SimpleNamespace(name=name) for name in names}
         self.state = SimpleNamespace(inventory=SimpleNamespace(get_host=lambda name: self.hosts[name]))
-        run = FleetRun(plans={name: HostPlan(name) for name in names}, board=Board(False, self.output.append))
+        run = FleetRun(
+            plans={name: HostPlan(name) for name in names}, board=ProgressTable(False, self.output.append)
+        )
         run.sources = self.sources
         run.done_steps = {(name, Step.HOST) for name in names} if self.prepared else set()
         self.state.sparkfleet_run = run

@@ -23,42 +23,40 @@ STATE = PeerState("fingerprint", "e", "running", serves=True)
 
 def test_a_signed_answer_is_accepted_only_with_the_shared_key() -> None:
     query = proof.new_query("state")
-    answer = proof.signed(STATE, "t", query)
-    assert proof.proven(PeerState, answer, "t", query) == STATE
-    assert proof.proven(PeerState, answer, "other", query) is None
-    assert proof.proven(PeerState, STATE.to_json(), "t", query) is None
-    assert proof.proven(PeerState, {**answer, "state": "ends"}, "t", query) is None
+    answer = proof.sign(STATE, "t", query)
+    assert proof.verify(PeerState, answer, "t", query) == STATE
+    assert proof.verify(PeerState, answer, "other", query) is None
+    assert proof.verify(PeerState, STATE.to_json(), "t", query) is None
+    assert proof.verify(PeerState, {**answer, "state": "ends"}, "t", query) is None
 
 
 def test_an_answer_is_good_for_one_question() -> None:
     first, second = (proof.new_query("state") for _ in range(2))
-    assert proof.proven(PeerState, proof.signed(STATE, "t", first), "t", second) is None
+    assert proof.verify(PeerState, proof.sign(STATE, "t", first), "t", second) is None
 
 
 def test_without_a_key_answers_are_taken_as_they_are() -> None:
     query = proof.new_query("state")
-    assert proof.proven(PeerState, proof.signed(STATE, "", query), "", query) == STATE
-    assert proof.proven(PeerState, None, "", query) is None
+    assert proof.verify(PeerState, proof.sign(STATE, "", query), "", query) == STATE
+    assert proof.verify(PeerState, None, "", query) is None
 
 
 def test_an_answer_of_another_shape_is_none() -> None:
     query = proof.new_query("state")
-    assert proof.proven(PeerState, {"make": 1}, "", query) is None
-    assert proof.proven(PeerState, {**STATE.to_json(), "version": 99}, "", query) is None
+    assert proof.verify(PeerState, {"make": 1}, "", query) is None
+    assert proof.verify(PeerState, {**STATE.to_json(), "version": 99}, "", query) is None
 
 
 def test_an_answer_of_a_supervisor_from_before_versions_is_understood() -> None:
     query = proof.new_query("state")
     data = {"make": "fingerprint", "epoch": "e", "state": "running", "serves": True}
     answer = {**data, "proof": proof._digest(data, "t", query.nonce)}
-    assert proof.proven(PeerState, answer, "t", query) == STATE
+    assert proof.verify(PeerState, answer, "t", query) == STATE
 
 
 @given(st.text(), st.text())
 def test_the_key_is_in_no_answer(rollout: str, nonce: str) -> None:
-    assert "a key of ours" not in repr(
-        proof.signed(STATE, "a key of ours", PeerQuery("state", rollout, nonce))
-    )
+    assert "a key of ours" not in repr(proof.sign(STATE, "a key of ours", PeerQuery("state", rollout, nonce)))
 
 
 def changed(root: Path) -> Sparks:
@@ -118,7 +116,7 @@ def test_a_message_that_cannot_be_read_or_is_of_another_rollout_gets_a_refusal()
         assert answer["version"] == MessageRefused.VERSION
         with pytest.raises(ContractError):
             HeadAnswer.from_json(answer)
-        assert proof.proven(PeerState, answer, "", proof.new_query("state")) is None
+        assert proof.verify(PeerState, answer, "", proof.new_query("state")) is None
     other = head.answer(MemberMessage(1, "ready", cluster_key="of another rollout").to_json())
     assert MessageRefused.from_json(other) == MessageRefused("another rollout: the cluster key differs")
     assert not head.reports

@@ -129,19 +129,19 @@ def test_memory_that_comes_late_is_waited_for(world: World) -> None:
         world.other_memory_mib = max(4_000, world.other_memory_mib - 10_000)
 
     world.on_tick.append(less)
-    assert memory.wait_back(world, 100_000).available >= 100_000
+    assert memory.wait_until_freed(world, 100_000).available >= 100_000
 
 
 def test_memory_that_never_comes_is_not_waited_for_for_ever(world: World) -> None:
     world.other_memory_mib = 100_000
     before = world.clock
-    assert memory.wait_back(world, 100_000).available == 22_000
+    assert memory.wait_until_freed(world, 100_000).available == 22_000
     assert world.clock - before <= 90
 
 
 def test_without_a_required_amount_the_wait_ends_when_no_more_memory_is_freed(world: World) -> None:
     before = world.clock
-    memory.wait_back(world, 0)
+    memory.wait_until_freed(world, 0)
     assert world.clock - before <= 2
 
 

@@ -55,7 +55,7 @@ class Spark:
 def spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spark:
     made = Spark(tmp_path)
     monkeypatch.setattr(onhost, "images", lambda: made.images)
-    monkeypatch.setattr(open_files, "held", set)
+    monkeypatch.setattr(open_files, "open_identities", set)
     return made
 
 
@@ -199,10 +199,10 @@ def test_open_and_mapped_files_are_known_by_device_and_inode(proc: Path, tmp_pat
     )
     (proc / "18").mkdir()  # it ended meanwhile
     (proc / "self").mkdir()
-    held = open_files.held(proc)
-    assert open_files.any_of([tmp_path / "gone", mapped], held) == mapped
-    assert open_files.any_of([opened], held) == opened
-    assert open_files.any_of([tmp_path], held) is None
+    held = open_files.open_identities(proc)
+    assert open_files.first_open([tmp_path / "gone", mapped], held) == mapped
+    assert open_files.first_open([opened], held) == opened
+    assert open_files.first_open([tmp_path], held) is None
 
 
 def test_a_prune_logs_its_items(spark: Spark) -> None:

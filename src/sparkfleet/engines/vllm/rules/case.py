@@ -14,7 +14,7 @@ from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.desired_state import Host, Service
 from sparkfleet.engines import model_architecture
 from sparkfleet.engines.base import SERVICE, field_of, total_memory
-from sparkfleet.engines.model_architecture import Shape
+from sparkfleet.engines.model_architecture import ModelArchitecture
 from sparkfleet.engines.vllm import args, images, schema
 from sparkfleet.engines.vllm.memory import Measured
 from sparkfleet.engines.vllm.schema import Schema
@@ -109,7 +109,7 @@ class Case:
         return dict(self.service.weights.config)
 
     @functools.cached_property
-    def shape(self) -> Shape | None:
+    def shape(self) -> ModelArchitecture | None:
         """The model's layers; None if unknown."""
         return model_architecture.from_config(self.config)
 

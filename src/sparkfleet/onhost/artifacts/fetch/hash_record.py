@@ -40,7 +40,7 @@ def read(state: Path) -> Record:
     return files.read_or_default(Verified, state / "verified.json").files
 
 
-def known(record: Record, file: FileToVerify) -> bool | None:
+def recorded_match(record: Record, file: FileToVerify) -> bool | None:
     """Return whether the file has its content; None if it was not hashed in its present state."""
     try:
         path = file.path.resolve(strict=True)

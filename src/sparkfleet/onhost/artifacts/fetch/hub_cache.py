@@ -29,7 +29,7 @@ def _is_right(path: Path, file: ModelFile, record: hash_record.Record | None) ->
             return False
     except OSError:
         return False
-    return hash_record.known(record or {}, hash_record.FileToVerify(path, file.blob)) is not False
+    return hash_record.recorded_match(record or {}, hash_record.FileToVerify(path, file.blob)) is not False
 
 
 def clear(
@@ -38,7 +38,7 @@ def clear(
     """Remove broken files, link and content: a download treats any existing blob as complete."""
     for file in wrong:
         path = root / "snapshots" / revision / file.path
-        changed = hash_record.known(record or {}, hash_record.FileToVerify(path, file.blob)) is False
+        changed = hash_record.recorded_match(record or {}, hash_record.FileToVerify(path, file.blob)) is False
         contents = _contents(root, path)
         path.unlink(missing_ok=True)
         if contents and (changed or contents[-1].stat().st_size != file.size):

@@ -44,7 +44,9 @@ def _to_verify(
         for file in model.files
         if file.blob and file.path not in incomplete
     }
-    return {path: file for path, file in files.items() if hash_record.known(record, file) is not True}
+    return {
+        path: file for path, file in files.items() if hash_record.recorded_match(record, file) is not True
+    }
 
 
 def hash_files(

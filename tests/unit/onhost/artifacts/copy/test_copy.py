@@ -172,10 +172,12 @@ def test_a_received_file_counts_as_verified_until_it_changes(two: Two, tmp_path:
     hash_record.remember(tmp_path, receiver.received)
     record = hash_record.read(tmp_path)
     to_verify = [hash_record.FileToVerify(Path(place), blob) for place, blob in blobs.items()]
-    assert [hash_record.known(record, one) for one in to_verify] == [True] * len(to_verify)
+    assert [hash_record.recorded_match(record, one) for one in to_verify] == [True] * len(to_verify)
     two.target(0).write_bytes(two.contents[0])
     assert (
-        hash_record.known(record, hash_record.FileToVerify(two.target(0), two.file_to_receive(0).blob))
+        hash_record.recorded_match(
+            record, hash_record.FileToVerify(two.target(0), two.file_to_receive(0).blob)
+        )
         is None
     )
 

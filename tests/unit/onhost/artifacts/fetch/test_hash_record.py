@@ -24,16 +24,16 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_right_file_is_known_after_one_look(file: Path, tmp_path: Path) -> None:
     requested = FileToVerify(file, RIGHT)
-    assert hash_record.known(hash_record.read(tmp_path), requested) is None
+    assert hash_record.recorded_match(hash_record.read(tmp_path), requested) is None
     assert hash_record.check(tmp_path, [requested], lambda _: None) == []
-    assert hash_record.known(hash_record.read(tmp_path), requested) is True
+    assert hash_record.recorded_match(hash_record.read(tmp_path), requested) is True
 
 
 def test_a_file_with_another_content_of_the_same_size_is_known_as_wrong(file: Path, tmp_path: Path) -> None:
     file.write_bytes(b"WEIGHTS")
     requested = FileToVerify(file, RIGHT)
     assert hash_record.check(tmp_path, [requested], lambda _: None) == [requested]
-    assert hash_record.known(hash_record.read(tmp_path), requested) is False
+    assert hash_record.recorded_match(hash_record.read(tmp_path), requested) is False
 
 
 def touched(path: Path) -> None:
@@ -60,12 +60,12 @@ def test_a_file_that_was_touched_is_not_known_any_more(file: Path, tmp_path: Pat
     requested = FileToVerify(file, RIGHT)
     hash_record.check(tmp_path, [requested], lambda _: None)
     change(tmp_path / "blob")  # type: ignore[operator]
-    assert hash_record.known(hash_record.read(tmp_path), requested) is None
+    assert hash_record.recorded_match(hash_record.read(tmp_path), requested) is None
 
 
 def test_what_is_known_is_known_of_one_content_alone(file: Path, tmp_path: Path) -> None:
     hash_record.check(tmp_path, [FileToVerify(file, RIGHT)], lambda _: None)
-    assert hash_record.known(hash_record.read(tmp_path), FileToVerify(file, "0" * 64)) is None
+    assert hash_record.recorded_match(hash_record.read(tmp_path), FileToVerify(file, "0" * 64)) is None
 
 
 def test_small_files_are_checked_by_the_id_that_git_gives_them(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_file_that_is_not_there_is_wrong_and_leaves_nothing_in_the_record(tmp_
 def test_a_file_that_is_written_to_meanwhile_is_not_vouched_for(file: Path, tmp_path: Path) -> None:
     requested = FileToVerify(file, RIGHT)
     assert hash_record.check(tmp_path, [requested], lambda _: touched(tmp_path / "blob")) == [requested]
-    assert hash_record.known(hash_record.read(tmp_path), requested) is None
+    assert hash_record.recorded_match(hash_record.read(tmp_path), requested) is None
 
 
 def test_the_record_forgets_files_that_are_gone(file: Path, tmp_path: Path) -> None:
@@ -102,4 +102,4 @@ def test_progress_counts_every_byte(file: Path, tmp_path: Path) -> None:
 
 def test_an_unreadable_record_is_no_knowledge(file: Path, tmp_path: Path) -> None:
     (tmp_path / "verified.json").write_text('{"files": {"%s": {}}}' % (tmp_path / "blob"))
-    assert hash_record.known(hash_record.read(tmp_path), FileToVerify(file, RIGHT)) is None
+    assert hash_record.recorded_match(hash_record.read(tmp_path), FileToVerify(file, RIGHT)) is None
