@@ -76,7 +76,7 @@ def row(name: str, values: Values) -> Row:
         for value, hosts in found.items()
     )
     unknown = tuple((host, value.reason) for host, value in values.items() if isinstance(value, Unknown))
-    return Row(name, tuple((text or "none", tuple(hosts)) for text, hosts in texts), unknown)
+    return Row(name, tuple((text or NONE, tuple(hosts)) for text, hosts in texts), unknown)
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,11 @@ class Rule:
 
     effect: str
     remedy: str
+    all_have_it: bool = True
+    """Whether a host without a value differs from others; else something else reports it."""
 
 
+NONE = "none"
 UPDATE = "on the members that are behind: sudo apt-get update && sudo apt-get dist-upgrade && sudo reboot"
 RULES: Mapping[str, Rule] = {
     KERNEL_ROW: Rule("memory and RDMA behave differently in different kernels", UPDATE),
@@ -145,6 +148,7 @@ RULES: Mapping[str, Rule] = {
         "links between different firmware may be slow or unstable",
         "on the members that are behind: sudo fwupdmgr refresh && sudo fwupdmgr update; then switch them off "
         "and on",
+        all_have_it=False,  # without a cable there is no ConnectX-7: the fabric's plan says so
     ),
     CLOCKS_ROW: Rule(
         "all ranks run at the speed of the slowest",
@@ -158,7 +162,7 @@ def member_differences(cluster: str, values: Mapping[str, Values]) -> Iterator[D
     """Yield what members of a cluster should have in common, and do not. ``values``: theirs, by row."""
     for name, rule in RULES.items():
         found = row(name, values.get(name, {}))
-        if found.differs:
+        if found.differs and (rule.all_have_it or all(value != NONE for value, _ in found.values)):
             yield Diagnostic(
                 f"cluster {cluster}",
                 f"{name}: {found.text}: {rule.effect}",

@@ -70,7 +70,7 @@ class MachineSeen:
     cma_free_kib: int | None = None
     """Contiguous memory (CMA), which the kernel lends; None: unknown."""
     unread: Mapping[str, str] = field(default_factory=dict)
-    """Path of a file or directory -> why it could not be read."""
+    """Path of a file or directory -> why it could not be read, or understood."""
 
     def reason(self, path: str) -> str:
         """Return why something at or below a path could not be read; "" if all of it was."""
@@ -81,7 +81,11 @@ class MachineSeen:
 def machine_seen(part: MachineTexts) -> MachineSeen:
     """Return what the texts say."""
     texts = {path: (text or "").strip() for path, text in part.texts.items()}
-    driver = texts.get(DRIVER, "")
+    driver, unread = texts.get(DRIVER, ""), dict(part.errors)
+    if driver and not (driver_version(driver) and driver_flavour(driver)):
+        unread[DRIVER] = f"of an unknown form: {driver[:60]!r}"
+    if not texts.get(CMDLINE):
+        unread.setdefault(CMDLINE, "it is empty, or not there")
     keys = (texts[path] for path in sorted(texts) if path.startswith(f"{HOST_KEYS}/"))
     return MachineSeen(
         name=part.name,
@@ -97,7 +101,7 @@ def machine_seen(part: MachineTexts) -> MachineSeen:
         host_keys=tuple(key for text in keys if (key := _fingerprint(text))),
         cma_total_kib=next(iter(part.cma), None),
         cma_free_kib=next(iter(part.cma[1:]), None),
-        unread=part.errors,
+        unread=unread,
     )
 
 

@@ -106,6 +106,10 @@ def test_a_spark_of_which_nothing_is_known_is_not_compared() -> None:
     assert warnings(plans(SPARK, None), MEMBERS) == ()
 
 
+def test_a_member_without_a_card_is_for_the_fabric_to_report() -> None:
+    assert messages(SPARK, replace(OTHER, firmware=())) == []
+
+
 def test_hosts_outside_of_a_cluster_may_differ() -> None:
     assert warnings(plans(SPARK, replace(OTHER, kernel="6.17.0-1032-nvidia")), {}) == ()
 

@@ -81,7 +81,7 @@ def test_a_private_key_is_not_read(tmp_path: Path) -> None:
 def test_what_is_absent_is_empty_and_what_is_unreadable_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert seen(tmp_path).unread == {}
+    assert seen(tmp_path).unread == {CMDLINE: "it is empty, or not there"}
     assert seen(tmp_path).driver == seen(tmp_path).machine_id == ""
 
     def refuse(path: str, *_: int) -> str:
@@ -94,6 +94,13 @@ def test_what_is_absent_is_empty_and_what_is_unreadable_is_named(
     for path in (MACHINE_ID, CMDLINE, DRIVER, HOST_KEYS):
         assert "Permission denied" in found.reason(path)
     assert found.reason(RDMA) == ""
+
+
+@pytest.mark.parametrize("text", [COMPILER, "NVRM version: something of 2027\n"])
+def test_a_driver_that_cannot_be_understood_is_unknown_and_not_absent(tmp_path: Path, text: str) -> None:
+    found = seen(spark(tmp_path, {DRIVER: text, CMDLINE: "ro"}))
+    assert "of an unknown form" in found.reason(DRIVER)
+    assert found.reason(CMDLINE) == ""
 
 
 @pytest.mark.parametrize("text", ["uninitialized\n", "", "0" * 32, "0123", "g" * 32])
