@@ -151,6 +151,11 @@ FAULTS = (
         "touch /etc/lab/gpu-gone", "rm -f /etc/lab/gpu-gone",
     ),
     Fault(
+        "rdma-regions", "two RDMA memory regions of an engine that ended stay registered",
+        "printf 'dev rocep1s0f1 mrn %d mrlen 1073741824 pdn 3\\n' 7 8 > /run/lab-rdma-regions",
+        "rm -f /run/lab-rdma-regions",
+    ),
+    Fault(
         "port-taken", "a process that is not ours listens on port 8000",
         "systemd-run -q --unit lab-port python3 -m http.server 8000 --directory /etc/lab\n"
         "until ss -Hltn sport = :8000 | grep -q LISTEN; do sleep 0.1; done",

@@ -98,15 +98,24 @@ class Pair:
         """
         file = "~nvidia/vllm/lab-engine.env"
         machine.sh(f"echo LAB_ENGINE={fault} > {file}")
+
+        def see(line: str) -> None:
+            on_line(line)
+            if "wide restore" in line:
+                machine.sh(f"rm -f {file}")
+
+        found = self.run(see)
+        machine.sh(f"rm -f {file}")
+        return found
+
+    def run(self, on_line: Callable[[str], object]) -> tuple[int, str]:
+        """Run, and call ``on_line`` with each line that the run prints; return its exit code and output."""
         lines = []
         with self.fleet.start("pyinfra", "inventories/lab.py", "deploys/serve.py", "-y") as process:
             assert process.stdout is not None
             for line in process.stdout:
                 lines.append(line)
                 on_line(line)
-                if "wide restore" in line:
-                    machine.sh(f"rm -f {file}")
-        machine.sh(f"rm -f {file}")
         return process.returncode, "".join(lines)
 
     def wait_until_idle(self) -> None:

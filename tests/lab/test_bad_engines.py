@@ -107,6 +107,30 @@ def test_an_engine_that_exhausts_memory_is_killed_by_the_watchdog(serving: Servi
     assert "floor" in outcome.err[outcome.err.rindex("spark-01   FAILED") :]
 
 
+def test_an_engine_whose_memory_moved_is_started_once_more_and_serves(serving: ServingFleet) -> None:
+    fleet, (spark, _) = serving.fleet, serving.machines
+    declare(fleet, "memory-moves")
+    outcome = fleet.run("--limit", "spark-01").expect(0)
+    assert "starting nano once more: the engine ended with exit code 1: memory was freed" in outcome.text
+    assert "serves, gate passed" in outcome.text
+    assert "started twice, at first the engine ended with exit code 1: memory was freed" in outcome.text
+    assert spark.sh("docker logs nano 2>&1 | grep -c '^.*Initializing a V1 LLM engine'") == "2"
+    assert spark.sh("docker exec nano cat /tmp/lab-memory-moved") == "1"
+    assert "204" in answer(spark)
+    serving.set("spark-01")
+    fleet.run("--limit", "spark-01").expect(0)
+
+
+def test_memory_that_moves_again_at_the_second_start_rolls_back(serving: ServingFleet) -> None:
+    fleet, (spark, _) = serving.fleet, serving.machines
+    before = Before.of(spark)
+    declare(fleet, "memory-moves:9")
+    outcome = fleet.run("--limit", "spark-01").expect(1)
+    expect_previous(spark, before, outcome)
+    closing = outcome.err[outcome.err.rindex("spark-01   FAILED") :]
+    assert "started twice, at first the engine ended with exit code 1: memory was freed" in closing
+
+
 def test_the_other_spark_of_the_run_converges(serving: ServingFleet) -> None:
     fleet, (first, second) = serving.fleet, serving.machines
     before = Before.of(first)

@@ -88,6 +88,25 @@ def test_members_that_differ_or_share_an_identity_are_named_and_nothing_stops(pa
     pair.expect_empty_plan()
 
 
+def test_a_change_waits_for_the_rdma_regions_of_the_last_engine(pair: Pair) -> None:
+    _, after = pair.change()
+    member = pair.machines[1]
+    member.break_("rdma-regions")
+    released: list[str] = []
+
+    def release(line: str) -> None:
+        if "waiting for the release of 2" in line and not released:
+            released.append(line)
+            member.repair()
+
+    code, text = pair.run(release)
+    assert code == 0, text
+    assert released, text
+    assert pair.lengths() == [after, after]
+    assert member.ok("grep -q 'last engine: released after' /var/lib/sparkfleet/rollouts/*/events.jsonl")
+    pair.expect_empty_plan()
+
+
 @pytest.mark.parametrize("bad", [0, 1])
 def test_an_engine_that_fails_on_one_rank_rolls_both_back(pair: Pair, bad: int) -> None:
     machine = pair.machines[bad]

@@ -165,6 +165,7 @@ SYMPTOMS = {
     "gpu-limited": "nvidia-smi --query-gpu=power.draw --format=csv,noheader | grep -q '^18'",
     "dpkg-locked": "systemctl is-active lab-dpkg",
     "gpu-gone": "! nvidia-smi",
+    "rdma-regions": "rdma resource show mr | grep -q mrn",
     "port-taken": "ss -Hltn sport = :8000 | grep -q LISTEN",
     "foreign-netplan": "test -e /etc/netplan/40-cx7.yaml",
     "cable-out": "grep -q 0 /sys/class/net/enP2p1s0f1np1/carrier",

@@ -25,6 +25,7 @@ OF_EACH_SPARK = frozenset(
         "MASTER_ADDR",
         "MASTER_PORT",
         "MN_IF_NAME",
+        "NCCL_IB_ADDR_RANGE",
         "NCCL_IB_DISABLE",
         "NCCL_IB_GID_INDEX",
         "NCCL_IB_HCA",

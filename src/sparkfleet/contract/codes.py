@@ -368,8 +368,8 @@ PLAN = {
         "Something on the host could not be read.", "Correct what the message names, then run again."
     ),
     "memory-insufficient": Code(
-        "The service needs more memory than the Spark has, or than became available.",
-        "Stop what else uses memory, or lower `gpu-memory-utilization`.",
+        "The weights of the service need more memory than the Spark has, or than became available.",
+        "Stop what else uses memory, or serve a smaller model.",
     ),
     "netplan-file-conflict": Code(
         "Another netplan file configures the fabric's links.", "Move that file away, as the message shows."
@@ -675,7 +675,8 @@ PREFLIGHT = {
         "Almost no free memory is in large blocks, so the GPU driver may get none "
         "(https://github.com/FujitsuPolycom/sparkring/issues/173, "
         "https://github.com/MiaAI-Lab/DeepSeek-v4.1-Flash-DGX-Sparks/issues/23).",
-        "Stop the engine and compact the memory; if that does not help, reboot.",
+        "Run again, since memory is compacted before each start; or stop the engine and run "
+        "`sudo spark-valve`. If that does not help, reboot.",
     ),
     "network-unreachable": Code(
         "The host cannot reach a registry or the hub.",

@@ -179,9 +179,10 @@ class Generation(Document):
 
     @property
     def id(self) -> str:
-        """Return 12 hex digits over everything whose change needs a new instance or unit (not the gate)."""
+        """Return 12 hex digits over everything whose change needs a new instance or unit."""
         spec = {one.name: getattr(self, one.name) for one in dataclasses.fields(Generation)}
         del spec["gate"], spec["rank"]
+        spec["need_mib"] = 0  # as in the ids of earlier versions, which never set it
         old = _early_names()  # the ids of earlier versions stay
         for name in ("engine_version", "definition"):
             spec[old[name]] = spec.pop(name)

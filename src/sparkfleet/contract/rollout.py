@@ -53,7 +53,7 @@ class Event(Document):
     """Unix time."""
     text: str = ""
     step: str = ""
-    """Of a ``step``: check, create, stop, start, gate, promote, restore ..."""
+    """Of a ``step``: check, create, stop, start, gate, retry, promote, restore ..."""
     phase: str = ""
     seconds: float | None = None
     """Since the engine's start."""
@@ -67,7 +67,7 @@ class Event(Document):
     record: CurrentGeneration | None = None
     """Of the promotion: the new record of the service."""
     diagnostic: Diagnostic | None = None
-    """Of a rollback: why the candidate failed."""
+    """Of a rollback: why the candidate failed. Of a retry: why the first start failed."""
     line: str = ""
     """The last lines of the engine's log."""
     exit_code: int | None = None
@@ -128,8 +128,8 @@ class RolloutResult(Document):
     """End of a rollout: ``result.json``."""
 
     NAME = "result of a rollout"
-    VERSION = 2
-    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _with_code}
+    VERSION = 3
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _with_code, 2: lambda data: data}
 
     outcome: str
     id: str = ""
@@ -160,6 +160,8 @@ class RolloutResult(Document):
     downtime_s: float | None = None
     """Seconds without a serving engine; None: nothing serves, or nothing was stopped."""
     gate_result: GateResult | None = None
+    first_failure: Diagnostic | None = None
+    """Why the first start failed, where the same candidate was started twice."""
 
     @property
     def cause(self) -> str:
@@ -168,6 +170,11 @@ class RolloutResult(Document):
             return ""
         own = self.diagnostic.location == self.service
         return self.diagnostic.message if own else f"{self.diagnostic.location}: {self.diagnostic.message}"
+
+
+def first_start(result: RolloutResult) -> str:
+    """Return that the candidate was started twice, and why; "" if it was not."""
+    return f"; started twice, at first {result.first_failure.message}" if result.first_failure else ""
 
 
 def serving_now(result: RolloutResult) -> str:

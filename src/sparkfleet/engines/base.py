@@ -400,6 +400,14 @@ class Engine(Protocol):
         share = self.memory_share(dict(service.flags))
         return service.weights.size / GIB if share is None else share * total_gib
 
+    def required_gib(self, service: Service) -> float:
+        """Return the memory of a Spark without which the engine cannot load the model (GiB); 0: unknown.
+
+        A rollout without it is refused, so this is less than ``memory_gib``, which the engine may use.
+        """
+        del service
+        return 0.0
+
     def memory_share(self, flags: Mapping[str, Any]) -> float | None:
         """Return the share of the Spark's memory that the engine reserves at its start; None: no share."""
         del flags

@@ -114,6 +114,8 @@ class HostEngine(Protocol):
     api_key: ApiKey
     cluster_starts: Mapping[str, ClusterStart] = {}
     """Executor of a cluster -> how its ranks start; empty: it serves on single Sparks only."""
+    transient_failures: frozenset[str] = frozenset()
+    """Ids of failure patterns that a second start may not show: the candidate start retries these once."""
 
     def models(self, body: str) -> tuple[ServedModel, ...]:
         """Return the models in the response to ``ready``."""

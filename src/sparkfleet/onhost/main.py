@@ -247,7 +247,7 @@ def _valve(system: System, options: argparse.Namespace) -> int:
         container = _current(system, store.check_service(options.unless_running))
         if container and container.running:
             return OK
-    sys.stdout.write(valve.flush(system).text + "\n")
+    sys.stdout.write(valve.before_start(system) + "\n")
     return OK
 
 

@@ -173,7 +173,7 @@ def memory(host: Host, service: str, need_mib: int, observed: Observed) -> Diagn
         f"{need_mib} MiB needed for {service}, {observed.memory_available_mib} MiB available of "
         f"{observed.memory_total_mib} MiB",
         f"at least {need_mib} MiB",
-        f"on {host.name}: stop what else uses memory; or lower --gpu-memory-utilization",
+        f"on {host.name}: stop what else uses memory (`nvidia-smi`, `top`), or serve a smaller model",
         code="memory-insufficient",
     )
 

@@ -318,7 +318,7 @@ def _rollout(
     own = observed.owned().get(service.name)
     base = own or _predecessor(service, orphans, observed)
     container = service_changes.container_changes(host, service, desired, observed, _baseline(base, observed))
-    changes = [*container.all]
+    changes = [*container.all, *container.deferred]
     if own is not None and not own.running:
         changes.insert(0, FieldChange(Action.CHANGE, "state", old=own.state, new="serving"))
     elif own is not None:

@@ -133,6 +133,7 @@ def generation(
         recipe=service.recipe,
         engine_version=service.image.engine_version,
         floor_mib=floor_mib,
+        need_mib=int(engine.required_gib(service) * 1024),
         stop_timeout_s=stop_timeout_s,
         argv=engine.args(service),
         env=tuple(environment(service).items()),

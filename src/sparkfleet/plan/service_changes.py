@@ -14,6 +14,7 @@ from sparkfleet.onhost.artifacts.image import image_refs
 from sparkfleet.onhost.machine import programs
 from sparkfleet.onhost.state import units
 from sparkfleet.plan import render_service
+from sparkfleet.plan.fabric.environment import GID_CHOICE
 from sparkfleet.plan.model import Action, FieldChange
 from sparkfleet.plan.staging import present_image
 from sparkfleet.probe.observation import Observed, UnitSeen
@@ -44,6 +45,8 @@ class ContainerChanges:
     engine: tuple[FieldChange, ...]
     """Image, model, flags and environment: combinations that the engine may never have started with."""
     other: tuple[FieldChange, ...]
+    deferred: tuple[FieldChange, ...] = ()
+    """Fields that change with the next new container, and need none by themselves."""
 
     @property
     def all(self) -> tuple[FieldChange, ...]:
@@ -58,8 +61,11 @@ def container_changes(
     engine, own = _argument_changes(service, expected, base)
     image = _image_changes(service.image, observed, base)
     environment = _environment_changes(dict(expected.env), base)
+    deferrable = GID_CHOICE if expected.rank else frozenset()
+    deferred = tuple(one for one in environment if one.key in deferrable and one.action is Action.ADD)
+    environment = [one for one in environment if one not in deferred]
     settings = _setting_changes(host, service, observed, base)
-    return ContainerChanges((*image, *engine, *environment), (*own, *settings))
+    return ContainerChanges((*image, *engine, *environment), (*own, *settings), deferred)
 
 
 def short_digest(reference: str) -> str:

@@ -208,8 +208,8 @@ class Runtime(Protocol):
         cursor, never the environment.
         """
 
-    def log(self, instance: str, tail: int) -> str:
-        """Return the last ``tail`` lines of its output. venv: from the journal of its unit."""
+    def log(self, instance: str, tail: int, since: float = 0.0) -> str:
+        """Return the last ``tail`` lines of its output from ``since`` (unix time) on. venv: its journal."""
 
     def follow(
         self,

@@ -73,6 +73,8 @@ class Engine:
     counts: bool = True
     accepts: float = 0.0
     completion_s: float = 0.5
+    fails_first: str = ""
+    """Log of its first start, which then ends after 3 s; "": the first start is like every other."""
     no_start: str = ""
     """dockerd's message when it cannot even start the container."""
     works_again: bool = True
@@ -150,9 +152,19 @@ class World:
     """What other Sparks answer."""
     no_fabric: bool = False
     driver: Ran = Ran(127)  # noqa: RUF009  (frozen)
+    """What nvidia-smi says and ends with; 127: there is none."""
+    gpu_processes: Ran = Ran(0)  # noqa: RUF009  (frozen)
+    """What nvidia-smi lists as processes of the GPU."""
+    rdma_regions: Callable[[], str] | None = None
+    """What ``rdma`` lists as memory regions; None: there is no such command."""
+    pids: dict[int, str] = field(default_factory=dict)
+    """Pid -> id of its container."""
+    large_free: int | None = None
+    """MiB of free memory in large blocks."""
+    compacted: int = 0
+    """How often memory was compacted."""
     kernel_log: str = "[1.0] quiet\n"
     """What dmesg prints."""
-    """What nvidia-smi says and ends with; 127: there is none."""
 
     def __post_init__(self) -> None:
         self.paths = Paths(
@@ -243,6 +255,10 @@ class World:
             return Ran(0)
         if argv[0] == "dmesg":
             return Ran(0, self.kernel_log)
+        if argv[0] == "rdma":
+            return Ran(127) if self.rdma_regions is None else Ran(0, self.rdma_regions())
+        if argv[:2] == ("nvidia-smi", "--query-compute-apps=pid,process_name"):
+            return self.gpu_processes
         if argv[0] == "nvidia-smi" and self.driver.code != Ran(127).code:
             return self.driver
         return Ran(127, err=f"{argv[0]}: no such command")
@@ -254,7 +270,8 @@ class World:
                 engine = self.engines[box.image]
                 used += engine.memory_mib + int(engine.eats_mib_s * (self.clock - box.started))
         left = TOTAL_MIB - used
-        return Memory(TOTAL_MIB, max(0, left), max(0, left - self.cache_mib), self.cache_mib)
+        free = max(0, left - self.cache_mib)
+        return Memory(TOTAL_MIB, max(0, left), free, self.cache_mib, large_free=self.large_free)
 
     def watch_memory(self, floor_mib: int, instance: Instance) -> WatchdogProcess:
         return WatchdogProcess(lambda: None, lambda: None)
@@ -262,6 +279,13 @@ class World:
     def drop_caches(self) -> str:
         self.cache_mib = 0
         return ""
+
+    def compact_memory(self) -> str:
+        self.compacted += 1
+        return ""
+
+    def container_of(self, pid: int) -> str:
+        return self.pids.get(pid, "")
 
     def http(self, request: HttpRequest) -> HttpResponse:
         box = self.serving(request.port)
@@ -456,7 +480,8 @@ class World:
             self.docker_gone, self.docker_stopped, self.dockerd_back_at = False, False, 0.0
         for box in self.boxes.values():
             engine = self.engines[box.image]
-            if box.running and engine.end_s and self.clock - box.started >= engine.end_s:
+            end_s = 3.0 if engine.fails_first and box.starts == 1 else engine.end_s
+            if box.running and end_s and self.clock - box.started >= end_s:
                 box.running, box.exit_code = False, engine.exit_code
         for _, call in tuple(self._timers):
             call()
@@ -595,8 +620,13 @@ class FakeRuntime:
     def adopt(self, instance: str) -> None:
         self._must(instance).policy = "no"
 
-    def log(self, name: str, tail: int) -> str:
-        return self._world.engines[self._must(name).image].log
+    def log(self, name: str, tail: int, since: float = 0.0) -> str:
+        box = self._must(name)
+        engine = self._world.engines[box.image]
+        if not engine.fails_first:
+            return engine.log
+        before = () if box.starts > 1 and since >= box.started else (engine.fails_first,)
+        return "\n".join((*before, *((engine.log,) if box.starts > 1 else ())))
 
     def follow(
         self,
@@ -605,7 +635,7 @@ class FakeRuntime:
         on_line: Callable[[str], None],
         on_end: Callable[[], None] = lambda: None,
     ) -> Stop:
-        for line in self.log(name, 0).splitlines():
+        for line in self.log(name, 0, since).splitlines():
             on_line(line)
         box = self._must(name)
 

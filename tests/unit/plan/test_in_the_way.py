@@ -130,3 +130,19 @@ def test_a_need_of_more_memory_than_the_spark_has_blocks_the_rollout() -> None:
     assert (found.location, found.code) == (f"{HOST.name}: memory", "memory-insufficient")
     assert blockers.memory(HOST, "nano", total, CONVERGED) is None  # its engine will release memory
     assert blockers.memory(HOST, "nano", total + 1, CONVERGED) is not None
+
+
+def test_a_model_whose_weights_do_not_fit_into_the_free_memory_is_blocked_unless_an_engine_leaves() -> None:
+    files = tuple(replace(one, size=80 << 30) for one in NANO.weights.files[:1])
+    large = with_service(weights=replace(NANO.weights, files=files))
+    little = replace(fake_spark.fresh(large), memory_available_mib=59_000)
+    found = host_plan(large, little).change_sets[-1].blocked
+    assert found is not None
+    assert (found.code, found.message) == (
+        "memory-insufficient",
+        "61440 MiB needed for nano, 59000 MiB available of 122573 MiB",
+    )
+    enough = replace(little, memory_available_mib=62_000)
+    serving = replace(little, instances=CONVERGED.instances)
+    for seen in (enough, serving):
+        assert host_plan(large, seen).change_sets[-1].blocked is None

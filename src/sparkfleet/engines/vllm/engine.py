@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.contract.generation import Task
 from sparkfleet.engines.base import (
+    GIB,
     ArgCheck,
     ArgChecker,
     Engine,
@@ -37,6 +38,7 @@ from sparkfleet.engines.vllm import (
     memory,
     model_files,
     packages,
+    parallelism,
     renamed_flags,
     rules,
     schema,
@@ -53,6 +55,8 @@ _VERSION = re.compile(r"v?(\d+\.\d+\.\d+(?:\.\d+)?(?:\.?(?:post|rc|dev)\d+)?)")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 ASSUMED_SHARE = 0.92
 """Default of ``--gpu-memory-utilization`` (0.9 before vLLM 0.20)."""
+LOADED_SHARE = 0.75
+"""Share of a model's files that is loaded in any case: drafting layers or a vision tower may be left out."""
 
 
 class VllmArgChecker(ArgChecker):
@@ -254,6 +258,18 @@ class Vllm(Engine):
     ) -> Sequence[str] | None:
         """See ``Engine``."""
         return upgrade.notes(old, new, services)
+
+    def required_gib(self, service: Service) -> float:
+        """Return most of one GPU's weights: files may hold parts that this service does not load.
+
+        0 where the weights in memory may be smaller than their files: quantized by vLLM, or kept elsewhere by
+        a fork.
+        """
+        flags = dict(service.flags)
+        quantizes = flags.get("quantization") and "quantization_config" not in dict(service.weights.config)
+        if quantizes or images.is_fork(service.image.repository):
+            return 0.0
+        return LOADED_SHARE * service.weights.size / GIB / parallelism.gpus(flags)
 
     def memory_share(self, flags: Mapping[str, Any]) -> float | None:
         """See ``Engine``."""

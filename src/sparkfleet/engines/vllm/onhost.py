@@ -36,6 +36,7 @@ class VllmOnHost(OpenAiHostEngine):
         "ray": ClusterStart(6379, head_first=True, head_process="Ray"),  # the port in data/ray_rank.py
         "mp": ClusterStart(29501),
     }
+    transient_failures = frozenset({"memory-moved"})
 
 
 ENGINE = VllmOnHost()

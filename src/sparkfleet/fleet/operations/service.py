@@ -32,6 +32,7 @@ from sparkfleet.contract.rollout import (
     RepairRequest,
     RolloutResult,
     RolloutStarted,
+    first_start,
     serving_now,
 )
 from sparkfleet.engines.base import ArgChecker
@@ -194,6 +195,7 @@ def success_text(result: RolloutResult) -> str:
     text = "serves, gate passed"
     if result.downtime_s:
         text += f", {duration(result.downtime_s)} without service"
+    text += first_start(result)
     answer = result.gate_result.answer if result.gate_result else ""
     return text + (f", answer: {answer.strip()[:60]!r}" if answer else "")
 
@@ -217,7 +219,7 @@ def rollout_diagnostic(where: str, subject: str, result: RolloutResult) -> Diagn
         UNREADABLE: "the rollout was abandoned; the current state is unknown",
     }.get(result.outcome, f"outcome {result.outcome}")
     wrong = result.diagnostic or Diagnostic(subject, "the change failed", code="rollout-failed")
-    message = f"{wrong.message}; {outcome_text}"
+    message = f"{wrong.message}{first_start(result)}; {outcome_text}"
     if result.line:
         message += f"\n    engine log: {result.line}"
     if result.evidence:

@@ -13,15 +13,31 @@ from sparkfleet.contract.generation import GateResult, Generation
 from sparkfleet.onhost.gate import diagnosis, log_lines, transport
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate
-from sparkfleet.onhost.machine import files, kernel_log, memory, mounts, redact, runtime_wait, valve
+from sparkfleet.onhost.machine import (
+    files,
+    gpu,
+    kernel_log,
+    memory,
+    mounts,
+    rdma,
+    redact,
+    runtime_wait,
+    valve,
+)
 from sparkfleet.onhost.machine.system import System, runtime_of
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
 
 REPORT_S = 30.0
 """Seconds without progress until a ``waiting`` event."""
+RETRY = "retry"
+"""Step of the second start of the same candidate; its diagnostic says why the first one failed."""
+GPU_IDLE_S, GPU_POLL_S = 10.0, 1.0
+"""Seconds for the processes of an engine that ended to leave the GPU, and between two queries."""
 CACHE_GROWTH_MIB = 4096
 """Growth of the page cache (MiB) that justifies another flush between stop and start."""
+NO_PAGES = "driver-no-memory"
+"""Id of the failure pattern that the driver got no memory."""
 MEMORY_LINES, MEMORY_WIDTH = 8, 400
 LOG_LINES = 5000
 """Last lines of the engine's log for diagnosis and evidence."""
@@ -88,12 +104,58 @@ class OtherRanks(Protocol):
 def run(
     system: System, journal: Journal, generation: Generation, container_id: str, other_ranks: OtherRanks
 ) -> GateResult:
-    """Start the candidate and gate it. Return the gate's measurements, or raise StartFailedError."""
+    """Start the candidate and gate it. Return the gate's measurements, or raise StartFailedError.
+
+    A failure that the engine calls transient is retried once, where nobody else uses the GPU.
+    """
     for path in generation.rank.clear if generation.rank else ():
         files.remove(Path(path))
+    rdma.wait_for_gids(system, generation, lambda text: journal.log("note", text, phase="rdma"))
     # The cache was flushed before the stop; another flush only when it grew much since: it takes time.
-    journal.log("note", valve.flush(system, CACHE_GROWTH_MIB).text, phase="valve")
+    journal.log("note", valve.before_start(system, CACHE_GROWTH_MIB), phase="valve")
     journal.step("start", f"starting {generation.service}", container=container_id)
+    try:
+        return _start(system, journal, generation, container_id, other_ranks)
+    except StartFailedError as error:
+        if not _may_retry(system, journal, generation, error.failure):
+            raise
+        first = error.failure
+    text = f"starting {generation.service} once more: {first.diagnostic.message}"
+    journal.step(RETRY, text, diagnostic=first.diagnostic, line=first.line, exit_code=first.exit_code)
+    journal.log("note", valve.before_start(system), phase="valve")
+    return _start(system, journal, generation, container_id, other_ranks, since=system.now())
+
+
+def _may_retry(system: System, journal: Journal, generation: Generation, failure: Failure) -> bool:
+    """Return whether a second start may pass where the first one failed.
+
+    Not in a cluster: its other ranks have ended with this one.
+    """
+    if (
+        generation.rank
+        or failure.diagnostic.code not in engines.on_host(generation.engine).transient_failures
+    ):
+        return False
+    deadline = system.monotonic() + GPU_IDLE_S
+    while (users := gpu.processes(system)) and system.monotonic() < deadline:
+        system.sleep(GPU_POLL_S)
+    if users is None:
+        journal.log("note", "no second start: what else uses the GPU is unknown", phase=RETRY)
+    elif users:
+        journal.log("note", f"no second start: the GPU is also used by {'; '.join(users)}", phase=RETRY)
+    return users == ()
+
+
+def _start(
+    system: System,
+    journal: Journal,
+    generation: Generation,
+    container_id: str,
+    other_ranks: OtherRanks,
+    *,
+    since: float = 0.0,
+) -> GateResult:
+    """Start the container and gate it. ``since``: unix time from which on its log belongs to this start."""
     runtime = runtime_of(system, generation)
     obstacle = mounts.obstacle(system, runtime.workload(generation))
     if obstacle:
@@ -107,11 +169,17 @@ def run(
         explanation = cause or Failure(Diagnostic("", str(error), code="container-start-failed"))
         failure = explanation.of(generation.service, f"{runtime.daemon} could not start it")
         raise StartFailedError(replace(failure, line=str(error))) from error
-    return _watch(system, journal, generation, container_id, other_ranks)
+    return _watch(system, journal, generation, container_id, other_ranks, since=since)
 
 
 def _watch(
-    system: System, journal: Journal, generation: Generation, container_id: str, other_ranks: OtherRanks
+    system: System,
+    journal: Journal,
+    generation: Generation,
+    container_id: str,
+    other_ranks: OtherRanks,
+    *,
+    since: float,
 ) -> GateResult:
     runtime = runtime_of(system, generation)
     container = runtime.inspect(container_id)
@@ -138,9 +206,12 @@ def _watch(
             raise EngineEndedError
         other_ranks.check()
 
+    def ended() -> Failure:
+        return _ended(system, container_id, watchdog, gate, (progress.started, since))
+
     gate.check_alive = check_alive
     stop_watchdog = watchdog.start(container)
-    stop_log = runtime.follow(container_id, 0.0, progress.line)
+    stop_log = runtime.follow(container_id, since, progress.line)
     try:
         journal.step("gate", f"verifying {generation.served_name} on port {generation.port}")
         passed = other_ranks.prove(gate)
@@ -157,10 +228,10 @@ def _watch(
             raise StartFailedError(
                 Failure(restarted, trace=watchdog.csv(), transcript=tuple(gate.transcript))
             ) from None
-        raise StartFailedError(_ended(system, container_id, watchdog, gate, progress.started)) from None
+        raise StartFailedError(ended()) from None
     except StartFailedError as error:
         if watchdog.struck is not None:
-            raise StartFailedError(_ended(system, container_id, watchdog, gate, progress.started)) from None
+            raise StartFailedError(ended()) from None
         failure = replace(error.failure, trace=watchdog.csv(), transcript=tuple(gate.transcript))
         raise StartFailedError(failure) from None
     finally:
@@ -188,9 +259,17 @@ def _check_transport(system: System, journal: Journal, generation: Generation, c
 
 
 def _ended(
-    system: System, container_id: str, watchdog: memory.MemoryWatchdog, gate: Gate, started: float
+    system: System,
+    container_id: str,
+    watchdog: memory.MemoryWatchdog,
+    gate: Gate,
+    began: tuple[float, float],
 ) -> Failure:
-    """Return why the engine's process ended, from watchdog, logs of engine and kernel, and exit code."""
+    """Return why the engine's process ended, from watchdog, logs of engine and kernel, and exit code.
+
+    ``began``: start of this attempt by the clock of the kernel's log, and by that of the engine's.
+    """
+    started, since = began
     seen: dict[str, Any] = {"trace": watchdog.csv(), "transcript": tuple(gate.transcript)}
     service, runtime = gate.generation.service, runtime_of(system, gate.generation)
     low = watchdog.diagnostic(service)
@@ -198,7 +277,7 @@ def _ended(
     if container is None:
         gone = f"its {runtime.noun} was removed by another process"
         return Failure(low or Diagnostic(service, gone, code="container-disappeared"), **seen)
-    log = redact.redact(runtime.log(container_id, LOG_LINES), redact.secrets_of(container))
+    log = redact.redact(runtime.log(container_id, LOG_LINES, since), redact.secrets_of(container))
     reader = diagnosis.reader(gate.generation.engine)
     last = " | ".join(reader.last_meaningful_lines(log, 3))
     code = container.exit_code
@@ -210,8 +289,35 @@ def _ended(
         limit = Diagnostic(service, killed, hint=memory.REMEDY_KERNEL, code="killed-by-memory-limit")
         return Failure(limit, last, code, **seen)
     sources = diagnosis.Sources(log, code, kernel_log.since(system, started), argv=container.command or None)
+    if fragmented := _fragmented(reader, sources, watchdog, service):
+        return Failure(fragmented, last, code, **seen)
     found = reader.diagnose_all(sources)
     if found is None:
         unknown = Diagnostic(service, ended, hint="read its log in the evidence", code="engine-ended")
         return Failure(unknown, last, code, **seen)
     return replace(found.of(service, ended), line=found.line or last, exit_code=code, **seen)
+
+
+def _fragmented(
+    reader: diagnosis.LogReader,
+    sources: diagnosis.Sources,
+    watchdog: memory.MemoryWatchdog,
+    service: str,
+) -> Diagnostic | None:
+    """Return that the driver found no memory although plenty was free: none of it in large blocks."""
+    kernel = reader.diagnose(sources.kernel_log) if sources.kernel_log else None
+    lowest = watchdog.lowest()
+    if (
+        kernel is None
+        or kernel.diagnostic.code != NO_PAGES
+        or lowest is None
+        or not valve.is_fragmented(lowest)
+    ):
+        return None
+    return Diagnostic(
+        service,
+        f"the engine ended with exit code {sources.exit_code}: the driver got no memory (NV_ERR_NO_MEMORY) "
+        f"with {lowest.free} MiB free: only {lowest.large_free} MiB of it were in large blocks",
+        hint=memory.REMEDY_FRAGMENTED,
+        code="memory-fragmented",
+    )

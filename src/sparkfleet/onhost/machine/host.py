@@ -29,11 +29,14 @@ from sparkfleet.onhost.machine.system import (
     Stop,
     WatchdogProcess,
 )
+from sparkfleet.onhost.machine.valve import LARGE_BLOCK
 from sparkfleet.runtimes import onhost
 from sparkfleet.runtimes.base import Instance, Runtime, RuntimeRefusedError, RuntimeUnavailableError
 
 LISTEN = "0A"
 """State of a listening socket in /proc/net/tcp."""
+COMPACT, COMPACT_S = "/proc/sys/vm/compact_memory", 20.0
+"""Seconds for the kernel to compact memory."""
 RESPONSE_LIMIT = 8 << 20
 """Bytes of an HTTP response. An engine's metrics have about 0.1 MiB, an embedding of 8192 numbers 0.2 MiB."""
 MEMINFO = "/proc/meminfo"
@@ -98,7 +101,8 @@ class Spark:
             pressure = Path("/proc/pressure/memory").read_text(encoding="ascii")
         except OSError:
             pressure = ""
-        return parse_memory(Path(MEMINFO).read_text(encoding="ascii"), pressure)
+        meminfo = Path(MEMINFO).read_text(encoding="ascii")
+        return parse_memory(meminfo, pressure, _read("/proc/buddyinfo"), os.sysconf("SC_PAGE_SIZE"))
 
     def watch_memory(self, floor_mib: int, instance: Instance) -> WatchdogProcess:
         """Start the watchdog process. Without memory for it, the thread of ``MemoryWatchdog`` is left."""
@@ -140,6 +144,11 @@ class Spark:
         except OSError as error:
             return f"/proc/sys/vm/drop_caches: {error.strerror}"
         return ""
+
+    def compact_memory(self) -> str:
+        """Join free memory to larger blocks, in a process that the limit can end."""
+        done = self.run(("sh", "-c", f"echo 1 > {COMPACT}"), COMPACT_S)
+        return "" if done.code == 0 else f"{COMPACT}: {done.text}"
 
     def http(self, request: HttpRequest) -> HttpResponse:
         """Send an HTTP request to 127.0.0.1."""
@@ -191,6 +200,10 @@ class Spark:
             for one in owners
         )
 
+    def container_of(self, pid: int) -> str:
+        """Return the id of the container that a process is in."""
+        return container_of(_read(f"/proc/{pid}/cgroup"))
+
     def free_mib(self, path: Path) -> int:
         """Return the MiB still free on the file system of ``path`` or of its nearest parent that exists."""
         while not path.exists():
@@ -220,8 +233,8 @@ def stay_in_memory() -> None:
         return
 
 
-def parse_memory(meminfo: str, pressure: str = "") -> Memory:
-    """Return the figures of /proc/meminfo (kB there) and of /proc/pressure/memory."""
+def parse_memory(meminfo: str, pressure: str = "", buddyinfo: str = "", page: int = 4096) -> Memory:
+    """Return the figures of /proc/meminfo (kB there), /proc/pressure/memory and /proc/buddyinfo."""
     kib = {key: int(value) for key, value in re.findall(r"^(\w+):\s+(\d+)", meminfo, re.MULTILINE)}
     full = re.search(r"^full avg10=([\d.]+)", pressure, re.MULTILINE)
     cache = kib.get("Cached", 0) + kib.get("Buffers", 0) + kib.get("SReclaimable", 0) - kib.get("Shmem", 0)
@@ -231,7 +244,16 @@ def parse_memory(meminfo: str, pressure: str = "") -> Memory:
         free=kib.get("MemFree", 0) >> 10,
         cache=max(0, cache) >> 10,
         pressure=float(full[1]) if full else None,
+        large_free=_large_free(buddyinfo, page),
     )
+
+
+def _large_free(buddyinfo: str, page: int) -> int | None:
+    """Return the MiB in large blocks. A row of /proc/buddyinfo is a zone: its blocks of 1, 2, 4 ... pages."""
+    rows = re.findall(r"^Node +\d+, zone +\w+ +([\d ]+)$", buddyinfo, re.MULTILINE)
+    blocks = [(page << order, int(count)) for row in rows for order, count in enumerate(row.split())]
+    smallest = min(LARGE_BLOCK, max((size for size, _ in blocks), default=0))
+    return sum(size * count for size, count in blocks if size >= smallest) >> 20 if rows else None
 
 
 def listening_inodes(table: str, port: int) -> set[str]:
@@ -249,7 +271,7 @@ def container_of(cgroup: str) -> str:
 
     Docker's cgroups end in ``/<id>`` or ``/docker-<id>.scope``, below whatever parent the daemon was given.
     """
-    found = re.findall(r"[/-]([0-9a-f]{64})(?=\.scope|/|$)", cgroup, re.MULTILINE)
+    found = re.findall(r"[/-]([0-9a-f]{64})(?=\.scope|/| \(deleted\)|$)", cgroup, re.MULTILINE)
     return str(found[-1]) if found else ""  # the last: a Spark may be a container itself
 
 

@@ -11,6 +11,8 @@ from sparkfleet.runtimes.base import Instance
 
 KEPT_SAMPLES = 7200
 """Samples of the trace (one a second): two hours."""
+SHORT_STEADY, ENOUGH_STEADY = 60, 2
+"""Samples, two a second, without a rise after which no more is expected: with too little, and with enough."""
 SETTLED_MIB = 256
 """A rise smaller than this within a second counts as "no more is coming back"."""
 
@@ -74,13 +76,19 @@ class MemoryWatchdog:
             code="memory-floor",
         )
 
+    def lowest(self) -> Memory | None:
+        """Return the sample with the least available memory; None without samples."""
+        with self._lock:
+            return min((memory for _, memory in self.trace), key=lambda one: one.available, default=None)
+
     def csv(self) -> str:
         """Return the trace as a table."""
-        rows = ["at,available_mib,free_mib,pressure_full_avg10"]
+        rows = ["at,available_mib,free_mib,pressure_full_avg10,large_free_mib"]
         with self._lock:
             for at, memory in self.trace:
                 pressure = "" if memory.pressure is None else f"{memory.pressure:g}"
-                rows.append(f"{at:.1f},{memory.available},{memory.free},{pressure}")
+                large = "" if memory.large_free is None else memory.large_free
+                rows.append(f"{at:.1f},{memory.available},{memory.free},{pressure},{large}")
         return "\n".join(rows) + "\n"
 
 
@@ -90,20 +98,25 @@ REMEDY_KERNEL = (
 )
 
 
+REMEDY_FRAGMENTED = (
+    "run again: sparkfleet compacts memory before each start; if that does not help, reboot the Spark: "
+    "compaction cannot move the pages of drivers (cat /proc/buddyinfo shows the free blocks)"
+)
+
+
 def wait_until_freed(system: System, need_mib: int, limit_s: float = 90) -> Memory:
     """Wait until the memory of stopped engines is freed (late on a Spark); return the last sample.
 
-    Enough is ``need_mib``; where that is 0 or out of reach: until it stops rising.
+    It is freed when it stops rising; while less than ``need_mib`` is available, it may still come.
     """
     started = system.monotonic()
     memory = system.memory()
     steady = 0
-    while memory.available < need_mib or not need_mib:
+    while system.monotonic() - started < limit_s:
         system.sleep(0.5)
         now = system.memory()
         steady = steady + 1 if now.available - memory.available < SETTLED_MIB else 0
         memory = now
-        patience = 60 if need_mib else 2
-        if steady >= patience or system.monotonic() - started >= limit_s:
+        if steady >= (SHORT_STEADY if memory.available < need_mib else ENOUGH_STEADY):
             break
     return memory

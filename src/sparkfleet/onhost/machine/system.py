@@ -49,6 +49,8 @@ class Memory:
     cache: int = 0
     """Page cache and reclaimable slab without shared memory: what dropping caches can give."""
     pressure: float | None = None
+    large_free: int | None = None
+    """Free memory in large blocks (``valve.LARGE_BLOCK``, by /proc/buddyinfo); None: unknown."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,9 @@ class System(Protocol):
     def drop_caches(self) -> str:
         """Write dirty pages, then drop clean caches; return "" or why it could not be done."""
 
+    def compact_memory(self) -> str:
+        """Join free memory to larger blocks; return "" or why it could not be done."""
+
     def http(self, request: HttpRequest) -> HttpResponse:
         """Send an HTTP request to 127.0.0.1. Never raises."""
 
@@ -150,6 +155,9 @@ class System(Protocol):
 
     def port_owners(self, port: int) -> tuple[PortOwner, ...]:
         """Return the process that listens on the TCP port."""
+
+    def container_of(self, pid: int) -> str:
+        """Return the id of the container that a process is in; "" for one in none."""
 
     def free_mib(self, path: Path) -> int:
         """Return the MiB that root may still write to the file system of ``path``."""

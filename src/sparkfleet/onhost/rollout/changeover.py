@@ -22,7 +22,7 @@ from sparkfleet.contract.generation import (
 from sparkfleet.contract.rollout import ServiceBefore
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.gate.failure import StartFailedError
-from sparkfleet.onhost.machine import memory, mounts
+from sparkfleet.onhost.machine import memory, mounts, rdma
 from sparkfleet.onhost.machine.system import System, runtime_of, systemctl
 from sparkfleet.onhost.rollout import checks, snapshot
 from sparkfleet.onhost.state import store, units
@@ -74,12 +74,15 @@ def stop(system: System, runtime: Runtime, service: str, before: ServiceBefore) 
 
 
 def switch_over(system: System, journal: Journal, generation: Generation, candidate_id: str) -> None:
-    """Stop the old services, wait for their memory, free the names, rename the candidate."""
+    """Stop the old services, wait for their memory and RDMA regions, free the names, rename the candidate."""
     state = snapshot.recorded(journal)
     for service, before in state.items():
         if before.container or before.active:
             journal.log("note", f"{service} stops", phase="stop")
             stop(system, runtime_of(system, before.current, generation), service, before)
+    if generation.rank or any(before.current and before.current.rank for before in state.values()):
+        ended = {before.container for before in state.values() if before.container}
+        rdma.wait_for_release(system, ended, lambda text: journal.log("note", text, phase="rdma"))
     stopped = any(before.running for before in state.values())
     last_sample = memory.wait_until_freed(system, generation.need_mib) if stopped else system.memory()
     journal.log("note", f"{last_sample.available} MiB available", phase="memory")

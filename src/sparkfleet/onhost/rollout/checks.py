@@ -10,7 +10,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, RolloutRequest
 from sparkfleet.contract.rollout import RUNTIME_MIB
 from sparkfleet.onhost.cluster import ranks
-from sparkfleet.onhost.machine import mounts
+from sparkfleet.onhost.machine import gpu, mounts
 from sparkfleet.onhost.machine.system import System, runtime_of
 from sparkfleet.onhost.state import store, units
 from sparkfleet.runtimes.base import Instance, Role, Runtime, RuntimeRefusedError, RuntimeUnavailableError
@@ -18,8 +18,7 @@ from sparkfleet.runtimes.base import Instance, Role, Runtime, RuntimeRefusedErro
 STATE_MIB = 64
 """Free disk space (MiB) for the journal and evidence."""
 
-GPU_S, NO_SUCH_COMMAND = 30.0, 127
-"""Seconds for the driver to answer; a driver that hangs takes longer."""
+NO_SUCH_COMMAND = 127
 
 
 def affected_services(request: RolloutRequest) -> tuple[str, ...]:
@@ -236,7 +235,7 @@ def _memory(
     return Diagnostic(
         "memory",
         f"{need} MiB needed, {memory.available} MiB available of {memory.total} MiB",
-        hint="stop what else uses memory, or lower --gpu-memory-utilization",
+        hint="stop what else uses memory, or serve a smaller model",
         code="memory-insufficient",
     )
 
@@ -262,7 +261,7 @@ def _gpu(system: System, request: RolloutRequest) -> Diagnostic | None:
         or not runtime_of(system, request.candidate).workload(request.candidate).gpus
     ):
         return None
-    result = system.run(("nvidia-smi", "-L"), GPU_S)
+    result = system.run(("nvidia-smi", "-L"), gpu.GPU_S)
     if result.code in {0, NO_SUCH_COMMAND}:  # it may be missing: the engine's start shows that
         return None
     output = result.text.splitlines()[0] if result.text else f"nvidia-smi ended with {result.code}"

@@ -100,7 +100,7 @@ def _start(
     if container is None:
         return f"its {runtime.noun} is gone"
     try:
-        valve.flush(system)  # a unit does that by itself
+        valve.before_start(system)  # a unit does that by itself
         runtime.start(container.id)
     except RuntimeRefusedError as error:
         return f"{runtime.daemon}: {error}"

@@ -475,7 +475,7 @@ class Rollout:
     def finish(self, outcome: str, **details: Any) -> RolloutResult:
         """Write the result and return it."""
         generation = self.request.candidate
-        begin = self.journal.first("begin")
+        begin, retried = self.journal.first("begin"), self.journal.last(candidate_start.RETRY)
         if outcome == FAILED and generation:
             details = {**details, "answering": listed_names(self.system, generation)}
         other_ranks = self.coordinator.settle(outcome == PROMOTED, details.get("diagnostic"))
@@ -490,6 +490,7 @@ class Rollout:
             replaced=self.request.replaces,
             began_at=begin.at if begin else None,
             ended_at=round(self.system.now(), 3),
+            first_failure=retried.diagnostic if retried else None,
             **details,
         )
         result = replace(result, text=sentence(result))

@@ -23,7 +23,7 @@ from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.generation import LABEL_SERVICE
 from sparkfleet.onhost.cluster import ranks
-from sparkfleet.onhost.machine import memory, mounts, programs, runtime_wait, valve
+from sparkfleet.onhost.machine import memory, mounts, programs, rdma, runtime_wait, valve
 from sparkfleet.onhost.machine.system import HttpRequest, System
 from sparkfleet.onhost.rollout import snapshot
 from sparkfleet.onhost.state import store, units
@@ -109,6 +109,8 @@ class Supervisor:
             if not container.running:
                 if not self._until(self._obstacle, mounts.REMEDY, code="mount-missing"):
                     return self._stopped()
+                if peers:
+                    self._wait_for_fabric(container)
                 if peers and not peers.wait(self._signalled, self._notify_ready):
                     return self._stopped()
                 found = container  # for the function below
@@ -194,6 +196,18 @@ class Supervisor:
             self._pause(RETRY_S)
         return False
 
+    def _wait_for_fabric(self, container: Instance) -> None:
+        """Wait, within limits, for the release of the last engine's RDMA regions, then for the GIDs."""
+
+        def report(text: str) -> None:
+            self.log(f"sparkfleet: {text}")
+            self._notify_ready(text)
+
+        rdma.wait_for_release(self.system, {container.id}, report, self._signalled)
+        record = store.current(self.system.paths.state, self.service)
+        if record:
+            rdma.wait_for_gids(self.system, record, report, self._signalled)
+
     def _obstacle(self) -> str:
         """Return the mount that is not ready, "" for none."""
         record = store.current(self.system.paths.state, self.service)
@@ -251,7 +265,7 @@ class Supervisor:
             self.log(f"sparkfleet: {self.peers.cause}: stopping the engine of this rank, too")
             self.peers.state = ranks.ENDS
             self.runtime.stop(container.id, self.stop_timeout_s)
-            self.log(f"sparkfleet: {valve.flush(self.system).text}")
+            self.log(f"sparkfleet: {valve.before_start(self.system)}")
             return None
         if low := watchdog.diagnostic(self.service):
             self.log(f"sparkfleet: {low.message}. {low.hint}")
@@ -271,7 +285,7 @@ class Supervisor:
             return ENDED
         peers.state = ranks.ENDS
         self._pause(PAUSE_S)
-        self.log(f"sparkfleet: {valve.flush(self.system).text}")
+        self.log(f"sparkfleet: {valve.before_start(self.system)}")
         return None
 
     def _wait_for_end(self, container: Instance, silent: threading.Event) -> None:
@@ -320,7 +334,7 @@ class Supervisor:
         ):
             return self._stopped()
         self.log(f"sparkfleet: {daemon} is available again")
-        self.log(f"sparkfleet: {valve.flush(self.system).text}")
+        self.log(f"sparkfleet: {valve.before_start(self.system)}")
         return None
 
     def _answers(self) -> bool:

@@ -6,6 +6,8 @@ machines.
 
 from __future__ import annotations
 
+import ipaddress
+
 from sparkfleet.desired_state import Member
 from sparkfleet.plan.fabric.addresses import Rail, rails
 from sparkfleet.probe.links import FabricSeen
@@ -14,6 +16,8 @@ DEVICE = "/dev/infiniband"
 """Device that RDMA needs in the container; without it NCCL silently falls back to TCP."""
 MEMLOCK = ("memlock", -1)
 """Limit that RDMA needs, since it pins memory."""
+GID_CHOICE = frozenset({"NCCL_IB_GID_INDEX", "NCCL_IB_ADDR_RANGE"})
+"""Variables without which NCCL chooses the same GID in most cases: they alone need no new container."""
 
 
 def environment(member: Member, fabric: FabricSeen, address_env: str = "") -> tuple[tuple[str, str], ...]:
@@ -69,9 +73,21 @@ def _rdma(links: tuple[Rail, ...], *, tcp: bool) -> tuple[tuple[str, str], ...]:
         *(() if tcp else (("NCCL_NET", "IB"),)),  # a broken RDMA path fails instead of falling back to TCP
         ("NCCL_IB_DISABLE", "0"),
         ("NCCL_IB_HCA", f"={devices}"),
-        ("NCCL_IB_ROCE_VERSION_NUM", "2"),  # version and family instead of a GID index, which is wrong on
-        ("NCCL_IB_ADDR_FAMILY", "AF_INET"),  # some Sparks
+        # Instead of a GID index, which differs between the devices of a Spark and changes while it runs: with
+        # -1 NCCL takes, per device and at each start, the entry of this version, family and range.
+        ("NCCL_IB_ROCE_VERSION_NUM", "2"),
+        ("NCCL_IB_ADDR_FAMILY", "AF_INET"),
+        ("NCCL_IB_GID_INDEX", "-1"),
+        ("NCCL_IB_ADDR_RANGE", str(_range(links))),
     )
+
+
+def _range(links: tuple[Rail, ...]) -> ipaddress.IPv4Network:
+    """Return the smallest network that has the addresses of all rails."""
+    found = links[0].address.network
+    while not all(rail.address.ip in found for rail in links):
+        found = found.supernet()
+    return found
 
 
 def _ring() -> tuple[tuple[str, str], ...]:

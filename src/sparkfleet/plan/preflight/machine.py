@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sparkfleet import engines
 from sparkfleet.desired_state import Host, ImageRef
+from sparkfleet.onhost.machine import valve
 from sparkfleet.plan import kernel
 from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import Check, failed, incomplete, of, warned
@@ -30,12 +31,6 @@ BUSY_PERCENT, LIMITED_W, LIMITED_MHZ = 90, 30, 1000
 to 30 W at 500 to 850 MHz, until it was without power (Blackwellboy/model-serving-minefield#55,
 github.com/parallelArchitect/spark-gpu-throttle-check). A hung kernel takes as little, at a full clock
 (eugr/spark-vllm-docker#260)."""
-BLOCK_BYTES = 16 << 20
-"""What a fresh Spark has thousands of (FujitsuPolycom/sparkring#173)."""
-FREE_BYTES = 8 << 30
-"""With less free memory than this, few large blocks are no sign of fragmentation."""
-LARGE_SHARE = 0.05
-"""Of the free memory, in large blocks: about 0.4 on a fresh Spark, below 0.01 where starts failed."""
 
 
 def rows(host: Host, seen: PreflightSeen, skew_s: float, unsure_s: float) -> Iterator[Check]:
@@ -170,16 +165,16 @@ def _blocks(seen: Blocks | Unread) -> Check:
         error = seen.error if isinstance(seen, Unread) else "the kernel reports none"
         return incomplete(name, error, "cat /proc/buddyinfo")
     free = [(seen.page_kib << (order + 10), count) for order, count in enumerate(seen.free)]
-    smallest = min(BLOCK_BYTES, free[-1][0])
+    smallest = min(valve.LARGE_BLOCK, free[-1][0])
     total = sum(one * count for one, count in free)
     large = sum(one * count for one, count in free if one >= smallest)
     found = f"{size(large)} of {size(total)} free memory in blocks of {size(smallest)} or more"
-    if total < FREE_BYTES or large >= LARGE_SHARE * total:
+    if total >> 20 < valve.FRAGMENTED_MIB or large >= valve.FRAGMENTED_SHARE * total:
         return Check(name, found)
     return warned(
         name,
         f"{found}: the memory is fragmented, and the GPU driver may get none (NV_ERR_NO_MEMORY)",
-        f"{LARGE_SHARE:.0%} or more in large blocks",
+        f"{valve.FRAGMENTED_SHARE:.0%} or more in large blocks",
         "before the next start: echo 1 | sudo tee /proc/sys/vm/compact_memory; if it stays: sudo reboot",
         code="memory-fragmented",
     )

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
+from . import log
 from .model import Model, ModelError
 from .modes import Settings
 
 GIB = 1024**3
 _OVERHEAD_GIB = 1.5
 """Peak activation, buffers outside torch and CUDA graphs, roughly."""
+
+
+_FAILED = Path("/tmp/lab-memory-moved")  # noqa: S108  (of the container: the count lives as long as it)
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,20 @@ def check_free(args: argparse.Namespace, settings: Settings) -> None:
             "GiB) on startup is less than desired GPU memory utilization "
             f"({args.gpu_memory_utilization}, {required:.2f} GiB). Decrease GPU memory "
             "utilization or reduce GPU memory used by other processes."
+        )
+
+
+def measure(settings: Settings) -> None:
+    """End like vLLM when memory is freed while it is measured, as often as the mode says."""
+    failed = int(_FAILED.read_text()) if _FAILED.is_file() else 0
+    if "memory-moves" in settings and failed < settings.value("memory-moves", 0, 1):
+        _FAILED.write_text(str(failed + 1))
+        before = settings.free_gib - 30
+        log.die_in_core(
+            f"AssertionError: Error in memory profiling. Initial free memory {before:.2f} GiB, current free "
+            f"memory {before + 7:.2f} GiB. This happens when other processes sharing the same container "
+            "release GPU memory while vLLM is profiling during initialization. To fix this, ensure "
+            "consistent GPU memory allocation or isolate vLLM in its own container."
         )
 
 

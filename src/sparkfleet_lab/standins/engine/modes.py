@@ -6,6 +6,7 @@ crash-later:SECONDS[:CODE]     ends SECONDS after it was ready; CODE 137: killed
 cuda-oom                       out of memory while graphs are captured
 nv-illegal-instruction         a kernel for another GPU fails at warm-up
 port-taken                     the port is in use
+memory-moves[:STARTS]          memory is freed while it is measured, in the first STARTS (1) starts
 hangs-loading                  stops at the first shard and never continues
 eats-memory                    allocates LAB_ENGINE_EAT_MIB (1024) while loading, 64 MiB a step; never ready
 wedged                         /health responds 200, completions never respond

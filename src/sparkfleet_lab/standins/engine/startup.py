@@ -45,6 +45,7 @@ def run(args: argparse.Namespace, model: Model, length: int, settings: Settings)
             "Search for `cudaErrorIllegalInstruction' in "
             "https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html for more information."
         )
+    memory.measure(settings)
     pool = memory.pool(model, args, weights / memory.GIB, length, settings)
     core(f"Available KV cache memory: {pool.gib:.2f} GiB", "gpu_worker.py:466")
     core(f"GPU KV cache size: {pool.tokens:,} tokens", "kv_cache_utils.py:1733")

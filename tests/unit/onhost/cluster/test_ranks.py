@@ -308,3 +308,23 @@ def test_where_one_engines_end_brings_the_others_all_ends_are_reported(tmp_path:
     sparks.run(600, lambda: len(sparks.results) == 2)
     assert "; spark-02 (10.0.0.2): the engine ended with exit code 1" in sparks.results[0].cause
     assert "; spark-01 (10.0.0.1): the engine ended with exit code 1" in sparks.results[1].cause
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_restart_waits_until_the_regions_of_the_ended_engine_are_released(
+    tmp_path: Path, executor: str
+) -> None:
+    sparks = booted(tmp_path, executor)
+    sparks.run(60)
+    sparks.starts.clear()
+    ended = sparks.clock
+    for spark in sparks.all:
+        (box,) = spark.boxes.values()
+        box.running = False
+    sparks.all[1].rdma_regions = lambda: (
+        "dev rocep1s0f1 mrn 7 mrlen 64 pdn 3\n" if sparks.clock < ended + 50 else ""
+    )
+    sparks.run(240, sparks.serves)
+    assert sparks.serves()
+    assert all(at >= ended + 50 for at, rank in sparks.starts if rank == 1)
+    assert any("released after" in line for line in sparks.all[1].output)

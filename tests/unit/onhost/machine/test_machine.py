@@ -13,7 +13,7 @@ import pytest
 from sparkfleet.onhost.machine import memory, valve
 from sparkfleet.onhost.machine.host import Spark, container_of, listening_inodes, parse_memory
 from sparkfleet.onhost.machine.system import HttpRequest, Memory
-from tests.unit.onhost.world import Engine, World, generation
+from tests.unit.onhost.world import TOTAL_MIB, Engine, World, generation
 
 MEMINFO = """\
 MemTotal:       125513728 kB
@@ -52,6 +52,7 @@ def test_listeners_are_distinguished_from_connections_on_the_same_port() -> None
     [
         "12:memory:/docker/{}\n",
         "0::/system.slice/docker-{}.scope\n",
+        "0::/docker/{} (deleted)\n",  # of a process that is ending
         "3:cpu:/docker/" + "a" * 64 + "/docker/{}\n",
     ],
 )
@@ -170,4 +171,54 @@ def test_pressure_is_in_the_trace_only_where_the_kernel_has_it(
     watchdog = memory.MemoryWatchdog(world, 1, lambda: None)
     monkeypatch.setattr(world, "memory", lambda: Memory(10, 5, 1, 0, 12.5))
     watchdog.sample()
-    assert watchdog.csv().splitlines()[1].endswith(",5,1,12.5")
+    assert watchdog.csv().splitlines()[1].endswith(",5,1,12.5,")
+
+
+BUDDYINFO = """\
+Node 0, zone      DMA      0      0      0      0      0      0      0      0      1      1      3
+Node 0, zone   Normal  11291   3731   1865   2854   2047   1213   2628   2079    850      0      1
+"""
+
+
+@pytest.mark.parametrize(
+    ("page", "large"),
+    [(4096, (3 + 1) * 4), (65536, (1 + 850) * 16 + 1 * 32 + (3 + 1) * 64)],
+)
+def test_free_memory_in_large_blocks_is_counted_in_every_zone_and_page_size(page: int, large: int) -> None:
+    found = parse_memory("MemTotal: 4096 kB\nMemAvailable: 2048 kB\n", "", BUDDYINFO, page).large_free
+    assert found == large
+
+
+def test_without_buddyinfo_the_size_of_free_blocks_is_unknown() -> None:
+    assert parse_memory("MemTotal: 4096 kB\nMemAvailable: 2048 kB\n").large_free is None
+
+
+@pytest.mark.parametrize(("large", "compacted"), [(500, 1), (60_000, 0), (None, 0)])
+def test_fragmented_memory_is_compacted_before_a_start(
+    world: World, large: int | None, compacted: int
+) -> None:
+    world.large_free = large
+    text = valve.before_start(world)
+    assert world.compacted == compacted
+    assert ("500 of 118000 MiB free in large blocks; compacted" in text) == bool(compacted)
+
+
+def test_a_flush_beside_a_serving_engine_does_not_compact(world: World) -> None:
+    world.large_free = 500
+    valve.flush(world)
+    assert world.compacted == 0
+
+
+def test_little_free_memory_is_not_called_fragmented(world: World) -> None:
+    world.other_memory_mib, world.large_free = TOTAL_MIB - 3_000, 0
+    assert not valve.is_fragmented(world.memory())
+
+
+def test_memory_that_rises_past_the_required_amount_is_waited_for_to_its_end(world: World) -> None:
+    world.other_memory_mib = 100_000
+
+    def less() -> None:
+        world.other_memory_mib = max(4_000, world.other_memory_mib - 10_000)
+
+    world.on_tick.append(less)
+    assert memory.wait_until_freed(world, 30_000).available == TOTAL_MIB - 4_000

@@ -544,3 +544,20 @@ def test_an_error_of_the_program_itself_rolls_back(world: World, monkeypatch: py
     assert (result.outcome, code_of(result)) == ("restored", "rollout-failed")
     assert result.cause.startswith("ZeroDivisionError: by zero")
     assert old.running
+
+
+NO_PAGES = "NVRM: nvCheckOkFailedNoLog: Check failed: Out of memory [NV_ERR_NO_MEMORY] (0x00000051) returned"
+
+
+@pytest.mark.parametrize(("large", "code"), [(120, "memory-fragmented"), (40_000, "driver-no-memory")])
+@pytest.mark.provokes("memory-fragmented")
+def test_no_memory_for_the_driver_while_only_small_blocks_are_free_is_named(
+    world: World, large: int, code: str
+) -> None:
+    world.engines["img:2"] = Engine(end_s=5)
+    world.serve(OLD)
+    world.large_free = large
+    world.kernel_log = f"[{world.clock + 5:.1f}] {NO_PAGES}\n"
+    result = ask(world, NEW, "nano")
+    assert code_of(result) == code
+    assert ("only 120 MiB of it were in large blocks" in result.cause) == (code == "memory-fragmented")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from sparkfleet import engines
+from sparkfleet.contract.generation import Generation
 from sparkfleet.desired_state import Host, ImageRef
 from sparkfleet.plan.cluster import render
 from sparkfleet.plan.compute import host_plan, probe_request
+from sparkfleet.plan.fabric.environment import GID_CHOICE
 from sparkfleet.probe.observation import Listener, Observed
 from sparkfleet.runtimes import Container, Mount
 from tests.unit.plan import fake_spark
@@ -249,6 +252,17 @@ def test_a_difference_that_all_ranks_share_is_a_change_even_if_no_field_shows_it
     assert (change.name, change.key, change.old) == ("cluster", "fingerprint", "another")
 
 
+def without_gid_choice(found: Generation) -> Generation:
+    """Return a rank as versions without the variables of the GID choice rendered it."""
+    later = {f"{name}={value}" for name, value in found.env if name in GID_CHOICE}
+    parts = list(found.definition)
+    for entry_text in later:
+        place = parts.index(entry_text)
+        del parts[place - 1 : place + 1]
+    env = tuple(pair for pair in found.env if pair[0] not in GID_CHOICE)
+    return replace(found, env=env, definition=tuple(parts))
+
+
 @pytest.mark.parametrize(
     ("executor", "rank", "identity", "fingerprint"),
     [
@@ -261,10 +275,14 @@ def test_a_difference_that_all_ranks_share_is_a_change_even_if_no_field_shows_it
 def test_a_cluster_that_an_older_version_made_is_not_recreated(
     executor: str, rank: int, identity: str, fingerprint: str
 ) -> None:
-    """Values of the code at f014667, whose units differ in two words: a unit is replaced in place."""
-    found = cluster_fixtures.generation(cluster_fixtures.host(rank, executor))
+    """Values of the code at f014667, whose units differ in a few words: a unit is replaced in place.
+
+    It did not have the variables that are deferred to the next new container.
+    """
+    found = without_gid_choice(cluster_fixtures.generation(cluster_fixtures.host(rank, executor)))
     assert found.rank is not None
     unit = found.unit.replace(" supervise wide ", " guard wide ").replace("reverted.", "put back.")
+    unit = re.sub(r"^(Memory\w+|OOMPolicy)=.*\n", "", unit, flags=re.MULTILINE)
     assert (replace(found, unit=unit).id, found.rank.fingerprint) == (identity, fingerprint)
 
 
@@ -278,3 +296,34 @@ def test_a_leftover_process_at_the_heads_rendezvous_blocks_the_rollout_of_the_he
     assert entry(worker).blocked is None
     assert start.head_port in probe_request(host(0)).ports
     assert start.head_port not in probe_request(host(1)).ports
+
+
+def of_the_former_version(declared: Host) -> Observed:
+    """Return a member whose container was created before the variables of the GID choice existed."""
+    seen = converged(declared)
+    instances = tuple(
+        replace(one, env=tuple(entry for entry in one.env if entry.partition("=")[0] not in GID_CHOICE))
+        for one in seen.instances
+    )
+    assert instances != seen.instances
+    return replace(seen, instances=instances)
+
+
+def test_a_rank_of_the_former_version_keeps_its_container() -> None:
+    assert plan(host(0), of_the_former_version(host(0))).change_sets == ()
+
+
+def test_its_next_new_container_leaves_the_gid_index_to_nccl() -> None:
+    declared = host(0, flags=(("tensor-parallel-size", 2), ("max-model-len", 1024)))
+    fields = entry(plan(declared, of_the_former_version(host(0)))).fields()
+    added = {(one.key, one.new) for one in fields if one.name == "env"}
+    assert added == {("NCCL_IB_GID_INDEX", "-1"), ("NCCL_IB_ADDR_RANGE", "192.168.176.0/23")}
+
+
+def test_another_index_than_declared_needs_a_new_container() -> None:
+    seen = converged(host(0))
+    instances = tuple(
+        replace(one, env=tuple(entry.replace("GID_INDEX=-1", "GID_INDEX=3") for entry in one.env))
+        for one in seen.instances
+    )
+    assert entry(plan(host(0), replace(seen, instances=instances))).operations

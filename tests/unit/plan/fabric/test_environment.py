@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import replace
 
+from sparkfleet.plan.fabric.addresses import rails
 from sparkfleet.plan.fabric.environment import environment, has_rdma
 from tests.unit.plan.fabric.fabric_fixtures import cage, member, seen
 
@@ -22,6 +24,8 @@ def test_rendezvous_is_over_the_first_rail_and_data_goes_over_both_rdma_devices(
         ("NCCL_IB_HCA", "=rocep1s0f1:1,roceP2p1s0f1:1"),
         ("NCCL_IB_ROCE_VERSION_NUM", "2"),
         ("NCCL_IB_ADDR_FAMILY", "AF_INET"),
+        ("NCCL_IB_GID_INDEX", "-1"),
+        ("NCCL_IB_ADDR_RANGE", "192.168.176.0/23"),
         ("NCCL_CROSS_NIC", "1"),
         ("NCCL_NVLS_ENABLE", "0"),
         ("NCCL_IGNORE_CPU_AFFINITY", "1"),
@@ -63,3 +67,12 @@ def test_one_rail_without_an_rdma_device_is_no_rdma() -> None:
 
 def test_without_a_link_nothing_is_set() -> None:
     assert environment(member(0), replace(seen(), links=cage(1, carrier=False))) == ()
+
+
+def test_the_index_of_a_gid_is_never_fixed_and_its_address_is_one_of_a_rail() -> None:
+    for rank in (0, 1):
+        variables = dict(environment(member(rank), seen()))
+        assert variables["NCCL_IB_GID_INDEX"] == "-1"
+        network = ipaddress.IPv4Network(variables["NCCL_IB_ADDR_RANGE"])
+        assert all(rail.address.ip in network for rail in rails(member(rank), seen()))
+        assert ipaddress.IPv4Address("169.254.7.7") not in network

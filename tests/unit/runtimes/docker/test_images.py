@@ -61,7 +61,7 @@ class Dockerd(DockerImages):
         assert timeout_s == ORDER.timeout_s
         return self.exit_code
 
-    def log(self, name: str, tail: int) -> str:
+    def log(self, name: str, tail: int, since: float = 0.0) -> str:
         return "ERROR: no matching distribution"
 
     def _commit(self, name: str, settings: Mapping[str, Any]) -> str:

@@ -172,12 +172,12 @@ class DockerEngine(EngineApi):
         """Set its restart policy to "no"."""
         self._ask("POST", f"/containers/{part(name)}/update", {"RestartPolicy": {"Name": "no"}})
 
-    def log(self, name: str, tail: int) -> str:
-        """Return the last ``tail`` lines of its output."""
+    def log(self, name: str, tail: int, since: float = 0.0) -> str:
+        """Return the last ``tail`` lines of its output from ``since`` on."""
         found = self.inspect(name)
         if found is None:
             return ""
-        path = f"/containers/{found.id}/logs?stdout=1&stderr=1&tail={tail}"
+        path = f"/containers/{found.id}/logs?stdout=1&stderr=1&tail={tail}&since={since:.3f}"
         _, body = self._ask("GET", path, timeout=60)
         plain = body if container.has_tty(found) else unframed(body)
         return plain.decode("utf-8", "replace")
