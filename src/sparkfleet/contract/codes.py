@@ -455,6 +455,14 @@ RUN = {
         "Run again: the run follows or continues the operation that has begun.",
     ),
     "operation-failed": Code("An operation on a host failed.", "Follow the hint, then run again."),
+    "restore-failed": Code(
+        "A service that ran before a failed rollout does not serve again.",
+        "Resolve what the message names, then run again: the plan shows what runs.",
+    ),
+    "restore-unproven": Code(
+        "A service was restarted after a failed rollout, and has no readiness gate that proves that it answers.",
+        "Send it a request; `sparkfleet status` shows its container and unit.",
+    ),
     "rollback-unavailable": Code(
         "There is no earlier generation of the service to roll back to.",
         "Run `sparkfleet status` to see the running services.",

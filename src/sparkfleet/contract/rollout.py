@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
@@ -123,13 +124,35 @@ def _with_code(data: Json) -> Json:
     return diagnostic_of(data, data.get("service", ""), code)
 
 
+RESTORE_FAILED, RESTORE_UNPROVEN = "restore-failed", "restore-unproven"
+"""Codes: a service does not serve again after a rollback; it was restarted, and no gate proves that it answers."""
+
+
+def _problems_with_code(data: Json) -> Json:
+    """Migrate version 3: each problem of a restore was a text that began with the service."""
+    data["restore_problems"] = [_problem(text, data) for text in data.get("restore_problems", ())]
+    return data
+
+
+def _problem(text: str, result: Json) -> Json:
+    found = re.fullmatch(r"([^\s:]+)(?:: | was )(.*)", text, re.DOTALL)
+    service, message = found.groups() if found else (result.get("service", ""), text)
+    if message.startswith("restarted, but nothing proves"):
+        return {"location": service, "message": message, "code": RESTORE_UNPROVEN, "severity": "warning"}
+    return {"location": service, "message": message, "code": RESTORE_FAILED}
+
+
 @dataclass(frozen=True)
 class RolloutResult(Document):
     """End of a rollout: ``result.json``."""
 
     NAME = "result of a rollout"
-    VERSION = 3
-    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _with_code, 2: lambda data: data}
+    VERSION = 4
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {
+        1: _with_code,
+        2: lambda data: data,
+        3: _problems_with_code,
+    }
 
     outcome: str
     id: str = ""
@@ -153,8 +176,8 @@ class RolloutResult(Document):
     """Directory with log, memory and requests of a candidate that failed."""
     serving: tuple[str, ...] = ()
     """Services that were restored and passed their gates."""
-    restore_problems: tuple[str, ...] = ()
-    """Why a service was not restored, or is not proven to answer."""
+    restore_problems: tuple[Diagnostic, ...] = ()
+    """Why a service, the location, does not serve again, or (a warning) is not proven to answer."""
     answering: tuple[str, ...] | None = None
     """Of a failure: the names that the service's port listed at its end; () = no answer, None = unknown."""
     downtime_s: float | None = None
@@ -177,8 +200,11 @@ def first_start(result: RolloutResult) -> str:
     return f"; started twice, at first {result.first_failure.message}" if result.first_failure else ""
 
 
-def serving_now(result: RolloutResult) -> str:
-    """Return which services serve after a rollback, as far as the rollout has proven it."""
+def serving_now(result: RolloutResult, *, with_problems: bool = True) -> str:
+    """Return which services serve after a rollback, as far as the rollout has proven it.
+
+    ``with_problems``: followed by why others do not.
+    """
     parts = []
     if result.serving:
         again = "serves again and passed" if result.outcome == RESTORED else "passed"
@@ -191,8 +217,9 @@ def serving_now(result: RolloutResult) -> str:
             if result.answering
             else "nothing answers on its port"
         )
-    parts += result.restore_problems
-    return "; ".join(parts) or "nothing was restored"
+    if with_problems:
+        parts += [f"{one.location}: {one.message}" for one in result.restore_problems]
+    return "; ".join(parts) or ("" if result.restore_problems else "nothing was restored")
 
 
 @dataclass(frozen=True)

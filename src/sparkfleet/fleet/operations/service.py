@@ -214,7 +214,7 @@ def rollout_diagnostic(where: str, subject: str, result: RolloutResult) -> Diagn
         REFUSED: "nothing was touched",
         STALE: "nothing was touched: the host changed since the plan was shown",
         INTERRUPTED: "nothing was touched",
-        FAILED: serving_now(result),
+        FAILED: serving_now(result, with_problems=False),
         LOST: "the result is unknown: the rollout continues on the host",
         UNREADABLE: "the rollout was abandoned; the current state is unknown",
     }.get(result.outcome, f"outcome {result.outcome}")
@@ -225,13 +225,15 @@ def rollout_diagnostic(where: str, subject: str, result: RolloutResult) -> Diagn
     if result.evidence:
         message += f"\n    evidence on the Spark: {result.evidence}"
     remedy = wrong.hint or _REMEDIES.get(result.outcome, "fix the host file, then run again")
-    return replace(wrong, location=f"{where}: {wrong.location or subject}", message=message, hint=remedy)
+    problems = tuple(replace(one, location=f"{where}: {one.location}") for one in result.restore_problems)
+    location = f"{where}: {wrong.location or subject}"
+    return replace(wrong, location=location, message=message, hint=remedy, related=(*wrong.related, *problems))
 
 
 def _rolled_back(result: RolloutResult) -> str:
     if result.serving and not result.restore_problems:
         return "rolled back: the previous generation serves again and passed its gate"
-    return f"rolled back: {serving_now(result)}"
+    return f"rolled back: {serving_now(result, with_problems=False)}".removesuffix(": ")
 
 
 def _last(text: str) -> str:

@@ -25,6 +25,7 @@ from sparkfleet.onhost.gate.failure import StartFailedError
 from sparkfleet.onhost.machine import memory, mounts, rdma
 from sparkfleet.onhost.machine.system import System, runtime_of, systemctl
 from sparkfleet.onhost.rollout import checks, snapshot
+from sparkfleet.onhost.rollout.restore import not_restored
 from sparkfleet.onhost.state import store, units
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes.base import Instance, Role, Runtime, RuntimeRefusedError
@@ -162,10 +163,10 @@ def forget(system: System, service: str) -> None:
     store.retire(system.paths.state, service)
 
 
-def revert(system: System, journal: Journal, generation: Generation) -> dict[str, str]:
+def revert(system: System, journal: Journal, generation: Generation) -> dict[str, Diagnostic]:
     """Restore containers, units and records from ``before.json``; starts nothing.
 
-    Return the problem of each service that could not be restored completely.
+    Return each service that could not be restored completely, with the reason.
 
     Raise RuntimeUnavailableError: to be repeated when the daemon answers again.
     """
@@ -179,12 +180,12 @@ def revert(system: System, journal: Journal, generation: Generation) -> dict[str
         try:
             _clear(system, journal, generation, candidate)
         except RuntimeRefusedError as error:
-            problems[generation.service] = str(error)
+            problems[generation.service] = not_restored(generation.service, str(error))
     for service, before in state.items():
         try:
             _restore_service(system, journal, service, before, generation)
         except (RuntimeRefusedError, OSError) as error:
-            problems[service] = str(error)
+            problems[service] = not_restored(service, str(error))
     return problems
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.contract.generation import Generation
-from sparkfleet.contract.rollout import ServiceBefore
+from sparkfleet.contract.rollout import RESTORE_FAILED, RESTORE_UNPROVEN, ServiceBefore
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.gate.candidate_start import Progress
 from sparkfleet.onhost.gate.failure import StartFailedError
@@ -32,12 +33,18 @@ class Restarted:
 
     serving: tuple[str, ...] = ()
     """Those that passed their gate in this run."""
-    unproven: tuple[str, ...] = ()
-    """Those that run without a gate of their own, each with the reason."""
-    failed: Mapping[str, str] = field(default_factory=dict)
-    """Those that did not start or did not pass, with the reason."""
+    unproven: tuple[Diagnostic, ...] = ()
+    """Those that run without a gate of their own."""
+    failed: Mapping[str, Diagnostic] = field(default_factory=dict)
+    """Those that did not start or did not pass."""
     serving_at: float = 0.0
     """Unix time of the last first right response; 0 for none."""
+
+
+def not_restored(service: str, found: str) -> Diagnostic:
+    """Return why a service does not serve again."""
+    hint = f"run again: the plan shows what runs; on the Spark: journalctl -u {units.unit_name(service)}"
+    return Diagnostic(service, found, hint=hint, code=RESTORE_FAILED)
 
 
 def restart_previous(system: System, journal: Journal, candidate: Generation) -> Restarted:
@@ -45,23 +52,29 @@ def restart_previous(system: System, journal: Journal, candidate: Generation) ->
     recorded = snapshot.recorded(journal).items()
     served = {name: before for name, before in recorded if before.running or before.active}
     started = {name: _start(system, journal, name, before, candidate) for name, before in served.items()}
-    failed = {name: problem for name, problem in started.items() if problem}
+    failed = {name: diagnostic for name, diagnostic in started.items() if diagnostic}
     serving, unproven, serving_at = [], [], 0.0
     for name, before in served.items():
         if name in failed:
             continue
         generation, reason = before.current, _has_no_gate(before)
         if reason or generation is None:
-            unproven.append(f"{name} was restarted, but nothing proves that it answers: {reason}")
+            unproven.append(_unproven(name, reason))
             continue
         try:
             serving_at = max(serving_at, _prove(system, journal, generation, active=before.active))
             serving.append(name)
         except StartFailedError as error:
-            failed[name] = error.diagnostic.message
+            failed[name] = replace(error.diagnostic, location=name)
         except (EngineEndedError, RuntimeRefusedError) as error:
-            failed[name] = str(error)
+            failed[name] = not_restored(name, str(error))
     return Restarted(tuple(serving), tuple(unproven), failed, serving_at)
+
+
+def _unproven(service: str, reason: str) -> Diagnostic:
+    found = f"restarted, but nothing proves that it answers: {reason}"
+    hint = "send it a request; `sparkfleet status` shows its container and unit"
+    return Diagnostic(service, found, hint=hint, severity=Severity.WARNING, code=RESTORE_UNPROVEN)
 
 
 def _has_no_gate(before: ServiceBefore) -> str:
@@ -78,8 +91,8 @@ def _has_no_gate(before: ServiceBefore) -> str:
 
 def _start(
     system: System, journal: Journal, service: str, before: ServiceBefore, candidate: Generation
-) -> str:
-    """Start a service the way it ran before; return "" or the problem."""
+) -> Diagnostic | None:
+    """Start a service the way it ran before; return None, or why it does not run."""
     journal.log("note", f"restarting {service}", phase="restore")
     runtime = runtime_of(system, before.current, candidate)
     if before.current:
@@ -90,21 +103,21 @@ def _start(
         workload = runtime.workload(before.current)
         obstacle = mounts.wait(system, workload, MOUNTS_S, report)
         if obstacle:
-            return obstacle
+            return Diagnostic(service, obstacle, hint=mounts.REMEDY, code="mount-missing")
     if before.unit is not None and before.active:
         unit = units.unit_name(service)
         systemctl(system, "reset-failed", unit)
         result = systemctl(system, "start", unit, timeout_s=600)
-        return f"systemctl start {unit}: {result.text}" if result.code else ""
+        return not_restored(service, f"systemctl start {unit}: {result.text}") if result.code else None
     container = runtime.find(service)
     if container is None:
-        return f"its {runtime.noun} is gone"
+        return not_restored(service, f"its {runtime.noun} is gone")
     try:
         valve.before_start(system)  # a unit does that by itself
         runtime.start(container.id)
     except RuntimeRefusedError as error:
-        return f"{runtime.daemon}: {error}"
-    return ""
+        return not_restored(service, f"{runtime.daemon}: {error}")
+    return None
 
 
 def _prove(system: System, journal: Journal, generation: Generation, *, active: bool) -> float:

@@ -148,8 +148,8 @@ def settle(system: System, rollout_id: str) -> None:
         if candidate:
             runtime = runtime_of(system, request.candidate)
             evidence.save(system, runtime, journal.directory / "evidence", candidate.id, Failure(rebooted))
-        for service, problem in changeover.revert(system, journal, request.candidate).items():
-            journal.log("note", f"{service}: {problem}", phase="restore")
+        for service, wrong in changeover.revert(system, journal, request.candidate).items():
+            journal.log("note", f"{service}: {wrong.message}", phase="restore")
 
 
 def runtimes(system: System, rollout_ids: Sequence[str]) -> tuple[Runtime, ...]:
@@ -430,7 +430,7 @@ class Rollout:
             **_reason(failure),
             evidence=str(folder) if folder.exists() else "",
             serving=restarted.serving,
-            restore_problems=(*(f"{name}: {text}" for name, text in failed.items()), *restarted.unproven),
+            restore_problems=(*failed.values(), *restarted.unproven),
             downtime_s=self.downtime(restarted.serving_at),
         )
 

@@ -10,6 +10,7 @@ import pytest
 
 from sparkfleet.contract.generation import CACHE_IN_CONTAINER, Generation, Rank, RolloutRequest
 from sparkfleet.contract.rollout import RolloutResult, RolloutStarted, serving_now
+from sparkfleet.fleet.operations.service import rollout_diagnostic
 from sparkfleet.onhost.cluster import coordination
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.rollout import changeover, follow, rollout, transient_unit
@@ -138,7 +139,9 @@ def test_a_disk_that_is_gone_is_waited_for_and_named(
         assert (result.outcome, result.serving) == ("restored", ("nano",))
     else:
         assert result.outcome == "failed"
-        assert result.restore_problems == (f"nano: {models} does not exist",)
+        (wrong,) = result.restore_problems
+        assert (wrong.location, wrong.message) == ("nano", f"{models} does not exist")
+        assert wrong.code == "mount-missing"
         assert f"nothing answers on its port; nano: {models} does not exist" in result.text
         assert world.clock < 1_000_000 + 600
 
@@ -206,6 +209,7 @@ def test_a_candidate_that_cannot_be_removed_does_not_keep_the_old_generation_fro
     assert world.named("nano.next") is not None
 
 
+@pytest.mark.provokes("restore-failed")
 def test_a_previous_container_that_cannot_be_recreated_ends_the_rollout_with_the_reason(world: World) -> None:
     before = world.serve(generation())
     world.engines["img:2"] = BAD
@@ -217,7 +221,10 @@ def test_a_previous_container_that_cannot_be_recreated_ends_the_rollout_with_the
     when(world, lambda: before.name == "nano.old", somebody_cleans_up)
     result = ask(world, generation(image="img:2"))
     assert result.outcome == "failed"
-    assert result.restore_problems == ("nano: No such image: img:1",)
+    (wrong,) = result.restore_problems
+    assert (wrong.location, wrong.message, wrong.code) == ("nano", "No such image: img:1", "restore-failed")
+    shown = rollout_diagnostic("spark-01", "nano", result)
+    assert [(one.location, one.code) for one in shown.related] == [("spark-01: nano", "restore-failed")]
     assert result.cause.startswith("the engine ended with exit code 1")
 
 
@@ -245,6 +252,7 @@ def test_a_rollout_that_is_given_up_names_the_last_error_and_starts_what_ran_bef
     assert before.running
 
 
+@pytest.mark.provokes("restore-unproven")
 @pytest.mark.parametrize("service", ["without a record", "a rank of a cluster"])
 def test_a_service_without_a_gate_of_its_own_is_not_called_serving(world: World, service: str) -> None:
     rank = Rank("pair", 1, ("spark-00", "spark-01"), ("10.0.0.1", "10.0.0.2"), "mp", "f")
@@ -256,8 +264,10 @@ def test_a_service_without_a_gate_of_its_own_is_not_called_serving(world: World,
     result = ask(world, generation(image="img:2"))
     assert (result.outcome, result.serving, result.downtime_s) == ("restored", (), None)
     text = serving_now(result)
-    assert text.startswith("nano was restarted, but nothing proves that it answers: ")
+    assert text.startswith("nano: restarted, but nothing proves that it answers: ")
     assert "serves" not in text
+    (wrong,) = result.restore_problems
+    assert (wrong.code, wrong.severity) == ("restore-unproven", "warning")
 
 
 DAEMON = "dockerd was restarted while the engine started"

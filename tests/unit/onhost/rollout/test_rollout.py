@@ -194,7 +194,8 @@ def test_an_old_generation_that_does_not_restart_is_reported(world: World) -> No
     world.serve(OLD)
     result = ask(world, NEW, "nano")
     assert result.outcome == "failed"
-    assert "not ready" in result.restore_problems[0]
+    (wrong,) = result.restore_problems
+    assert "not ready" in wrong.message
     assert world.active == {OLD.unit_name}
 
 
