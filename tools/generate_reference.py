@@ -284,9 +284,10 @@ def errors() -> str:
 
 
 def provoking_tests() -> dict[str, str]:
-    """Return, by code, the first test with the marker ``provokes(CODE)``."""
+    """Return, by code, the first test with the marker ``provokes(CODE)``, those that need no lab first."""
     found: dict[str, str] = {}
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+    tests = (ROOT / "tests").rglob("test_*.py")
+    for path in sorted(tests, key=lambda path: ("unit" not in path.parts, path)):
         text = path.read_text(encoding="utf-8")
         if "provokes(" not in text:
             continue

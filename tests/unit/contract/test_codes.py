@@ -123,8 +123,9 @@ def test_a_code_is_kebab_case_and_has_a_cause_and_a_remedy_of_one_line(code: str
         assert "\n" not in text
 
 
-def test_every_code_has_a_test_that_provokes_it(provoking: dict[str, str]) -> None:
-    assert sorted(CODES.keys() - provoking.keys()) == []
+def test_every_code_has_a_test_without_a_lab_that_provokes_it(provoking: dict[str, str]) -> None:
+    proven = {code for code, test in provoking.items() if test.startswith("tests/unit/")}
+    assert sorted(CODES.keys() - proven) == []
 
 
 def test_no_test_is_marked_with_an_unknown_code(provoking: dict[str, str]) -> None:

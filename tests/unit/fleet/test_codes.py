@@ -11,9 +11,11 @@ import pytest
 from sparkfleet import cli
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.fleet.connection import probe, sudo
+from sparkfleet.fleet.connection import probe, remote, sudo
+from sparkfleet.fleet.operations import host
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan.model import HostPlan
+from sparkfleet.probe.command import NO_PYTHON
 
 HOST = cast("Any", SimpleNamespace(name="spark-01"))
 
@@ -35,6 +37,19 @@ def ask_probe(monkeypatch: pytest.MonkeyPatch, answer: Any) -> Diagnostic:
 @pytest.mark.provokes("login-shell-silent")
 def test_a_login_that_does_not_run_the_probe_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "This account is not available" in ask_probe(monkeypatch, "This account is not available").message
+
+
+@pytest.mark.provokes("python-missing")
+def test_a_spark_without_python_is_told_from_a_silent_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ask_probe(monkeypatch, f"Welcome\n{NO_PYTHON}").hint == "sudo apt-get install python3"
+
+
+@pytest.mark.provokes("host-change-failed")
+def test_a_script_that_fails_on_a_host_shows_its_last_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = remote.Answer(False, "", "mktemp: ok\nmv: Read-only file system\n")
+    monkeypatch.setattr(remote, "run", lambda *_, **__: failed)
+    with pytest.raises(executor.FailedError, match="preparing the host failed: mv: Read-only file system"):
+        host.run_script(HOST, ["true"])
 
 
 @pytest.mark.provokes("connection-lost")

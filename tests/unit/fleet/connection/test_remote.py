@@ -232,6 +232,7 @@ def test_programs_are_replaced_as_a_whole_file() -> None:
     assert remote.PROGRAM[-1] in host.commands[0]
 
 
+@pytest.mark.provokes("host-change-failed")
 def test_programs_that_cannot_be_replaced_are_an_error_with_the_reason() -> None:
     host: Any = FakeHost(["No space left on device"], code=1)
     with pytest.raises(SparkfleetError, match="No space left on device"):

@@ -10,9 +10,13 @@ import pytest
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import CommandRefused, RolloutResult, RolloutStarted
+from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.remote import CommandOutput
 from sparkfleet.fleet.operations import service
+from sparkfleet.fleet.run import executor
+from tests.unit.plan import fake_spark, nano
 
+REJECTED = '{"ok": false, "error": "unrecognized arguments: --max-modle-len", "version": "0.19.0"}'
 HOST: Any = SimpleNamespace(host=SimpleNamespace(name="spark-01"))
 PORT = Diagnostic("port 8000", "held by x", hint="stop it", code="port-in-use")
 
@@ -23,6 +27,27 @@ def test_a_refusal_of_a_rollout_keeps_place_and_code_and_says_that_nothing_was_t
     assert found == Diagnostic(
         "spark-01: port 8000", "held by x; nothing was touched", hint="stop it", code="port-in-use"
     )
+
+
+@pytest.mark.provokes("flags-rejected-by-image")
+def test_flags_that_the_images_own_parser_rejects_end_the_rollout_before_anything_is_requested(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[tuple[str, ...]] = []
+
+    def run(_: Any, argv: tuple[str, ...], **__: Any) -> CommandOutput:
+        ran.append(argv)
+        return CommandOutput(True, f"INFO loading\n{REJECTED}", "")
+
+    monkeypatch.setattr(remote, "run", run)
+    made = fake_spark.generation_of(nano.HOST, nano.NANO)
+    act: Any = SimpleNamespace(host=HOST.host, progress=lambda *_: None, log=lambda *_: None)
+    with pytest.raises(executor.FailedError) as failed:
+        service._check_args(act, "nano", made)
+    (found,) = failed.value.diagnostics
+    assert found.location == "spark-01: nano"
+    assert "0.19.0 in the image refuses the flags: unrecognized arguments: --max-modle-len" in found.message
+    assert [argv[len(remote.PROGRAM)] for argv in ran] == ["run-program"]
 
 
 def test_log_and_evidence_of_a_failed_start_are_shown_with_it() -> None:

@@ -245,6 +245,7 @@ def test_the_management_link_itself_is_never_configured(net: Network) -> None:
     assert not [argv for argv in net.ran if argv[:2] == ("netplan", "apply")]
 
 
+@pytest.mark.provokes("fabric-change-failed")
 def test_a_file_that_netplan_refuses_is_never_put_in_place(net: Network) -> None:
     before = everything(net)
     system = begin(net)
@@ -255,6 +256,7 @@ def test_a_file_that_netplan_refuses_is_never_put_in_place(net: Network) -> None
     assert everything(net) == before
 
 
+@pytest.mark.provokes("fabric-change-failed")
 def test_a_failed_renderer_is_reported_and_everything_is_reverted(net: Network) -> None:
     before = everything(net)
     begin(net)

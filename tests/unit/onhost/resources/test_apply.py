@@ -127,6 +127,7 @@ def test_one_that_is_refused_keeps_all_from_being_applied_and_every_reason_is_re
         ("stuck", "it had no effect: value is '0'"),
     ],
 )
+@pytest.mark.provokes("host-change-failed")
 def test_one_that_fails_is_named_with_what_was_done_before_it(
     world: World, knobs: Knobs, value: str, found: str
 ) -> None:
