@@ -26,7 +26,6 @@ LIMIT = re.compile(
 REASONS: Mapping[str, Mapping[str, str]] = {
     "onhost/artifacts/copy/job.py": {
         "receive_in_child wait": "its output has ended: the process is ending",
-        "receive read": "a request of the program that started it, on stdin",
     },
     "onhost/artifacts/copy/places.py": {
         "_default_routes read": "a file of /proc",
@@ -47,9 +46,6 @@ REASONS: Mapping[str, Mapping[str, str]] = {
     },
     "onhost/artifacts/fetch/hash_record.py": {
         "_locked lock": "the lock is held while one file is written",
-    },
-    "onhost/artifacts/fetch/http_download.py": {
-        "main read": "a request of the program that started it, on stdin",
     },
     "onhost/artifacts/fetch/verify.py": {
         "hash_files loop": "with the last file; the engine serves meanwhile",
@@ -88,6 +84,9 @@ REASONS: Mapping[str, Mapping[str, str]] = {
     },
     "onhost/machine/programs.py": {
         "identity read": "the file of the programs, below 1 MB",
+    },
+    "onhost/machine/stdio.py": {
+        "read read": "a request of the program that started it, on stdin",
     },
     "onhost/prune/hub_cache.py": {
         "sweep_shared lock": "huggingface_hub holds the lock while it renames a file",

@@ -41,7 +41,7 @@ from sparkfleet.onhost.fabric import commands as fabric_commands
 from sparkfleet.onhost.fabric import fabric
 from sparkfleet.onhost.gate import diagnosis
 from sparkfleet.onhost.machine import host, programs, valve
-from sparkfleet.onhost.machine.stdio import OK, PROBLEM, read_json, write_json
+from sparkfleet.onhost.machine.stdio import OK, PROBLEM, read, write
 from sparkfleet.onhost.machine.system import System, runtime_of
 from sparkfleet.onhost.resources import apply
 from sparkfleet.onhost.rollout import follow, rollout, services, snapshot, transient_unit
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         return run(system, options)
     except DiagnosticError as error:
-        write_json(CommandRefused(error.diagnostic).to_json())
+        write(CommandRefused(error.diagnostic))
         sys.stderr.write(f"sparkfleet: {error}\n")
         return PROBLEM
     except (
@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
         ValueError,
         FileNotFoundError,
     ) as error:
-        write_json(CommandRefused(_refusal(system, error)).to_json())
+        write(CommandRefused(_refusal(system, error)))
         sys.stderr.write(f"sparkfleet: {error}\n")
         return transient_unit.BUSY if isinstance(error, store.BusyError) else PROBLEM
 
@@ -150,8 +150,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _rollout(system: System, _: argparse.Namespace) -> int:
-    code, answer = transient_unit.request(system, RolloutRequest.from_json(read_json(), "stdin"))
-    write_json(answer.to_json())
+    code, answer = transient_unit.request(system, read(RolloutRequest))
+    write(answer)
     return code
 
 
@@ -169,7 +169,7 @@ def _rollout_run(system: System, options: argparse.Namespace) -> int:
     except Exception:
         traceback.print_exc()
         return transient_unit.INTERNAL
-    write_json(result.to_json())
+    write(result)
     return OK if result.outcome in SUCCEEDED else PROBLEM
 
 
@@ -184,15 +184,15 @@ def _resume(system: System, options: argparse.Namespace) -> int:
     problem = transient_unit.resume(system, options.id)
     if problem:
         raise DiagnosticError(transient_unit.not_started(options.id, problem))
-    write_json(RolloutStarted(options.id, "continues").to_json())
+    write(RolloutStarted(options.id, "continues"))
     return OK
 
 
 def _recover(system: System, _: argparse.Namespace) -> int:
     for job in fabric.recover(system):
-        write_json(Recovered(job=job, text="was interrupted by a reboot and was reverted").to_json())
+        write(Recovered(job=job, text="was interrupted by a reboot and was reverted"))
     for rollout_id in transient_unit.recover(system):
-        write_json(Recovered(rollout_id, text="was interrupted by a reboot and continues").to_json())
+        write(Recovered(rollout_id, text="was interrupted by a reboot and continues"))
     return OK
 
 
@@ -200,12 +200,12 @@ def _follow(
     events: Callable[[System, str, int, float], list[Event]], system: System, options: argparse.Namespace
 ) -> int:
     for event in events(system, options.id, options.since, options.wait):
-        write_json(event.to_json())
+        write(event)
     return OK
 
 
 def _status(system: System, _: argparse.Namespace) -> int:
-    write_json(follow.status(system).to_json())
+    write(follow.status(system))
     return OK
 
 
@@ -252,38 +252,38 @@ def _valve(system: System, options: argparse.Namespace) -> int:
 
 
 def _repair(system: System, options: argparse.Namespace) -> int:
-    generation = RepairRequest.from_json(read_json(), "stdin").generation
+    generation = read(RepairRequest).generation
     if generation.service != options.service:
         raise ValueError(f"stdin is a generation of {generation.service}, not of {options.service}")
-    write_json(services.repair(system, generation, programs.identity()).to_json())
+    write(services.repair(system, generation, programs.identity()))
     return OK
 
 
 def _stop(system: System, options: argparse.Namespace) -> int:
-    write_json(services.stop(system, store.check_service(options.service), remove=False).to_json())
+    write(services.stop(system, store.check_service(options.service), remove=False))
     return OK
 
 
 def _remove(system: System, options: argparse.Namespace) -> int:
-    write_json(services.stop(system, store.check_service(options.service), remove=True).to_json())
+    write(services.stop(system, store.check_service(options.service), remove=True))
     return OK
 
 
 def _rollback(system: System, options: argparse.Namespace) -> int:
     name = f"back-{uuid.uuid4().hex[:12]}"
-    write_json(services.rollback(system, store.check_service(options.service), name).to_json())
+    write(services.rollback(system, store.check_service(options.service), name))
     return OK
 
 
 def _prepare(system: System, _: argparse.Namespace) -> int:
-    result = apply.run(system, ResourceRequest.from_json(read_json(), "stdin"))
-    write_json(result.to_json())
+    result = apply.run(system, read(ResourceRequest))
+    write(result)
     return PROBLEM if result.refused else OK
 
 
 def _stage(system: System, _: argparse.Namespace) -> int:
-    job = stage.begin(StageRequest.from_json(read_json(), "stdin"), system.paths)
-    write_json(JobStarted(job).to_json())
+    job = stage.begin(read(StageRequest), system.paths)
+    write(JobStarted(job))
     return OK
 
 
@@ -293,12 +293,12 @@ def _stage_run(system: System, options: argparse.Namespace) -> int:
 
 
 def _copy_places(_: System, __: argparse.Namespace) -> int:
-    write_json(Places(places.places()).to_json())
+    write(Places(places.places()))
     return OK
 
 
 def _copy_serve(_: System, __: argparse.Namespace) -> int:
-    write_json(unit.begin(SendRequest.from_json(read_json(), "stdin")).to_json())
+    write(unit.begin(read(SendRequest)))
     return OK
 
 

@@ -352,7 +352,7 @@ def test_a_rollout_that_is_gone_ends_its_program_without_another_try(
         (store.BusyError("a rollout is in progress"), "rollout-in-progress", transient_unit.BUSY),
         (RuntimeRefusedError("no such name"), "runtime-refused", PROBLEM),
         (RuntimeUnavailableError("it does not answer"), "docker-unavailable", PROBLEM),
-        (ValueError("stdin: not JSON"), "contract-shape", PROBLEM),
+        (ValueError("no such number"), "contract-shape", PROBLEM),
         (FileNotFoundError("there is no rollout s1"), "job-lost", PROBLEM),
     ],
 )

@@ -459,7 +459,7 @@ class World:
     def write(self, request: RolloutRequest) -> None:
         """Write a rollout's request, as the command ``rollout`` does."""
         directory = store.rollout_directory(self.paths.state, request.id)
-        files.write_json(directory / "request.json", request.to_json())
+        files.write_document(directory / "request.json", request)
 
     def _run_box(self, box: Box) -> None:
         engine = self.engines[box.image]

@@ -59,7 +59,7 @@ def begin(request: StageRequest, paths: Paths) -> str:
     folder = jobs_directory(paths.state) / job
     if (folder / "result.json").exists() or jobs.is_going_on(job):
         return job
-    files.write_json(folder / "request.json", replace(request, hub_token="", transfer_key="").to_json())
+    files.write_document(folder / "request.json", replace(request, hub_token="", transfer_key=""))
     jobs.sweep_secrets()
     if request.hub_token:
         jobs.keep_secret(job, request.hub_token, request.user.uid if request.user else 0)

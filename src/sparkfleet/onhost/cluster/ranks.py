@@ -215,7 +215,7 @@ def peers_of(system: System, service: str, log: Callable[[str], None]) -> Peers 
 def record_run(system: System, service: str, container: Instance, epoch: str) -> None:
     """Record which container runs for which epoch, for a supervisor that adopts it."""
     run = RankRun(epoch, container.id, container.started_at)
-    files.write_json(_run_path(system, service), run.to_json())
+    files.write_document(_run_path(system, service), run)
 
 
 def recorded_run(system: System, service: str) -> RankRun:

@@ -126,7 +126,7 @@ def measure(system: System, request: BenchRequest) -> BenchResult:
     at = round(system.now())
     result = BenchResult(request.cluster, request.other, request.tool, at, alone, at_once)
     path = system.paths.state / "evidence" / f"bench-{request.cluster}-{request.other}.json"
-    files.write_json(path, result.to_json())
+    files.write_document(path, result)
     return result
 
 

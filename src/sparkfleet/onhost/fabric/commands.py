@@ -9,7 +9,7 @@ from typing import Any
 
 from sparkfleet.contract.fabric import BenchRequest, BenchTools, FabricRequest, StreamResult
 from sparkfleet.onhost.fabric import bench, bench_stream, fabric
-from sparkfleet.onhost.machine.stdio import OK, PROBLEM, read_json, write_json
+from sparkfleet.onhost.machine.stdio import OK, PROBLEM, read, write
 from sparkfleet.onhost.machine.system import System
 
 Run = Callable[[System, argparse.Namespace], int]
@@ -37,13 +37,13 @@ def add(command: Callable[[str, Run, str], Any]) -> None:
 
 
 def _begin(system: System, _: argparse.Namespace) -> int:
-    write_json(fabric.begin(system, FabricRequest.from_json(read_json(), "stdin")).to_json())
+    write(fabric.begin(system, read(FabricRequest)))
     return OK
 
 
 def _run(system: System, options: argparse.Namespace) -> int:
     result = fabric.run(system, options.id)
-    write_json(result.to_json())
+    write(result)
     return OK if result.outcome in {fabric.LINKED, fabric.REMOVED} else PROBLEM
 
 
@@ -58,24 +58,24 @@ def _give_up(system: System, options: argparse.Namespace) -> int:
 
 
 def _tools(_: System, __: argparse.Namespace) -> int:
-    write_json(BenchTools(tuple(bench.tools())).to_json())
+    write(BenchTools(tuple(bench.tools())))
     return OK
 
 
 def _listen(system: System, _: argparse.Namespace) -> int:
-    diagnostic = bench.begin(system, BenchRequest.from_json(read_json(), "stdin"))
+    diagnostic = bench.begin(system, read(BenchRequest))
     if diagnostic:
         sys.stderr.write(f"{diagnostic}\n")
     return PROBLEM if diagnostic else OK
 
 
 def _stop_listening(system: System, _: argparse.Namespace) -> int:
-    bench.end(system, BenchRequest.from_json(read_json(), "stdin"))
+    bench.end(system, read(BenchRequest))
     return OK
 
 
 def _measure(system: System, _: argparse.Namespace) -> int:
-    write_json(bench.measure(system, BenchRequest.from_json(read_json(), "stdin")).to_json())
+    write(bench.measure(system, read(BenchRequest)))
     return OK
 
 
@@ -86,5 +86,5 @@ def _sink(_: System, options: argparse.Namespace) -> int:
 
 def _source(_: System, options: argparse.Namespace) -> int:
     ends = options.own, options.peer, options.port
-    write_json(StreamResult(bench_stream.source(*ends, bench.STREAMS, options.seconds)).to_json())
+    write(StreamResult(bench_stream.source(*ends, bench.STREAMS, options.seconds)))
     return OK

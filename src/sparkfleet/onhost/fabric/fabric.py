@@ -63,7 +63,7 @@ def begin(system: System, request: FabricRequest) -> JobStarted:
         message = f"an interrupted change of the links ({other}) is being reverted"
         raise DiagnosticError(_failed(message, AGAIN))
     _prune(system)
-    files.write_json(directory / "request.json", request.to_json())
+    files.write_document(directory / "request.json", request)
     diagnostic = _start(system, request.id)
     if diagnostic:
         files.remove(directory)
@@ -104,7 +104,7 @@ def confirm(system: System, job: str) -> None:
 
 def give_up(system: System, job: str, cause: str) -> None:
     """Have a job revert everything at once: the operator knows that the other end will not answer."""
-    files.write_json(folder(system, job) / "given-up.json", LinksGivenUp(cause).to_json())
+    files.write_document(folder(system, job) / "given-up.json", LinksGivenUp(cause))
 
 
 def run(system: System, job: str) -> FabricResult:
@@ -234,7 +234,7 @@ class _Change:
             return self._end(REMOVED)
         evidence = check.evidence(self.system, self.request)
         path = self.system.paths.state / "evidence" / f"fabric-{self.request.cluster}.json"
-        files.write_json(path, evidence.to_json())
+        files.write_document(path, evidence)
         return self._end(LINKED)
 
     def revert(self, wrong: Diagnostic) -> FabricResult:
@@ -277,7 +277,7 @@ class _Change:
         ours = links_of(before.text)
         new = {link: had.mtu for link, had in before.links.items() if link not in ours}
         unmanaged = UnmanagedLinks({**known.mtu, **new}, self.request.management, before.renderer)
-        files.write_json(self._unmanaged, unmanaged.to_json())
+        files.write_document(self._unmanaged, unmanaged)
 
     def _drop(self, before: LinksBefore, unmanaged: UnmanagedLinks) -> None:
         """Remove the addresses that the plan lists as removed, if the renderer left them."""

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sparkfleet.contract import codec
 
@@ -31,18 +31,21 @@ def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
     sync_directory(path.parent)
 
 
-def write_json(path: Path, data: dict[str, Any], mode: int = 0o644) -> None:
-    """Write ``data`` as readable JSON, atomically."""
-    write_atomic(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n", mode)
+def write_document(path: Path, document: codec.Document, mode: int = 0o644) -> None:
+    """Write a document as readable JSON, atomically."""
+    write_atomic(path, _text(document), mode)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in ``path``; None when there is no such file or it is not one."""
+def is_written(path: Path, document: codec.Document) -> bool:
+    """Return whether the file is what ``write_document`` would write."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None
+        return path.read_text(encoding="utf-8") == _text(document)
+    except (OSError, ValueError):
+        return False
+
+
+def _text(document: codec.Document) -> str:
+    return json.dumps(document.to_json(), indent=1, ensure_ascii=False) + "\n"
 
 
 def read_document(kind: type[D], path: Path) -> D | None:

@@ -22,4 +22,4 @@ class Record:
 
     def write(self) -> None:
         """Write it, readable by root alone."""
-        files.write_json(self.path, AppliedResources(self.entries, self.salt).to_json(), 0o600)
+        files.write_document(self.path, AppliedResources(self.entries, self.salt), 0o600)

@@ -184,10 +184,10 @@ def quarantine(system: System, rollout_id: str, error: ContractError) -> Rollout
         if wrong.location == str(events):
             events.rename(f"{events}.unreadable")
         if not (directory / "result.json").exists():
-            files.write_json(directory / "result.json", result.to_json())
+            files.write_document(directory / "result.json", result)
     except OSError:  # it cannot be written either
         fallback = store.rollout_fallback(system.paths.run, rollout_id)
-        files.write_json(fallback / "result.json", result.to_json())
+        files.write_document(fallback / "result.json", result)
     return result
 
 

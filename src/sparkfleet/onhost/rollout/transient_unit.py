@@ -43,7 +43,7 @@ def _request(system: System, requested: RolloutRequest, directory: Path) -> tupl
         with store.lock(state, wait=False):
             in_progress = _readable(system, _not_ended(system, store.unfinished(state)))
             if not in_progress:
-                files.write_json(directory / "request.json", requested.to_json(), mode=0o600)
+                files.write_document(directory / "request.json", requested, mode=0o600)
                 problem = start(system, requested.id)
                 if problem:
                     files.remove(directory)

@@ -66,7 +66,7 @@ class Journal:
     def keep_before(self, state: Document) -> None:
         """Write the state for a restore, and the ballast."""
         files.write_atomic(self.directory / "ballast", "\0" * BALLAST)
-        files.write_json(self.directory / "before.json", state.to_json())
+        files.write_document(self.directory / "before.json", state)
 
     def last(self, step: str) -> Event | None:
         """Return the newest event of that step, None when it never began."""
@@ -100,13 +100,13 @@ class Journal:
         with suppress(OSError):
             files.remove(self.directory / "ballast")
         try:
-            files.write_json(self.directory / "result.json", result.to_json())
+            files.write_document(self.directory / "result.json", result)
         except OSError as error:
             if self.fallback is None:
                 raise
             _warn(f"the result of {self.directory.name} cannot be written: {error}: {result.to_json()}")
             with suppress(OSError):  # then systemd's journal alone has it
-                files.write_json(self.fallback / "result.json", result.to_json())
+                files.write_document(self.fallback / "result.json", result)
         self.log(RESULT, str(getattr(result, "text", "")), result=result.to_json())
 
     def _append(self, kind: str, *, sync: bool, **fields: Any) -> None:

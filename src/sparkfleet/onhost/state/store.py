@@ -92,8 +92,8 @@ def set_current(state: Path, service: str, record: CurrentGeneration | None) -> 
     path = record_path(state, service)
     if record is None:
         files.remove(path)
-    elif files.read_json(path) != record.to_json():
-        files.write_json(path, record.to_json())
+    elif not files.is_written(path, record):
+        files.write_document(path, record)
 
 
 def cluster_key(state: Path, service: str) -> str:
@@ -116,7 +116,7 @@ def cluster_key(state: Path, service: str) -> str:
 
 def keep_cluster_key(state: Path, service: str, rollout_id: str, key: str) -> None:
     """Write a rollout's key for the supervisors: beside the record, which people and plans read."""
-    files.write_json(_key_path(state, service, rollout_id), RankKey(key).to_json(), mode=0o600)
+    files.write_document(_key_path(state, service, rollout_id), RankKey(key), mode=0o600)
 
 
 def forget_cluster_keys(state: Path, service: str, but: str) -> None:
@@ -138,7 +138,7 @@ def remember(state: Path, promoted: PromotedGeneration) -> None:
     last = _readable(known[-1]) if known else None
     if last is None or (last.id, last.promoted_at) != (promoted.id, promoted.promoted_at):
         number = _number(known[-1]) + 1 if known else 1
-        files.write_json(history / f"{number}-{promoted.id}.json", promoted.to_json())
+        files.write_document(history / f"{number}-{promoted.id}.json", promoted)
         known = _numbered(history)
     for path in known[:-KEPT_GENERATIONS]:
         files.remove(path)

@@ -50,6 +50,6 @@ class Starts:
 
     def _write(self, times: list[float]) -> None:
         try:
-            files.write_json(self._path, contract.Starts(tuple(times)).to_json())
+            files.write_document(self._path, contract.Starts(tuple(times)))
         except OSError:
             return  # a full disk must not keep an engine from starting

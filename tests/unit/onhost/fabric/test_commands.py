@@ -60,7 +60,7 @@ def test_a_change_that_is_given_up_ends_with_another_code(
     ("argv", "data", "message"),
     [
         (("fabric",), {**FabricRequest.removal().to_json(), "id": "x"}, "bad id"),
-        (("fabric",), None, "expected a JSON object"),
+        (("fabric",), None, "expected an object (fabric request)"),
         (("fabric-confirm", "fabric-2"), None, "unknown job fabric-2"),
         (("fabric-run", "../../etc"), None, "bad job id"),
         (("bench-begin",), {}, "cluster: is missing"),

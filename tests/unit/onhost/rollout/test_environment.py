@@ -440,7 +440,7 @@ def test_a_rollout_whose_engine_became_unsupported_after_the_stop_is_rolled_back
     assert request is not None
     assert request.candidate is not None
     candidate = replace(request.candidate, rank=replace(place, executor="newer"))
-    files.write_json(path, replace(request, candidate=candidate, cluster_key="t").to_json())
+    files.write_document(path, replace(request, candidate=candidate, cluster_key="t"))
     world.reboot()
     assert world.spawned == ["s1"]
     assert rollout.run(world, "s1").outcome == "restored"

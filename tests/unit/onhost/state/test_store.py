@@ -125,7 +125,7 @@ def test_a_record_that_cannot_be_read_is_an_error_that_names_the_file(tmp_path: 
 
 def test_a_record_of_a_newer_version_is_an_error_with_the_version_and_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "services" / "nano" / "current.json"
-    files.write_json(path, {"version": 99})
+    files.write_atomic(path, json.dumps({"version": 99}))
     with pytest.raises(ContractError) as caught:
         store.current(tmp_path, "nano")
     error = caught.value.diagnostic
@@ -142,11 +142,11 @@ def test_the_last_ten_finished_rollouts_are_kept_and_unfinished_or_unreadable_on
 ) -> None:
     for number in range(16):
         folder = store.rollout_directory(tmp_path, f"s{number}")
-        files.write_json(folder / "request.json", {})
+        files.write_atomic(folder / "request.json", json.dumps({}))
         os.utime(folder / "request.json", (number, number))
         outcome = UNREADABLE if number == 1 else PROMOTED
         if number:
-            files.write_json(folder / "result.json", RolloutResult(outcome).to_json())
+            files.write_document(folder / "result.json", RolloutResult(outcome))
     (store.rollout_directory(tmp_path, "s2") / "result.json").write_text("[]")
     store.prune_rollouts(tmp_path)
     remaining = ["s0", "s1", "s2", *(f"s{number}" for number in range(6, 16))]
@@ -178,7 +178,7 @@ HOLD = (
 
 
 def test_the_lock_of_an_earlier_versions_program_is_honoured(tmp_path: Path) -> None:
-    files.write_json(tmp_path / "swaps" / "s1" / "request.json", {})
+    files.write_atomic(tmp_path / "swaps" / "s1" / "request.json", json.dumps({}))
     older = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path / "swap.lock")], stdout=subprocess.PIPE
     )
@@ -200,7 +200,7 @@ def test_the_lock_of_an_earlier_versions_program_is_honoured(tmp_path: Path) -> 
 def test_moving_rollouts_of_an_earlier_version_may_be_interrupted(tmp_path: Path) -> None:
     for number, folder in enumerate(("swaps", "rollouts", "swaps")):
         path = tmp_path / folder / f"s{number}" / "request.json"
-        files.write_json(path, {})
+        files.write_atomic(path, json.dumps({}))
         os.utime(path, (number, number))
     assert store.unfinished(tmp_path) == ("s0", "s1", "s2")
     with store.lock(tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -255,7 +256,7 @@ def test_a_record_that_cannot_be_read_starts_nothing_and_is_not_tried_again(
 def test_a_record_that_becomes_unreadable_stops_no_running_engine(world: World, box: Box) -> None:
     path = store.record_path(world.paths.state, "nano")
     supervised = supervisor(world)
-    after(world, 3, lambda: files.write_json(path, {"version": 99}))
+    after(world, 3, lambda: files.write_atomic(path, json.dumps({"version": 99})))
     after(world, 60, supervised.leave.set)
     assert supervised.run() == units.ADOPT_AGAIN
     assert box.running

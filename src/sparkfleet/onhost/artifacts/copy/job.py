@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,7 +20,7 @@ from sparkfleet.onhost.artifacts.errors import StageError
 from sparkfleet.onhost.artifacts.fetch import fetch_record, hash_record, rates
 from sparkfleet.onhost.artifacts.fetch.hub_cache import clear, repository, wrong_files
 from sparkfleet.onhost.machine import files
-from sparkfleet.onhost.machine.stdio import write_json
+from sparkfleet.onhost.machine.stdio import read, write
 from sparkfleet.onhost.machine.system import PROGRAM
 from sparkfleet.onhost.state.journal import Journal
 
@@ -115,7 +114,7 @@ def receive_in_child(
 
 def receive() -> int:
     """Run as the child process. Return an exit code."""
-    request = codec.loads(ReceiveRequest, sys.stdin.read(), "stdin")
+    request = read(ReceiveRequest)
     by_target = {file.target: file for file in request.files}  # two names may share one content
     listeners = [Listener(*row) for row in request.sender.listeners]
     receiver = Receiver(request.sender.sender, listeners, request.transfer_key, tuple(by_target.values()))
@@ -125,15 +124,15 @@ def receive() -> int:
         nonlocal reported
         if receiver.have != reported:
             reported = receiver.have
-            write_json(ReceiveReport(receiver.have).to_json())
+            write(ReceiveReport(receiver.have))
 
     try:
         receiver.run(report_progress)
         link(request.links)
     except StageError as error:
-        write_json(ReceiveReport(receiver.have, receiver.fetched, failure=error.result).to_json())
+        write(ReceiveReport(receiver.have, receiver.fetched, failure=error.result))
         return 1
-    write_json(ReceiveReport(receiver.have, receiver.fetched, receiver.received).to_json())
+    write(ReceiveReport(receiver.have, receiver.fetched, receiver.received))
     return 0
 
 

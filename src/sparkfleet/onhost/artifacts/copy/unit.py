@@ -61,7 +61,7 @@ def run(job: str) -> int:
     listeners = sender.listen(request.addresses)
     if not listeners:
         raise NoSenderError(f"none of {', '.join(request.addresses)} is an address of this Spark")
-    files.write_json(_listeners_path(job), SenderListens(tuple(listeners)).to_json())
+    files.write_document(_listeners_path(job), SenderListens(tuple(listeners)))
     os.setgroups([])
     os.setgid(request.user.gid)
     os.setuid(request.user.uid)

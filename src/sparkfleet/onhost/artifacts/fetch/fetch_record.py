@@ -64,4 +64,4 @@ def _changing(state: Path) -> Iterator[dict[str, dict[str, StagedItem]]]:
         known = read(state)
         record = {IMAGES: dict(known.images), REVISIONS: dict(known.revisions)}
         yield record
-        files.write_json(state / PATH, Staged(**record).to_json())
+        files.write_document(state / PATH, Staged(**record))

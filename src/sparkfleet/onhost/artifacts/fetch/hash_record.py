@@ -73,7 +73,7 @@ def remember(state: Path, received: Record) -> None:
 def _record(state: Path, entries: Record) -> None:
     with _locked(state):
         present = {path: entry for path, entry in read(state).items() if os.path.exists(path)}
-        files.write_json(state / "verified.json", Verified({**present, **entries}).to_json())
+        files.write_document(state / "verified.json", Verified({**present, **entries}))
 
 
 def content_is(path: Path, blob: str, on_read: Callable[[int], None] = lambda _: None) -> bool:

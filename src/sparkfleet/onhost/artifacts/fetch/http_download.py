@@ -16,10 +16,10 @@ from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
 
-from sparkfleet.contract import codec
 from sparkfleet.contract.hub_access import HUB
 from sparkfleet.contract.stage import HubDownloadRequest
 from sparkfleet.onhost.artifacts.fetch.hub_cache import repository
+from sparkfleet.onhost.machine.stdio import read
 
 CHUNK = 4 << 20
 TIMEOUT_S = 60
@@ -52,7 +52,7 @@ def download(request: HubDownloadRequest) -> None:
 def main() -> int:
     """Download the request on stdin; print an error to stderr. Return an exit code."""
     try:
-        download(codec.loads(HubDownloadRequest, sys.stdin.read(), "stdin"))
+        download(read(HubDownloadRequest))
     except DownloadError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -22,4 +22,4 @@ def note(state: Path, kind: str, count: int, seconds: float) -> None:
             known = files.read_or_default(Rates, path)
         except ContractError:
             return  # of a newer version: it stays as it is, only estimates depend on it
-        files.write_json(path, replace(known, **{kind: round(count / seconds)}).to_json())
+        files.write_document(path, replace(known, **{kind: round(count / seconds)}))

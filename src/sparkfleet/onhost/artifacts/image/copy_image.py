@@ -70,7 +70,7 @@ def export(reference: str, user: LoginUser, state: Path, journal: Journal) -> Ex
     os.chmod(part, 0o600)
     os.replace(part, path)
     exported = ExportedImage(str(path), size, digest.hexdigest(), image.id if image else "")
-    files.write_json(path.with_suffix(".json"), exported.to_json())
+    files.write_document(path.with_suffix(".json"), exported)
     return exported
 
 
