@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sparkfleet.contract.codec import Document, Json, Migration
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.rollout import diagnostic_of
+from sparkfleet.contract.rollout import JobResult, diagnostic_of
 
 NETPLAN_FILE = "60-sparkfleet-fabric.yaml"
 MARK = "# Written by sparkfleet"
@@ -130,17 +129,16 @@ def _with_code(data: Json) -> Json:
 
 
 @dataclass(frozen=True)
-class FabricResult(Document):
-    """End of a change of links: ``result.json`` of its job."""
+class FabricResult(JobResult):
+    """End of a change of links: ``result.json`` of its job.
+
+    Its outcome is ``linked``, ``removed``, ``refused``, ``returned`` or ``lost`` (not known).
+    """
 
     NAME = "result of a change of links"
     VERSION = 2
     MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _with_code}
 
-    outcome: str
-    """``linked``, ``removed``, ``refused``, ``returned``; ``lost``: not known."""
-    diagnostic: Diagnostic | None = None
-    """Why the links are not as declared."""
     job: str = ""
 
 

@@ -86,6 +86,15 @@ class Event(Document):
 
 
 @dataclass(frozen=True)
+class JobResult(Document):
+    """What the results of all kinds of jobs have in common."""
+
+    outcome: str
+    diagnostic: Diagnostic | None = None
+    """Why the job did not do what was requested; its location is "" for the job itself."""
+
+
+@dataclass(frozen=True)
 class ServiceBefore:
     """State of an affected service before a rollout."""
 
@@ -125,7 +134,7 @@ def _with_code(data: Json) -> Json:
 
 
 RESTORE_FAILED, RESTORE_UNPROVEN = "restore-failed", "restore-unproven"
-"""Codes: a service does not serve again after a rollback; it was restarted, and no gate proves that it answers."""
+"""Codes: a service does not serve again after a rollback; it was restarted, and no gate proves it."""
 
 
 def _problems_with_code(data: Json) -> Json:
@@ -143,8 +152,8 @@ def _problem(text: str, result: Json) -> Json:
 
 
 @dataclass(frozen=True)
-class RolloutResult(Document):
-    """End of a rollout: ``result.json``."""
+class RolloutResult(JobResult):
+    """End of a rollout: ``result.json``. The diagnostic says why the candidate does not serve."""
 
     NAME = "result of a rollout"
     VERSION = 4
@@ -154,7 +163,6 @@ class RolloutResult(Document):
         3: _problems_with_code,
     }
 
-    outcome: str
     id: str = ""
     service: str = ""
     """The candidate's; without one those that were removed."""
@@ -167,8 +175,6 @@ class RolloutResult(Document):
     """Unix times."""
     text: str = ""
     """The result in one sentence."""
-    diagnostic: Diagnostic | None = None
-    """Why the candidate does not serve."""
     line: str = ""
     """The last lines of the engine's log."""
     exit_code: int | None = None

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sparkfleet.contract.codec import Document, Json, Migration, secret
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.rollout import diagnostic_of
+from sparkfleet.contract.rollout import JobResult, diagnostic_of
 
 STAGED, FAILED, LOST = "staged", "failed", "lost"
 """Outcomes of a job."""
@@ -279,17 +278,14 @@ def _with_code(data: Json) -> Json:
 
 
 @dataclass(frozen=True)
-class StageResult(Document):
-    """How a job ended: ``jobs/<id>/result.json``."""
+class StageResult(JobResult):
+    """How a job ended: ``jobs/<id>/result.json``. The diagnostic's location is an artifact, a file or a host."""
 
     NAME = "result of a stage job"
     VERSION = 3
     MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _plain_result, 2: _with_code}
 
-    outcome: str
     text: str = ""
-    diagnostic: Diagnostic | None = None
-    """Why it failed; its location is an artifact, a file or a host."""
     line: str = ""
     """What the program that failed printed."""
     source_failed: bool = False

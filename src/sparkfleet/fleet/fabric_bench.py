@@ -68,10 +68,7 @@ def _run(host: PyinfraHost, command: str, request: BenchRequest) -> str:
     wait_s = (len(request.lanes) + 1) * request.seconds + SLOW_S
     answer = remote.program(host, command, data=request, timeout=wait_s)
     if not answer.ok:
-        output = (answer.err or answer.out).strip()
-        raise SparkfleetError(
-            Diagnostic(host.name, f"{command}: {output}", hint="run again", code="operation-failed")
-        )
+        raise SparkfleetError(remote.refusal(answer, host.name, command))
     return answer.out
 
 

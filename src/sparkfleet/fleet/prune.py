@@ -117,9 +117,7 @@ def _remove(fleet: Fleet, plan: HostPrune, report: Report) -> StageResult | Diag
         host.run_script(connection, host.script(host_changes.managed_files()[:1]))
     job = f"stage-prune-{uuid.uuid4().hex[:8]}"
     data = StageRequest(job, prune=request(spec, observed, plan.items))
-    if error := remote.start_job(connection, "stage", data):
-        message = f"the removal could not start: {error}"
-        return Diagnostic(plan.host, message, hint="prune again", code="operation-failed")
+    remote.start_job(connection, "stage", data, "the removal could not start")
 
     def note(text: str) -> None:
         report(plan.host, text)

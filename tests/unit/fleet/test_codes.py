@@ -46,7 +46,7 @@ def test_a_spark_without_python_is_told_from_a_silent_login(monkeypatch: pytest.
 
 @pytest.mark.provokes("host-change-failed")
 def test_a_script_that_fails_on_a_host_shows_its_last_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = remote.Answer(False, "", "mktemp: ok\nmv: Read-only file system\n")
+    failed = remote.CommandOutput(False, "", "mktemp: ok\nmv: Read-only file system\n")
     monkeypatch.setattr(remote, "run", lambda *_, **__: failed)
     with pytest.raises(executor.FailedError, match="preparing the host failed: mv: Read-only file system"):
         host.run_script(HOST, ["true"])

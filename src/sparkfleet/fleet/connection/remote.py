@@ -7,7 +7,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from sparkfleet import zipapp
 from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError, Document
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.rollout import LOST, CommandRefused, Event, JobStarted
+from sparkfleet.contract.rollout import LOST, CommandRefused, Event, JobResult, JobStarted
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection.shell import printed_instead
 from sparkfleet.fleet.connection.sudo import run_as_root
@@ -27,6 +27,7 @@ from sparkfleet.plan.host_changes import PROGRAM_PATH
 from sparkfleet.probe import frame
 
 D = TypeVar("D", bound=Document)
+R = TypeVar("R", bound=JobResult)
 PROGRAM = ("/usr/bin/python3", "-I", "-B", PROGRAM_PATH)
 RECONNECT_FOR_S = 180
 """Seconds of attempts to reconnect, while the change continues on the Spark."""
@@ -124,18 +125,47 @@ def update_programs(host: PyinfraHost) -> None:
         raise SparkfleetError(Diagnostic(location, message, hint=hint, code="host-change-failed"))
 
 
-def start_job(host: PyinfraHost, command: str, request: Document) -> str:
-    """Start a job on the Spark; return "", or why it did not start."""
+def start_job(
+    host: PyinfraHost, command: str, request: Document, failed: str, code: str = "operation-failed"
+) -> None:
+    """Start a job on the Spark. Raise SparkfleetError when it does not start; arguments as of ``refusal``."""
     answer = program(host, command, data=request)
     if not answer.ok:
-        return (answer.err or answer.out).strip()[-300:] or "no message"
+        raise SparkfleetError(refusal(answer, host.name, failed, code=code))
     document(JobStarted, host, answer.out)
-    return ""
+
+
+def refusal(
+    answer: CommandOutput, where: str, failed: str, hint: str = "run again", code: str = "operation-failed"
+) -> Diagnostic:
+    """Return why a program on a Spark did not do what was requested: the diagnostic that it printed.
+
+    ``failed`` says what it did not do; ``hint`` and ``code`` apply where it printed another text.
+    """
+    refused = _printed(answer)
+    if refused is None:
+        text = _last_line(answer.err) or _last_line(answer.out) or "no message"
+        return Diagnostic(where, f"{failed}: {text[-300:]}", hint=hint, code=code)
+    location = f"{where}: {refused.location}" if refused.location else where
+    message = f"{failed}: {refused.message}"
+    return replace(refused, location=location, message=message, hint=refused.hint or hint)
+
+
+def _printed(answer: CommandOutput) -> Diagnostic | None:
+    """Return the diagnostic with which a program refused; None if it printed none."""
+    try:
+        return codec.loads(CommandRefused, _last_line(answer.out)).diagnostic
+    except ContractError:
+        return None
+
+
+def _last_line(text: str) -> str:
+    return text.rstrip().rpartition("\n")[2]
 
 
 def document(kind: type[D], host: PyinfraHost, text: str) -> D:
     """Return the document that a program printed last. Raise SparkfleetError for another shape."""
-    return _read(host, kind, partial(codec.loads, kind, text.rstrip().rpartition("\n")[2]))
+    return _read(host, kind, partial(codec.loads, kind, _last_line(text)))
 
 
 def parse(kind: type[D], host: PyinfraHost, data: object) -> D:
@@ -167,13 +197,13 @@ def reconnect(host: PyinfraHost, for_s: float = RECONNECT_FOR_S) -> None:
 def follow(
     host: PyinfraHost,
     job: str,
-    kind: type[D],
+    kind: type[R],
     report: Callable[[str], None],
     show: Callable[[Event], None],
     *,
     wait_s: int = 10,
     between: Callable[[], None] = lambda: None,
-) -> D:
+) -> R:
     """Follow a job on the Spark to its end, and return its result; ``show`` gets every event before it.
 
     ``between`` is called before each question, every ``wait_s`` seconds at least.
@@ -209,11 +239,6 @@ def follow(
                 return _lost(kind, resumed)
 
 
-def _lost(kind: type[D], answer: CommandOutput) -> D:
-    try:
-        refused = codec.loads(CommandRefused, answer.out.rstrip().rpartition("\n")[2]).diagnostic
-    except ContractError:
-        cause = answer.err.strip() or answer.out.strip() or "no answer"
-    else:
-        return kind.from_json({"version": kind.VERSION, "outcome": LOST, "diagnostic": codec.plain(refused)})
-    return kind.from_json({"outcome": LOST, "cause": cause})
+def _lost(kind: type[R], answer: CommandOutput) -> R:
+    text = answer.err.strip() or answer.out.strip() or "no answer"
+    return kind(LOST, _printed(answer) or Diagnostic("", text, code="job-lost"))

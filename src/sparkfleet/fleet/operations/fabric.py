@@ -39,15 +39,7 @@ def _link(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
     job = f"fabric-{uuid.uuid4().hex[:12]}"
     request = replace(configure.request, id=job)
     act.progress("fabric", "starting")
-    if error := remote.start_job(act.host, "fabric", request):
-        raise executor.FailedError(
-            Diagnostic(
-                f"{act.host.name}: fabric",
-                f"the change did not start: {error}",
-                hint="run again",
-                code="fabric-change-failed",
-            )
-        )
+    remote.start_job(act.host, "fabric", request, "the change did not start", FAILED)
 
     def show(event: Event) -> None:
         if event.step == "watch":
@@ -67,7 +59,7 @@ def _link(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
     raise executor.FailedError(
         replace(
             wrong,
-            location=f"{act.host.name}: {wrong.location}",
+            location=f"{act.host.name}: {wrong.location or 'fabric'}",
             expected="every Spark of the cluster answers on every link, and management stays as it is",
             hint=(wrong.hint or "run again") + wired,
         )

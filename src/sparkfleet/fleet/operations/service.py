@@ -28,7 +28,6 @@ from sparkfleet.contract.rollout import (
     STALE,
     SUCCEEDED,
     UNREADABLE,
-    CommandRefused,
     RepairRequest,
     RolloutResult,
     RolloutStarted,
@@ -81,7 +80,7 @@ def _(operation: UpdateService, act: executor.RunContext) -> None:
     act.progress(name, "update in place")
     answer = remote.program(act.host, "repair", name, data=RepairRequest(operation.generation), timeout=120)
     if not answer.ok:
-        raise executor.FailedError(not_updated(act, f"{act.host.name}: {name}", answer))
+        raise executor.FailedError(not_updated(f"{act.host.name}: {name}", answer))
     act.run.done[f"{act.host.name} {name}"] = "updated in place"
 
 
@@ -108,18 +107,10 @@ def _(operation: RolloutOperation, act: executor.RunContext) -> None:
     act.run.done[f"{act.host.name} {name}"] = success_text(result)
 
 
-def not_updated(act: executor.RunContext, where: str, answer: remote.CommandOutput) -> Diagnostic:
+def not_updated(where: str, answer: remote.CommandOutput) -> Diagnostic:
     """Return why the host did not update a unit."""
-    if answer.out:
-        refused = remote.document(CommandRefused, act.host, answer.out).diagnostic
-        message = f"the unit could not be updated: {refused.message}"
-        return replace(refused, location=where, message=message)
-    return Diagnostic(
-        where,
-        f"the unit could not be updated: {_last(answer.err or answer.out)}",
-        hint=f"on {where.replace(': ', ': systemctl status sparkfleet-')}",
-        code="operation-failed",
-    )
+    hint = f"on {where.replace(': ', ': systemctl status sparkfleet-')}"
+    return remote.refusal(answer, where, "the unit could not be updated", hint)
 
 
 def new_id(subject: str) -> str:

@@ -9,7 +9,6 @@ from pyinfra.api.command import FunctionCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
-from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import STAGED, ModelFiles, StageRequest, StageResult, VerifyRequest
 from sparkfleet.desired_state import Weights
 from sparkfleet.fleet.connection import remote
@@ -47,12 +46,7 @@ def _hash(act: executor.RunContext, models: str, repositories: list[Weights]) ->
     )
     verify = VerifyRequest(models, requested, bool(act.host.data.get(verification.AGAIN)))
     request = StageRequest(f"stage-verify-{uuid4().hex[:8]}", verify=verify)
-    if error := remote.start_job(act.host, "stage", request):
-        raise executor.FailedError(
-            Diagnostic(
-                act.host.name, f"hashing could not start: {error}", hint="run again", code="operation-failed"
-            )
-        )
+    remote.start_job(act.host, "stage", request, "hashing could not start")
     result = act.watch(request.id, "verify", StageResult)
     if result.outcome != STAGED:
         raise executor.FailedError(stage_job.located(act.host.name, result, "hashing failed", "run again"))

@@ -13,16 +13,15 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
 from sparkfleet import interrupts
-from sparkfleet.contract.codec import Document
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.rollout import Event
+from sparkfleet.contract.rollout import Event, JobResult
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.remote import ConnectionLostError
 from sparkfleet.fleet.run import fleet_run, host_errors, spark_plan
 from sparkfleet.plan.model import HostPlan, Operation, Step
 
-D = TypeVar("D", bound=Document)
+R = TypeVar("R", bound=JobResult)
 
 
 class FailedError(SparkfleetError):
@@ -50,7 +49,7 @@ class RunContext:
         """Print a permanent line."""
         self.run.board.log(self.host.name, text)
 
-    def watch(self, job: str, subject: str, kind: type[D]) -> D:
+    def watch(self, job: str, subject: str, kind: type[R]) -> R:
         """Follow a job on the host to its end, showing each event; return its result."""
 
         def show(event: Event) -> None:

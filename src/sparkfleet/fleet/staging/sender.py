@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from pyinfra.api.host import Host as PyinfraHost
 
-from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import SenderPlace
 from sparkfleet.contract.transfer import SenderListens, SendRequest, SentFile
 from sparkfleet.errors import SparkfleetError
@@ -46,10 +45,7 @@ class Sender:
         )
         answer = remote.program(self.host, "copy-serve", data=request, timeout=60)
         if not answer.ok:
-            output = (answer.err or answer.out).strip()[-300:]
-            raise SenderError(
-                Diagnostic(self.host.name, f"cannot send: {output}", hint="run again", code="staging-failed")
-            )
+            raise SenderError(remote.refusal(answer, self.host.name, "cannot send", code="staging-failed"))
         found = remote.document(SenderListens, self.host, answer.out).listeners
         listeners = tuple((self.route.distance(address), address, port) for address, port in found)
         self.place = SenderPlace(self.host.name, listeners)

@@ -91,13 +91,9 @@ def _is_hub(source: ArtifactSource | None) -> bool:
 
 
 def run(act: executor.RunContext, user: User, request: StageRequest) -> StageResult:
-    """Start a job and follow it; return its result. Raise FailedError when it does not start."""
-    if error := remote.start_job(act.host, "stage", replace(request, user=login_user(user))):
-        raise executor.FailedError(
-            Diagnostic(
-                act.host.name, f"fetching could not start: {error}", hint="run again", code="staging-failed"
-            )
-        )
+    """Start a job and follow it; return its result. Raise SparkfleetError when it does not start."""
+    request = replace(request, user=login_user(user))
+    remote.start_job(act.host, "stage", request, "fetching could not start", "staging-failed")
     return act.watch(request.id, "fetch", StageResult)
 
 

@@ -146,7 +146,7 @@ def _finish(request: StageRequest, journal: Journal, state: Path) -> StageResult
     exported = None
     if request.export:
         exported = copy_image.export(request.export, request.user or ROOT, state, journal)
-    return StageResult(STAGED, "complete", exported=exported)
+    return StageResult(STAGED, text="complete", exported=exported)
 
 
 def request_of(folder: Path) -> StageRequest:

@@ -12,6 +12,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 from sparkfleet.contract import codec
+from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.fabric import (
     IPERF,
     RDMA,
@@ -83,8 +84,8 @@ def gbits(tool: str, ran: Ran) -> float | None:
     return float(rows[-1]) if rows else None
 
 
-def begin(system: System, request: BenchRequest) -> str:
-    """Start a detached listener for each measurement; return "" or what failed."""
+def begin(system: System, request: BenchRequest) -> None:
+    """Start a detached listener for each measurement. Raise DiagnosticError when one does not start."""
     for number, (lane, port) in enumerate(_ports(request)):
         unit = f"{_unit(request)}-{number}.service"
         systemctl(system, "stop", unit)
@@ -93,8 +94,8 @@ def begin(system: System, request: BenchRequest) -> str:
         argv = listener(request.tool, lane, port, request.seconds)
         result = system.run(("systemd-run", "--quiet", "--collect", f"--unit={unit}", *bounds, *argv))
         if result.code:
-            return f"{argv[0]}: {result.text}"
-    return ""
+            message, hint = f"{argv[0]}: {result.text}", f"journalctl -u {unit}, then run again"
+            raise DiagnosticError(Diagnostic(unit, message, hint=hint, code="unit-failed"))
 
 
 def end(system: System, request: BenchRequest) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.memory_max import JOB_MIB, memory_max
 
@@ -70,7 +71,7 @@ def sweep_secrets() -> None:
 
 
 def start(job: str, argv: Sequence[str], *properties: str) -> None:
-    """Run a command as the job's unit. When that fails, remove the secrets and raise OSError."""
+    """Run a command as the job's unit. When that fails, remove the secrets and raise DiagnosticError."""
     command = ["systemd-run", "--quiet", "--collect", f"--unit={unit(job)}", "--property=Nice=5"]
     # However the job ends, SIGKILL included:
     command += ["--property=ExecStopPost=/bin/rm -f " + " ".join(str(secret(job, kind)) for kind in SECRETS)]
@@ -83,4 +84,5 @@ def start(job: str, argv: Sequence[str], *properties: str) -> None:
         problem = f"no answer within {SYSTEMD_S:.0f} s"
     if problem or process.returncode:
         forget_secrets(job)
-        raise OSError(f"systemd-run: {problem}")
+        hint = f"journalctl -u {unit(job)}, then run again"
+        raise DiagnosticError(Diagnostic(unit(job), f"systemd-run: {problem}", hint=hint, code="unit-failed"))

@@ -26,11 +26,11 @@ def failure(monkeypatch: pytest.MonkeyPatch, failing: str, err: str) -> tuple[Di
     """Return why the installation failed, and the commands; those with ``failing`` in them fail."""
     ran: list[list[str]] = []
 
-    def run(_: Any, argv: Sequence[str], **__: Any) -> remote.Answer:
+    def run(_: Any, argv: Sequence[str], **__: Any) -> remote.CommandOutput:
         ran.append(list(argv))
         if argv[0] == "cat":
-            return remote.Answer(True, APT_LOG, "")
-        return remote.Answer(False, "", err) if failing in argv else remote.Answer(True, "", "")
+            return remote.CommandOutput(True, APT_LOG, "")
+        return remote.CommandOutput(False, "", err) if failing in argv else remote.CommandOutput(True, "", "")
 
     monkeypatch.setattr(remote, "run", run)
     with pytest.raises(executor.FailedError) as failed:

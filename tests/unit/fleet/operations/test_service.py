@@ -84,14 +84,12 @@ def test_a_rollout_that_could_not_start_has_the_cause_and_code_of_the_spark() ->
 
 
 def test_a_unit_that_was_not_updated_has_the_cause_and_code_of_the_spark() -> None:
-    answer = CommandOutput(
-        False, json.dumps(CommandRefused(PORT).to_json()), "sparkfleet: port 8000: held by x"
-    )
-    found = service.not_updated(HOST, "spark-01: nano", answer)
+    answer = CommandOutput(False, json.dumps(CommandRefused(PORT).to_json()), "sparkfleet: port 8000: held by x")
+    found = service.not_updated("spark-01: nano", answer)
     assert (found.message, found.code) == ("the unit could not be updated: held by x", "port-in-use")
 
 
 def test_a_unit_that_was_not_updated_for_an_unknown_reason_shows_the_last_line() -> None:
-    found = service.not_updated(HOST, "spark-01: nano", CommandOutput(False, "", "one\ntwo\n"))
+    found = service.not_updated("spark-01: nano", CommandOutput(False, "", "one\ntwo\n"))
     assert (found.message, found.code) == ("the unit could not be updated: two", "operation-failed")
     assert found.hint == "on spark-01: systemctl status sparkfleet-nano"

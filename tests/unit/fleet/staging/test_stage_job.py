@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from sparkfleet.config import secret
+from sparkfleet.contract import codec
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.rollout import CommandRefused
 from sparkfleet.contract.stage import StageResult
 from sparkfleet.desired_state import Host, ImageRef, Paths, Service, WeightFile, Weights
+from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.staging import stage_job
@@ -99,9 +103,23 @@ def test_each_job_has_an_id_of_its_own(sparks: Sparks) -> None:
 
 
 def test_a_job_that_does_not_start_is_reported_with_the_sparks_own_message(sparks: Sparks) -> None:
-    sparks.replies["stage"] = refused("systemd-run: no such thing")
-    with pytest.raises(executor.FailedError, match="could not start: systemd-run: no such thing"):
+    sparks.replies["stage"] = refused("Traceback\nOSError: no such thing\n")
+    with pytest.raises(SparkfleetError, match="fetching could not start: OSError: no such thing") as failed:
         download(sparks, MODEL)
+    assert [one.code for one in failed.value.diagnostics] == ["staging-failed"]
+
+
+def test_a_job_that_a_spark_refuses_keeps_the_sparks_code_and_remedy(sparks: Sparks) -> None:
+    newer = Diagnostic("/var/staged.json", "version 99", hint="update sparkfleet", code="contract-newer")
+    sparks.replies["stage"] = remote.CommandOutput(
+        False, codec.dumps(CommandRefused(newer)), "sparkfleet: version 99"
+    )
+    with pytest.raises(SparkfleetError) as failed:
+        download(sparks, MODEL)
+    message = "fetching could not start: version 99"
+    assert failed.value.diagnostics == (
+        Diagnostic("spark-01: /var/staged.json", message, hint="update sparkfleet", code="contract-newer"),
+    )
 
 
 def test_a_lost_connection_is_none_of_the_jobs_ends(sparks: Sparks) -> None:

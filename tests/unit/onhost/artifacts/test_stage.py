@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract import codec, hub_access
+from sparkfleet.contract.diagnostic import DiagnosticError
 from sparkfleet.contract.stage import LoginUser, ModelDownload, ModelFile, StageRequest, StageResult
 from sparkfleet.onhost.artifacts import stage
 from sparkfleet.onhost.artifacts.errors import StageError
@@ -156,8 +157,9 @@ def test_a_job_that_systemd_does_not_start_leaves_no_token(
         returncode, stderr = 1, "no bus"
 
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: Done())
-    with pytest.raises(OSError, match="no bus"):
+    with pytest.raises(DiagnosticError, match="no bus") as failed:
         stage.begin(request(hub_token="hf_canary"), Paths(state=tmp_path))
+    assert failed.value.diagnostic.code == "unit-failed"
     assert list((tmp_path / "run").iterdir()) == []
 
 

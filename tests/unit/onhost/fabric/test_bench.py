@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.diagnostic import DiagnosticError
 from sparkfleet.contract.fabric import IPERF, RDMA, STREAM, TOOLS, BenchRequest, Lane, LinkRate
 from sparkfleet.onhost.fabric import bench, bench_stream
 from sparkfleet.onhost.machine.system import Paths, Ran
@@ -134,7 +135,7 @@ def test_a_link_that_cannot_be_measured_says_why(spark: Spark) -> None:
 
 
 def test_listeners_run_detached_and_end_by_themselves(spark: Spark) -> None:
-    assert bench.begin(spark, REQUEST) == ""  # type: ignore[arg-type]
+    bench.begin(spark, REQUEST)  # type: ignore[arg-type]
     started = [argv for argv in spark.ran if argv[0] == "systemd-run"]
     assert len(started) == 4
     assert all(any("RuntimeMaxSec=75" in word for word in argv) for argv in started)
@@ -144,7 +145,9 @@ def test_listeners_run_detached_and_end_by_themselves(spark: Spark) -> None:
 
 def test_a_listener_that_cannot_be_started_is_reported(spark: Spark) -> None:
     spark.refuses = "no bus"
-    assert bench.begin(spark, REQUEST) == "ib_write_bw: no bus"  # type: ignore[arg-type]
+    with pytest.raises(DiagnosticError, match="ib_write_bw: no bus") as failed:
+        bench.begin(spark, REQUEST)  # type: ignore[arg-type]
+    assert failed.value.diagnostic.code == "unit-failed"
 
 
 def test_a_request_survives_json_and_anything_else_is_refused() -> None:

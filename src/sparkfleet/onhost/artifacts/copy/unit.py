@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sparkfleet.contract import codec
+from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.transfer import SenderListens, SendRequest
 from sparkfleet.onhost.artifacts.copy.send import Sender
 from sparkfleet.onhost.machine import files, jobs
@@ -23,8 +24,13 @@ LONGEST_S = 24 * 3600
 """Seconds after which systemd stops a sender in any case."""
 
 
-class NoSenderError(ValueError):
+class NoSenderError(DiagnosticError):
     """The sender could not start."""
+
+    def __init__(self, job: str, found: str) -> None:
+        """Name the sender's unit."""
+        hint = f"journalctl -u {jobs.unit(job)}, then run again"
+        super().__init__(Diagnostic(jobs.unit(job), found, hint=hint, code="staging-failed"))
 
 
 def begin(request: SendRequest) -> SenderListens:
@@ -49,7 +55,7 @@ def begin(request: SendRequest) -> SenderListens:
         if not jobs.is_going_on(job):
             break
         time.sleep(0.05)
-    raise NoSenderError("the sender did not start: journalctl -u " + jobs.unit(job))
+    raise NoSenderError(job, "the sender did not start")
 
 
 def run(job: str) -> int:
@@ -60,7 +66,7 @@ def run(job: str) -> int:
     sender = Sender(request.files, frozenset(request.peers), request.transfer_key)
     listeners = sender.listen(request.addresses)
     if not listeners:
-        raise NoSenderError(f"none of {', '.join(request.addresses)} is an address of this Spark")
+        raise NoSenderError(job, f"none of {', '.join(request.addresses)} is an address of this Spark")
     files.write_document(_listeners_path(job), SenderListens(tuple(listeners)))
     os.setgroups([])
     os.setgid(request.user.gid)

@@ -31,7 +31,7 @@ def verify(request: VerifyRequest, state: Path, journal: Journal) -> StageResult
         paths = tuple(path for path, file in files.items() if file in wrong)
         if paths:
             changed[f"{model.repo}@{model.revision}"] = paths
-    return StageResult(STAGED, f"{count} files hashed", changed=changed)
+    return StageResult(STAGED, text=f"{count} files hashed", changed=changed)
 
 
 def _to_verify(

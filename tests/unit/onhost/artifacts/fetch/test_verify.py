@@ -55,7 +55,7 @@ def weights(state: Path) -> Path:
 
 
 def test_whole_files_are_hashed_by_git_or_sha256_and_once(state: Path) -> None:
-    assert run(state) == StageResult("staged", "2 files hashed")
+    assert run(state) == StageResult("staged", text="2 files hashed")
     assert run(state).text == "0 files hashed"
     assert run(state, rehash=True).text == "2 files hashed"
 
