@@ -8,10 +8,11 @@ missing for too long, everything is reverted. A job that was killed, also by a r
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
-from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.codec import NEWER, ContractError
 from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.fabric import (
     FAILED,
@@ -59,6 +60,7 @@ def begin(system: System, request: FabricRequest) -> JobStarted:
     for other in unfinished(system):
         if _goes_on(system, other):
             raise DiagnosticError(_failed(f"another change of the links is in progress: {other}", AGAIN))
+        _require_not_newer(system, other)
         _start(system, other)
         message = f"an interrupted change of the links ({other}) is being reverted"
         raise DiagnosticError(_failed(message, AGAIN))
@@ -108,11 +110,27 @@ def give_up(system: System, job: str, cause: str) -> None:
 
 
 def run(system: System, job: str) -> FabricResult:
-    """Run a job, or revert what an interrupted one began. Return its result."""
+    """Run a job, or revert what an interrupted one began. Return its result.
+
+    Raise ContractError for a job of a newer version: it stays unfinished, because an update can read it.
+    """
     try:
         return _run(system, job)
     except ContractError as error:
+        if error.diagnostic.code == NEWER:
+            raise
         return _quarantine(system, job, error)
+
+
+def _require_not_newer(system: System, job: str) -> None:
+    """Raise ContractError for a job of a newer version: these programs can neither finish nor revert it."""
+    try:
+        journal = Journal(folder(system, job), system.now)
+        journal.request(FabricRequest)
+        journal.before(LinksBefore)
+    except ContractError as error:
+        if error.diagnostic.code == NEWER:
+            raise
 
 
 def _run(system: System, job: str) -> FabricResult:
@@ -144,19 +162,33 @@ def _quarantine(system: System, job: str, error: ContractError) -> FabricResult:
 
 
 def recover(system: System) -> list[str]:
-    """At boot: revert the jobs that a reboot interrupted. Return them."""
-    found = [job for job in unfinished(system) if not _goes_on(system, job)]
-    for job in found:
-        run(system, job)
+    """At boot: revert the jobs that a reboot interrupted. Return them.
+
+    One of a newer version is left alone: it waits for newer programs, and no boot for it.
+    """
+    found = []
+    for job in unfinished(system):
+        if _goes_on(system, job):
+            continue
+        try:
+            run(system, job)
+        except ContractError as error:
+            sys.stderr.write(f"sparkfleet: {job} is not reverted: {error}\n")
+        else:
+            found.append(job)
     return found
 
 
 def follow(system: System, job: str, since: int, wait_s: float) -> list[Event]:
-    """Return the events from ``since`` on; wait for them at most ``wait_s`` seconds. The result is last."""
+    """Return the events from ``since`` on; wait for them at most ``wait_s`` seconds. The result is last.
+
+    Raise ContractError for a job of a newer version.
+    """
 
     def stopped() -> list[Event]:
         if _goes_on(system, job):
             return []
+        _require_not_newer(system, job)
         message, hint = "the job ended without a result", "run again: the links are reverted at the next boot"
         lost = FabricResult(LOST, Diagnostic("fabric", message, hint=hint, code="job-lost"))
         return [Event(since, RESULT, result=lost.to_json())]

@@ -312,9 +312,8 @@ def test_a_power_cut_after_any_command_leaves_what_was_or_what_was_asked_for(tmp
         assert fabric.recover(system) == []
 
 
-def test_after_a_power_cut_what_was_half_done_is_never_taken_for_what_was(net: Network) -> None:
-    before = everything(net)
-    system = begin(net)
+def interrupted(net: Network, system: System) -> None:
+    """Run the job until a power cut in the middle of its changes."""
 
     def cut(argv: tuple[str, ...]) -> None:
         if argv == ("networkctl", "reconfigure", "fab1"):
@@ -324,6 +323,12 @@ def test_after_a_power_cut_what_was_half_done_is_never_taken_for_what_was(net: N
     with pytest.raises(PowerCut):
         fabric.run(system, "fabric-1")
     net.hook = lambda _: None
+
+
+def test_after_a_power_cut_what_was_half_done_is_never_taken_for_what_was(net: Network) -> None:
+    before = everything(net)
+    system = begin(net)
+    interrupted(net, system)
     net.passes = 0  # the other Spark went off, too
     assert fabric.recover(system) == ["fabric-1"]
     assert everything(net) == before
@@ -339,6 +344,36 @@ def test_a_job_whose_request_cannot_be_read_is_ended_and_no_change_waits_for_it(
     assert result.result is not None
     assert "is empty" in str(result.result["diagnostic"])
     begin(net, FabricRequest.removal("fabric-2"))  # raises where another job is in progress
+
+
+@pytest.mark.provokes("contract-newer")
+@pytest.mark.parametrize("name", ["request.json", "before.json", "events.jsonl"])
+def test_a_job_of_a_newer_version_is_refused_and_left_for_newer_programs(net: Network, name: str) -> None:
+    before = everything(net)
+    system = begin(net)
+    interrupted(net, system)
+    changed = everything(net)
+    assert changed != before
+    path = fabric.folder(system, "fabric-1") / name
+    text = path.read_text()
+    newer = text.replace('"version": ', '"version": 9')
+    assert newer != text
+    path.write_text(newer)
+    for refused in (
+        lambda: fabric.run(system, "fabric-1"),
+        lambda: fabric.follow(system, "fabric-1", 100, 0),
+        lambda: begin(net, FabricRequest.removal("fabric-2")),
+    ):
+        with pytest.raises(ContractError, match="written by a newer sparkfleet") as error:
+            refused()
+        assert error.value.diagnostic.code == "contract-newer"
+        assert error.value.diagnostic.hint.startswith("update sparkfleet on the operator's machine")
+    assert fabric.recover(system) == []
+    assert fabric.unfinished(system) == ["fabric-1"]
+    assert (path.read_text(), everything(net)) == (newer, changed)
+    path.write_text(text)  # as newer programs read it
+    assert fabric.recover(system) == ["fabric-1"]
+    assert everything(net) == before
 
 
 def test_events_of_a_job_that_cannot_be_read_are_moved_away(net: Network) -> None:
