@@ -65,6 +65,7 @@ def prune(  # noqa: PLR0917  (one a switch)
     from sparkfleet.cli import output  # noqa: PLC0415
     from sparkfleet.contract.diagnostic import Diagnostic  # noqa: PLC0415
     from sparkfleet.contract.stage import StageResult  # noqa: PLC0415
+    from sparkfleet.errors import paragraph  # noqa: PLC0415
     from sparkfleet.fleet import prune  # noqa: PLC0415
     from sparkfleet.plan.prune import PruneOptions, fleet_prune, limit_to  # noqa: PLC0415
     from sparkfleet.plan.prune_report import prune_data, prune_text  # noqa: PLC0415
@@ -98,12 +99,18 @@ def prune(  # noqa: PLR0917  (one a switch)
     for name, result in results.items():
         row = next(row for row in data["hosts"] if row["host"] == name)
         if isinstance(result, Diagnostic):
-            row["result"] = {"error": result.message}
-            click.echo(str(result), err=True)
+            row["result"] = {"error": asdict(result)}
+            click.echo(paragraph(result), err=True)
             failed = True
             continue
-        remaining = [asdict(item) for item in result.remaining]
-        row["result"] = {"removed": result.removed, "freed": result.freed, "remaining": remaining}
+        remaining = [replace(one, location=f"{name}: {one.location}") for one in result.remaining]
+        row["result"] = {
+            "removed": result.removed,
+            "freed": result.freed,
+            "remaining": [asdict(one) for one in remaining],
+        }
+        for one in remaining:
+            click.echo(paragraph(one), err=True)
         failed = failed or bool(remaining)
         if not as_json:
             click.echo(f"{name}   {result.removed} removed, {size(result.freed)} freed")

@@ -450,6 +450,10 @@ RUN = {
         "The hub refuses a model to this token, limits its requests, or does not have the files.",
         "Accept the model's licence, correct `hf_token` or `model:`, or wait, as the message says.",
     ),
+    "item-not-removed": Code(
+        "An item of `sparkfleet prune` remains: something uses it, or it is in no place of such items.",
+        "End what uses it, or remove it by hand, then prune again.",
+    ),
     "job-lost": Code(
         "A program on the host ended without a result, for example because of a reboot.",
         "Run again: the run follows or continues the operation that has begun.",
@@ -460,7 +464,7 @@ RUN = {
         "Resolve what the message names, then run again: the plan shows what runs.",
     ),
     "restore-unproven": Code(
-        "A service was restarted after a failed rollout, and has no readiness gate that proves that it answers.",
+        "A service was restarted after a failed rollout, and no readiness gate proves that it answers.",
         "Send it a request; `sparkfleet status` shows its container and unit.",
     ),
     "rollback-unavailable": Code(

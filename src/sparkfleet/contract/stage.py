@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sparkfleet.contract.codec import Document, Json, Migration, secret
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import JobResult, diagnostic_of
 
 STAGED, FAILED, LOST = "staged", "failed", "lost"
@@ -255,14 +256,6 @@ class ExportedImage(Document):
     id: str = ""
 
 
-@dataclass(frozen=True)
-class RemainingItem:
-    """An item that was not removed, and why."""
-
-    name: str
-    reason: str
-
-
 def _plain_result(data: Json) -> Json:
     """Migrate version 1: fields were called ``elsewhere`` and ``stayed`` (with ``why``)."""
     _rename(data, elsewhere="source_failed", stayed="remaining")
@@ -277,13 +270,28 @@ def _with_code(data: Json) -> Json:
     return diagnostic_of(data, "", "job-lost" if data.get("outcome") == LOST else code)
 
 
+NOT_REMOVED = "item-not-removed"
+"""Code: an item of a prune remains."""
+
+
+def _remaining_with_code(data: Json) -> Json:
+    """Migrate version 3: an item that remains was a name and a reason."""
+    for item in data.get("remaining", ()):
+        _rename(item, name="location", reason="message")
+        item["code"] = NOT_REMOVED
+    return data
+
+
 @dataclass(frozen=True)
 class StageResult(JobResult):
-    """How a job ended: ``jobs/<id>/result.json``. The diagnostic's location is an artifact, a file or a host."""
+    """How a job ended: ``jobs/<id>/result.json``.
+
+    The location of its diagnostic is an artifact, a file or a host.
+    """
 
     NAME = "result of a stage job"
-    VERSION = 3
-    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _plain_result, 2: _with_code}
+    VERSION = 4
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _plain_result, 2: _with_code, 3: _remaining_with_code}
 
     text: str = ""
     line: str = ""
@@ -296,4 +304,5 @@ class StageResult(JobResult):
     removed: int = 0
     freed: int = 0
     """Bytes."""
-    remaining: tuple[RemainingItem, ...] = ()
+    remaining: tuple[Diagnostic, ...] = ()
+    """Why an item, the location, was not removed."""

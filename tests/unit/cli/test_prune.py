@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from sparkfleet import fleet
 from sparkfleet.cli import cli
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.stage import RemainingItem, StageResult
+from sparkfleet.contract.stage import StageResult
 from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.test_prune import HOST, disk
 
@@ -57,12 +57,13 @@ def test_asked_it_removes_and_says_what_came_free(ask: Any) -> None:
 
 
 def test_a_remaining_item_is_exit_code_1_with_its_reason_as_json(ask: Any) -> None:
-    remaining = (RemainingItem("x", "open in a process"),)
+    remaining = (Diagnostic("x", "open in a process", hint="end it", code="item-not-removed"),)
     outcome = ask("--yes", "--json", result=replace(DONE, remaining=remaining))
     assert outcome.exit_code == 1
-    assert json.loads(outcome.stdout)["hosts"][0]["result"]["remaining"] == [
-        {"name": "x", "reason": "open in a process"}
-    ]
+    (found,) = json.loads(outcome.stdout)["hosts"][0]["result"]["remaining"]
+    assert (found["location"], found["message"]) == ("spark-01: x", "open in a process")
+    assert found["code"] == "item-not-removed"
+    assert "spark-01: x: open in a process [item-not-removed]" in outcome.stderr
 
 
 def test_a_spark_that_failed_is_reported_with_a_remedy(ask: Any) -> None:
@@ -70,7 +71,8 @@ def test_a_spark_that_failed_is_reported_with_a_remedy(ask: Any) -> None:
         "--yes", "--json", result=Diagnostic("spark-01", "services changed", hint="prune again", code="test")
     )
     assert outcome.exit_code == 1
-    assert json.loads(outcome.stdout)["hosts"][0]["result"] == {"error": "services changed"}
+    error = json.loads(outcome.stdout)["hosts"][0]["result"]["error"]
+    assert (error["message"], error["code"]) == ("services changed", "test")
     assert "prune again" in outcome.stderr
 
 

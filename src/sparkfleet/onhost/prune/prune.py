@@ -13,7 +13,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from sparkfleet.contract.stage import STAGED, PruneItem, PruneRequest, RemainingItem, StageResult
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.stage import NOT_REMOVED, STAGED, PruneItem, PruneRequest, StageResult
 from sparkfleet.onhost.artifacts.errors import StageError
 from sparkfleet.onhost.artifacts.fetch import fetch_record
 from sparkfleet.onhost.machine import files, open_files
@@ -25,6 +26,9 @@ from sparkfleet.runtimes.base import RuntimeRefusedError
 
 _CACHE = re.compile(r"[0-9a-f]{12}|unpinned")
 _SNAPSHOT = re.compile(r"hub/models--[^/]+/snapshots/[^/]+")
+
+
+AGAIN = "end what uses it, or remove it by hand; then prune again: the list shows what is left"
 
 
 class SkippedError(Exception):
@@ -39,7 +43,7 @@ def prune(request: PruneRequest, state: Path, journal: Journal) -> StageResult:
     """
     fetch_record.read(state)
     removed = 0
-    remaining: list[RemainingItem] = []
+    remaining: list[Diagnostic] = []
     disks = {str(state), request.models_dir, str(onhost.images().data_directory())}
     before = {path: _free(Path(path)) for path in disks}
     for item in request.items:
@@ -54,13 +58,13 @@ def prune(request: PruneRequest, state: Path, journal: Journal) -> StageResult:
                 "prune", message, "wait for its end, then prune again", code="rollout-in-progress"
             ) from None
         except (SkippedError, RuntimeRefusedError, OSError) as error:
-            remaining.append(RemainingItem(item.name, str(error)))
+            remaining.append(Diagnostic(item.name, str(error), hint=AGAIN, code=NOT_REMOVED))
             journal.log("note", f"{item.kind} {item.name} remains: {error}")
         else:
             removed += 1
             journal.log("note", f"{item.kind} {item.name} is removed")
     return StageResult(
-        STAGED, f"{removed} removed", removed=removed, freed=_freed(before), remaining=tuple(remaining)
+        STAGED, text=f"{removed} removed", removed=removed, freed=_freed(before), remaining=tuple(remaining)
     )
 
 

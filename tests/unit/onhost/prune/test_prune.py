@@ -86,7 +86,7 @@ def test_an_image_that_a_container_needs_remains_and_the_rest_is_removed(spark: 
     spark.list("model", spark.snapshot)
     result = spark.prune()
     assert result.removed == 1
-    assert "container c1 is using it" in result.remaining[0].reason
+    assert "container c1 is using it" in result.remaining[0].message
 
 
 def changed_record(spark: Spark) -> None:
@@ -127,13 +127,16 @@ def test_nothing_is_removed_during_a_rollout(spark: Spark) -> None:
     assert spark.snapshot.exists()
 
 
+@pytest.mark.provokes("item-not-removed")
 def test_an_item_that_a_process_has_open_remains(spark: Spark, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(onhost, "images", lambda: spark.images)
     weights = spark.put(spark.snapshot / "model.safetensors")
     spark.list("model", spark.snapshot)
     with weights.open():
-        assert "open in a process" in spark.prune().remaining[0].reason
+        (wrong,) = spark.prune().remaining
+        assert "open in a process" in wrong.message
+        assert wrong.code == "item-not-removed"
     assert weights.exists()
     assert spark.prune().removed == 1
 
