@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from sparkfleet.contract.codec import Document
+from sparkfleet.contract.codec import SHAPE, Document, Json, Migration
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import GateResult
 from sparkfleet.contract.rollout import RolloutResult
 
@@ -19,7 +21,7 @@ class ContainerStatus:
     started_at: str = ""
     generation: str = ""
     """From its label."""
-    unknown: str = ""
+    unknown: Diagnostic | None = None
     """Why the runtime did not answer."""
 
 
@@ -39,7 +41,7 @@ class ServiceStatus:
     active: str
     enabled: str
     """The unit, as ``systemctl is-active`` and ``is-enabled`` print it."""
-    unknown: str = ""
+    unknown: Diagnostic | None = None
     """Why the record cannot be read; what it holds is missing then."""
     generation: str = ""
     model: str = ""
@@ -59,11 +61,23 @@ class MemoryStatus:
     available_mib: int
 
 
+def _with_code(data: Json) -> Json:
+    """Migrate version 1: what could not be read was a text."""
+    for name, service in data["services"].items():
+        container = service.get("container") or {}
+        for part, code in ((service, SHAPE), (container, "runtime-refused")):
+            text = part.pop("unknown", "")
+            part["unknown"] = {"location": name, "message": text, "code": code} if text else None
+    return data
+
+
 @dataclass(frozen=True)
 class HostStatus(Document):
     """Services, rollouts and memory of a host."""
 
     NAME = "status of a host"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _with_code}
 
     services: Mapping[str, ServiceStatus]
     rollout: str

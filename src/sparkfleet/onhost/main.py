@@ -40,7 +40,7 @@ from sparkfleet.onhost.artifacts.image import copy_image
 from sparkfleet.onhost.fabric import commands as fabric_commands
 from sparkfleet.onhost.fabric import fabric
 from sparkfleet.onhost.gate import diagnosis
-from sparkfleet.onhost.machine import host, programs, valve
+from sparkfleet.onhost.machine import host, programs, runtime_wait, valve
 from sparkfleet.onhost.machine.stdio import OK, PROBLEM, read, write
 from sparkfleet.onhost.machine.system import System, runtime_of
 from sparkfleet.onhost.resources import apply
@@ -83,10 +83,7 @@ def _refusal(system: System, error: Exception) -> Diagnostic:
         hint = "wait for its end, then run again"
         return Diagnostic("", str(error), hint=hint, code="rollout-in-progress")
     if isinstance(error, RuntimeUnavailableError):
-        runtime = runtime_of(system)
-        return Diagnostic(
-            runtime.daemon, str(error), hint=runtime.check_command, code=runtime.unavailable_code
-        )
+        return runtime_wait.unavailable(runtime_of(system), error)
     if isinstance(error, RuntimeRefusedError):
         return Diagnostic("", str(error), hint="run again", code="runtime-refused")
     code = "job-lost" if isinstance(error, FileNotFoundError) else SHAPE

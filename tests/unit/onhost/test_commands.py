@@ -170,6 +170,7 @@ def test_a_status_with_dockerd_away_says_unknown(world: World) -> None:
     container = follow.status(world).services["nano"].container
     assert container
     assert container.unknown
+    assert container.unknown.code == "docker-unavailable"
 
 
 def test_a_status_names_a_result_that_cannot_be_read(world: World) -> None:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.onhost.machine.system import System
-from sparkfleet.runtimes.base import Runtime
+from sparkfleet.runtimes.base import Runtime, RuntimeUnavailableError
 
 POLL_S = 1.0
 REPORT_S = 30.0
@@ -32,6 +33,11 @@ def wait(
             report(f"{runtime.daemon} does not answer, waiting for {reported - started:.0f} s")
         system.sleep(POLL_S)
     return True
+
+
+def unavailable(runtime: Runtime, error: RuntimeUnavailableError) -> Diagnostic:
+    """Return why the daemon does not answer."""
+    return Diagnostic(runtime.daemon, str(error), hint=runtime.check_command, code=runtime.unavailable_code)
 
 
 def was_restarted(system: System, runtime: Runtime, identity: str) -> bool:

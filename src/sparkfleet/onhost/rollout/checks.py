@@ -10,7 +10,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, RolloutRequest
 from sparkfleet.contract.rollout import RUNTIME_MIB
 from sparkfleet.onhost.cluster import ranks
-from sparkfleet.onhost.machine import gpu, mounts
+from sparkfleet.onhost.machine import gpu, mounts, runtime_wait
 from sparkfleet.onhost.machine.system import System, runtime_of
 from sparkfleet.onhost.state import store, units
 from sparkfleet.runtimes.base import Instance, Role, Runtime, RuntimeRefusedError, RuntimeUnavailableError
@@ -55,9 +55,7 @@ def refusal(system: System, request: RolloutRequest) -> Diagnostic | None:
         return Diagnostic(f"rollout {request.id}", str(error), code=SHAPE)
     except RuntimeUnavailableError as error:
         runtime = next((one for one in needed if not one.available()), needed[0])
-        return Diagnostic(
-            runtime.daemon, str(error), hint=runtime.check_command, code=runtime.unavailable_code
-        )
+        return runtime_wait.unavailable(runtime, error)
     except RuntimeRefusedError as error:
         where = needed[0].daemon if needed else f"rollout {request.id}"
         return Diagnostic(where, str(error), code="runtime-refused")

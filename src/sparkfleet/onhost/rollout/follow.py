@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sparkfleet.contract.codec import ContractError
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import UNREADABLE, WAITING, Event, RolloutResult
 from sparkfleet.contract.status import (
     ContainerStatus,
@@ -14,7 +15,7 @@ from sparkfleet.contract.status import (
     MemoryStatus,
     ServiceStatus,
 )
-from sparkfleet.onhost.machine import files
+from sparkfleet.onhost.machine import files, runtime_wait
 from sparkfleet.onhost.machine.system import System, systemctl
 from sparkfleet.onhost.rollout import snapshot, transient_unit
 from sparkfleet.onhost.state import store, units
@@ -75,7 +76,7 @@ def _service(system: System, service: str) -> ServiceStatus:
     try:
         record = store.current(system.paths.state, service)
     except ContractError as error:
-        return replace(status, unknown=str(error))
+        return replace(status, unknown=error.diagnostic)
     if record is None:
         return status
     return replace(
@@ -90,10 +91,13 @@ def _service(system: System, service: str) -> ServiceStatus:
 
 
 def _container(system: System, service: str) -> ContainerStatus | None:
+    runtime = snapshot.current_runtime(system, service)
     try:
-        container = snapshot.current_runtime(system, service).find(service)
-    except (RuntimeRefusedError, RuntimeUnavailableError) as error:
-        return ContainerStatus(unknown=str(error))
+        container = runtime.find(service)
+    except RuntimeUnavailableError as error:
+        return ContainerStatus(unknown=runtime_wait.unavailable(runtime, error))
+    except RuntimeRefusedError as error:
+        return ContainerStatus(unknown=Diagnostic(runtime.daemon, str(error), code="runtime-refused"))
     if container is None:
         return None
     return ContainerStatus(container.id, container.running, container.started_at, container.generation)

@@ -141,7 +141,9 @@ def test_a_record_that_cannot_be_read_is_never_taken_for_none(world: World, text
     assert result.diagnostic is not None
     assert (result.outcome, result.diagnostic.location) == ("refused", str(path))
     assert result.diagnostic.hint
-    assert str(path) in follow.status(world).services["nano"].unknown
+    unknown = follow.status(world).services["nano"].unknown
+    assert unknown
+    assert unknown.location == str(path)
     assert (path.read_text(), box.running, box.starts) == (text, True, 1)
 
 
