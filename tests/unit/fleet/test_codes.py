@@ -40,7 +40,9 @@ def test_a_login_that_does_not_run_the_probe_is_quoted(monkeypatch: pytest.Monke
 
 
 @pytest.mark.provokes("python-missing")
-def test_a_spark_without_python_is_told_from_a_silent_login(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spark_without_python_is_named_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert ask_probe(monkeypatch, f"Welcome\n{NO_PYTHON}").hint == "sudo apt-get install python3"
 
 
