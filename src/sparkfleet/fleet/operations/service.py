@@ -218,7 +218,9 @@ def rollout_diagnostic(where: str, subject: str, result: RolloutResult) -> Diagn
     remedy = wrong.hint or _REMEDIES.get(result.outcome, "fix the host file, then run again")
     problems = tuple(replace(one, location=f"{where}: {one.location}") for one in result.restore_problems)
     location = f"{where}: {wrong.location or subject}"
-    return replace(wrong, location=location, message=message, hint=remedy, related=(*wrong.related, *problems))
+    return replace(
+        wrong, location=location, message=message, hint=remedy, related=(*wrong.related, *problems)
+    )
 
 
 def _rolled_back(result: RolloutResult) -> str:
