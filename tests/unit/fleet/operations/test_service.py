@@ -84,7 +84,9 @@ def test_a_rollout_that_could_not_start_has_the_cause_and_code_of_the_spark() ->
 
 
 def test_a_unit_that_was_not_updated_has_the_cause_and_code_of_the_spark() -> None:
-    answer = CommandOutput(False, json.dumps(CommandRefused(PORT).to_json()), "sparkfleet: port 8000: held by x")
+    answer = CommandOutput(
+        False, json.dumps(CommandRefused(PORT).to_json()), "sparkfleet: port 8000: held by x"
+    )
     found = service.not_updated("spark-01: nano", answer)
     assert (found.message, found.code) == ("the unit could not be updated: held by x", "port-in-use")
 
