@@ -66,7 +66,7 @@ def _container_model() -> type[Model]:
             description += f" Default: {default}."
         if description:
             members[one.name] = (annotation(hints[one.name]) | None, Field(None, description=description))
-    text = "Container settings; the defaults suit vLLM on a Spark."
+    text = "Container settings; the defaults suit an engine on a Spark."
     return create_model("ContainerSpec", __base__=Model, __doc__=text, **members)
 
 

@@ -660,8 +660,7 @@ PREFLIGHT = {
     ),
     "gpu-power-limited": Code(
         "The GPU is busy at 30 W or less: its power supply negotiated too little, or the engine hangs "
-        "(https://github.com/Blackwellboy/model-serving-minefield/pull/55, "
-        "https://github.com/eugr/spark-vllm-docker/issues/260).",
+        "(https://github.com/Blackwellboy/model-serving-minefield/pull/55).",
         "Unplug the power supply at both ends for a minute; a reboot does not help. Restart a hung engine.",
     ),
     "gpu-unexpected": Code("The GPU is not a GB10.", "Check that the recipes fit this GPU."),

@@ -268,6 +268,7 @@ class Engine(Protocol):
 
     def load_data(self) -> None:
         """Read all data files of the engine's folder (``data_files.read``); raise for one that is invalid."""
+        return
 
     # Images
 

@@ -158,9 +158,6 @@ def test_dflash_has_no_fp8_kv_cache_and_the_coders_drafter_has_one(name: Any) ->
 
 def test_every_deployment_of_the_sources_has_a_recipe() -> None:
     assert set(SHIPPED) >= LAUNCHES | VARIANTS | SINCE_JUNE
-    derived = set(SHIPPED) - LAUNCHES - VARIANTS - SINCE_JUNE
-    assert len(derived) >= 10
-    assert all(SHIPPED[name].status == "derived" for name in derived)
 
 
 def test_a_recipe_of_gguf_names_its_file_and_how_many_tokens_are_kept() -> None:

@@ -25,6 +25,7 @@ from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import Plan
 from sparkfleet.plan.report import plan_text
 from tests.unit.config.fleet_files import write
+from tests.unit.engines import test_registry
 from tests.unit.onhost.world import World, generation
 from tests.unit.plan import fake_spark, nano
 from tests.unit.test_how_to_extend import blocks
@@ -84,6 +85,11 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     files.pin()
     (loaded,) = files.load(need_lock=True).hosts
     return loaded
+
+
+def test_it_passes_the_tests_of_every_engine() -> None:
+    test_registry.test_every_engine_has_both_sides_under_the_name_of_its_folder(NAME)
+    test_registry.test_the_gate_has_a_request_and_a_counter_for_the_tasks_of_an_engine_and_for_no_others(NAME)
 
 
 def test_a_host_file_may_name_it_and_check_reports_its_findings(
