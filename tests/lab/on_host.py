@@ -19,6 +19,7 @@ from tests.lab.machine import Machine
 
 RUN = f"/usr/bin/python3 -I -B {PROGRAM}"
 MODEL = next(model for model in MODELS if "Nemotron" in model.repo)
+DAEMONS = ("docker.service",)
 IMAGES = {"26.04": "nvcr.io/nvidia/vllm:26.04-py3", "26.05": "nvcr.io/nvidia/vllm:26.05-py3"}
 
 
@@ -38,7 +39,7 @@ class HostPrograms:
             target = f"{machine.container}:/home/nvidia/vllm"
             machine.docker.run("cp", f"{folder}/vllm/.", target)
             machine.docker.run("cp", f"{folder}/sparkfleet.pyz", f"{machine.container}:{PROGRAM}")
-        machine.sh(f"cat > /etc/systemd/system/{units.RECOVER}", stdin=units.recover_unit())
+        machine.sh(f"cat > /etc/systemd/system/{units.RECOVER}", stdin=units.recover_unit(DAEMONS))
         machine.sh(f"systemctl daemon-reload; systemctl enable --now {units.RECOVER}")
         return HostPrograms(machine)
 
@@ -70,7 +71,7 @@ class HostPrograms:
         return Generation(
             service=service, image=reference, model=MODEL.repo, revision=MODEL.commit(MODEL.commits[-1]),
             served_name=service, port=port, definition=(*options, reference, *args),
-            unit=units.service_unit(service, f"{service} serving {MODEL.repo}", floor, 10),
+            unit=units.service_unit(service, f"{service} serving {MODEL.repo}", floor, 10, DAEMONS),
             engine="vllm", runtime="docker", floor_mib=floor, stop_timeout_s=10,
             gate=changes.pop("gate", Gate(timeout_s=40, second_timeout_s=4)), **changes,
         )  # fmt: skip

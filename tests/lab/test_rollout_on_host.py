@@ -22,7 +22,7 @@ from sparkfleet.onhost.state import units
 from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import State
 from tests.lab.machine import Machine
-from tests.lab.on_host import RUN, HostPrograms
+from tests.lab.on_host import DAEMONS, RUN, HostPrograms
 
 UNIT = "sparkfleet-nano.service"
 
@@ -253,7 +253,7 @@ def test_a_new_memory_minimum_reaches_the_supervisor_without_a_restart_of_the_en
 ) -> None:
     before = serving.inspect()["State"]["StartedAt"]
     generation = serving.generation()
-    text = units.service_unit("nano", "nano", 345, 10)
+    text = units.service_unit("nano", "nano", 345, 10, DAEMONS)
     serving.machine.sh(
         f"{RUN} repair nano",
         stdin=json.dumps(RepairRequest(replace(generation, unit=text, floor_mib=345)).to_json()),
@@ -266,7 +266,9 @@ def test_a_new_memory_minimum_reaches_the_supervisor_without_a_restart_of_the_en
 
 def test_memory_below_the_minimum_kills_the_engine_and_not_the_spark(serving: HostPrograms) -> None:
     generation = serving.generation()
-    text = units.service_unit("nano", "nano", 10_000_000, 10).replace("RestartSec=10", "RestartSec=1")
+    text = units.service_unit("nano", "nano", 10_000_000, 10, DAEMONS).replace(
+        "RestartSec=10", "RestartSec=1"
+    )
     serving.machine.sh(
         f"{RUN} repair nano",
         stdin=json.dumps(RepairRequest(replace(generation, unit=text)).to_json()),

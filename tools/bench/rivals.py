@@ -61,7 +61,9 @@ def desired_state(fleet: FleetDirectory) -> DesiredState:
     finally:
         os.chdir(before)
     service = host.services[0]
-    record = render_service.generation(host, service, _USER, service.image.entrypoint)
+    record = render_service.generation(
+        host, service, _USER, service.image.entrypoint if service.image else ()
+    )
     content = record.unit.encode()
     path = f"{host_changes.UNIT_DIR}/{record.unit_name}"
     unit = WriteFile(path, "0644", "unit", record.unit_name, hashlib.sha256(content).hexdigest(), content)
@@ -137,7 +139,7 @@ def _tasks(state: DesiredState, files: Mapping[str, Path]) -> list[dict[str, Any
         {
             "name": "Image",
             "community.docker.docker_image_pull": {
-                "name": state.service.image.pull_ref, "pull": "not_present",
+                "name": state.service.image_names[0], "pull": "not_present",
             },
         },
         {
@@ -174,7 +176,7 @@ def _container(state: DesiredState) -> dict[str, Any]:
         del args[:2]
     mounts = [dict(part.partition("=")[::2] for part in text.split(",")) for text in options["--mount"]]
     return {
-        "name": record.service, "image": state.service.image.pull_ref, "command": args[1:],
+        "name": record.service, "image": state.service.image_names[0], "command": args[1:],
         "state": "started",
         "image_name_mismatch": "ignore",  # by id: the name on the Spark has the tag too
         "network_mode": options["--network"][0], "ipc_mode": options["--ipc"][0], "restart_policy": "no",

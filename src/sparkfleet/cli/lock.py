@@ -112,7 +112,7 @@ def notes(change: Change, fleet: Fleet, changes: tuple[Change, ...]) -> list[str
     if not isinstance(old, LockedImage):
         return []
     services = [service for host in fleet.hosts for service in host.services]
-    users = [service for service in services if image_key(service.image) == change.key]
+    users = [service for service in services if service.image and image_key(service.image) == change.key]
     lines: list[str] = []
     for name in dict.fromkeys(service.engine for service in users):
         engine = engines.get(name)

@@ -29,18 +29,19 @@ def generation(host: Host, service: Service, user: User) -> tuple[Service, Gener
     if not service.is_pinned:
         where = dict(service.origin).get("service", host.file)
         message = f"the service '{service.name}' is not pinned, so it cannot be rendered"
-        expected = f"entries for {image.display} and {service.weights.repo} in fleet.lock"
+        names = ([image.display] if image else []) + [service.weights.repo]
+        expected = f"entries for {' and '.join(names)} in fleet.lock"
         raise SparkfleetError(
             Diagnostic(where, message, expected, "sparkfleet lock INVENTORY", code="lock-entry-missing")
         )
-    if not image.entrypoint and not image.size:
+    if image and not image.entrypoint and not image.size:
         where = user_place(dict(service.origin), "image", host.file)
         message = f"the entrypoint of {image.display} is unknown, so the command cannot be rendered"
         remedy = "set the image by its tag, then run `sparkfleet lock`"
         raise SparkfleetError(
             Diagnostic(where, message, "an image from the lock file", remedy, code="image-entrypoint-unknown")
         )
-    return render.generation(host, service, user, image.entrypoint, None)
+    return render.generation(host, service, user, image.entrypoint if image else (), None)
 
 
 def in_format(form: str, host: Host, services: list[tuple[Service, Generation]], user: User) -> str:

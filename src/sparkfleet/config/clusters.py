@@ -179,7 +179,7 @@ def _service(
                 code="cluster-too-small",
             )
         )
-    if service.image.derived_packages and context.defaults.stage.seed == NONE:
+    if service.image and service.image.derived_packages and context.defaults.stage.seed == NONE:
         context.diagnostics.append(_own_builds(service, layer))
     context.diagnostics += _address_diagnostics(service, engine)
     context.warnings += _variable_warnings(service)
@@ -197,7 +197,7 @@ def _service(
 def _own_builds(service: Service, layer: Layer) -> Diagnostic:
     """Return the error that each member would build its own image: all ranks must run the same one."""
     message = (
-        f"the image of '{service.name}' is derived ({service.image.display}), and 'stage.seed' is '{NONE}'"
+        f"the image of '{service.name}' is derived ({service.engine_source}), and 'stage.seed' is '{NONE}'"
     )
     expected = "one Spark that builds the image, so that all ranks run the same one"
     return Diagnostic(

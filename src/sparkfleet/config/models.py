@@ -131,7 +131,9 @@ class Recipe(Model):
         None,
         description="File name or pattern in the repository, for engines that load one file: *Q4_K_M.gguf.",
     )
-    image: str = Field(description="Image with a tag; the lock file pins the digest.")
+    image: str | None = Field(
+        None, description="Image with a tag, for runtimes with images; the lock file pins the digest."
+    )
     served_name: ServedNames | None = Field(
         None,
         description="Name of the model in the API, or a list of its names; default: the service name.",
@@ -169,7 +171,9 @@ class ServiceSpec(Model):
         None, description="TCP port of the API. Default: first_port of group_data, then the next free one."
     )
     image: str | None = Field(
-        None, description="registry/name:tag, or with @sha256:...; the lock file pins the digest of a tag."
+        None,
+        description="registry/name:tag, or with @sha256:...; the lock file pins the digest of a tag. For "
+        "runtimes with images (docker).",
     )
     revision: Revision | None = Field(
         None, description="Commit of the model repository; default: the locked commit."

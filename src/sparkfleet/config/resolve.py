@@ -107,27 +107,31 @@ def _service(
     context.diagnostics += folded.diagnostics
     context.warnings += folded.warnings
     place = layer.where(())
-    missing = [name for name in ("model", "image") if name not in folded.fields]
+    runtime = _choice("runtime", runtimes.names(), runtimes.DEFAULT, folded, context)
+    from_image = runtime is None or runtime in runtimes.of_containers()
+    required = ("model", "image") if from_image else ("model",)
+    missing = [name for name in required if name not in folded.fields]
     if missing:
         context.diagnostics.append(
             Diagnostic(
                 place,
                 f"the service has no {' and no '.join(missing)}",
-                "'recipe:', or both 'model:' and 'image:'",
+                "'recipe:', or both 'model:' and 'image:'" if from_image else "'recipe:' or 'model:'",
                 "set 'recipe:'; `sparkfleet catalog list` lists the recipes",
                 code="service-incomplete",
             )
         )
         return None
     engine_name = _choice("engine", engines.names(), engines.DEFAULT, folded, context)
-    runtime = _choice("runtime", runtimes.names(), runtimes.DEFAULT, folded, context)
     if engine_name is None or runtime is None:
         return None
     engine = engines.get(engine_name)
     context.diagnostics += reserved_flags.diagnostics(folded, engine)
-    pinned_image = _image(folded, context)
-    if pinned_image is None:
+    pinned_image = _image(folded, context) if from_image else None
+    if from_image and pinned_image is None:
         return None
+    if spec.image and not from_image:
+        context.diagnostics.append(_unused_image(folded, runtime))
     name = spec.name or (recipe.recipe if recipe else _name_of(folded.fields["model"]))
     if _RESERVED_NAME.fullmatch(name):
         expected = "a name other than 'recover', rollout-ID, swap-*, stage-*, *.next, *.old or one letter"
@@ -148,14 +152,14 @@ def _service(
     served_name, *aliases = _served_names(spec, folded, engine, context) or (name,)
     container = _container(folded.container)
     context.diagnostics += _container_diagnostics(container, folded)
-    required = {**(recipe.requires.packages if recipe else {}), **needs(engine)}
-    packages, wrong = required_packages.packages(required, spec, layer)
+    packages_needed = {**(recipe.requires.packages if recipe else {}), **needs(engine)}
+    packages, wrong = required_packages.packages(packages_needed, spec, layer)
     context.diagnostics += wrong
     return Service(
         name=name,
         recipe=recipe.recipe if recipe else "",
         port=spec.port or 0,
-        image=_with_packages(pinned_image, packages, folded, engine, context),
+        image=pinned_image and _with_packages(pinned_image, packages, folded, engine, context),
         weights=weights,
         served_name=served_name,
         flags=tuple(engine.pin_extra_models(flags, {one.repo: one.revision for one in drafters}).items()),
@@ -295,6 +299,13 @@ def _image(folded: MergedService, context: Context) -> ImageRef | None:
         context.unpinned.setdefault(f"image {parsed.display}", place)
         return parsed
     return pinned
+
+
+def _unused_image(folded: MergedService, runtime: str) -> Diagnostic:
+    able = ", ".join(runtimes.of_containers())
+    found = f"'image' has no effect: the runtime {runtime} has no images"
+    hint = "remove 'image:', or choose another runtime"
+    return Diagnostic(folded.origin["image"], found, f"runtime: {able}", hint, code="yaml-invalid-value")
 
 
 def _with_packages(

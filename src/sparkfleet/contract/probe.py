@@ -36,7 +36,7 @@ class ProbeRequest(Document):
     NAME = "request of the probe"
 
     runtimes: tuple[str, ...]
-    """Runtimes whose instances and images are read; one at least."""
+    """Runtimes whose instances and images are read, sorted; one at least."""
     services: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     weights: tuple[tuple[str, str], ...] = ()

@@ -118,7 +118,8 @@ class Service:
     name: str
     recipe: str
     port: int
-    image: ImageRef
+    image: ImageRef | None
+    """None: its runtime has no images."""
     weights: Weights
     served_name: str
     flags: tuple[tuple[str, FlagValue], ...] = ()
@@ -148,7 +149,35 @@ class Service:
     @property
     def is_pinned(self) -> bool:
         """Return whether the digest of the image and the commits of all repositories are known."""
-        return bool(self.image.digest) and all(len(one.revision) == COMMIT for one in self.repositories)
+        image = self.image is None or bool(self.image.digest)
+        return image and all(len(one.revision) == COMMIT for one in self.repositories)
+
+    @property
+    def image_names(self) -> tuple[str, ...]:
+        """Return the references of the image and of its base; () without an image."""
+        return self.image.names if self.image else ()
+
+    @property
+    def image_ref(self) -> str:
+        """Return the full reference of the image; "" without one."""
+        return self.image.full_ref if self.image else ""
+
+    @property
+    def engine_source(self) -> str:
+        """Return what the engine comes from, for people: the image, else the runtime."""
+        return self.image.display if self.image else f"the runtime {self.runtime}"
+
+    @property
+    def engine_version(self) -> str:
+        """Return the version of the engine; "" if unknown."""
+        return self.image.engine_version if self.image else ""
+
+    @property
+    def build(self) -> str:
+        """Return what identifies the build of the engine: compile caches of another one are not used."""
+        if self.image is None:
+            return self.runtime
+        return self.image.digest.removeprefix("sha256:")[:12] or "unpinned"
 
     @property
     def repositories(self) -> tuple[Weights, ...]:

@@ -11,7 +11,7 @@ from paramiko import SSHException
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
-from sparkfleet import interrupts
+from sparkfleet import interrupts, runtimes
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import NOTE, Event
 from sparkfleet.contract.stage import STAGED, PruneItem, PruneRequest, StageRequest, StageResult
@@ -26,7 +26,8 @@ from sparkfleet.inventory import Pins
 from sparkfleet.plan import host_changes
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.prune import HostPrune, Item
-from sparkfleet.probe.observation import Observed, PathSeen
+from sparkfleet.probe.observation import Observed, PathSeen, WithoutRuntime
+from sparkfleet.runtimes.errors import MISSING
 
 Report = Callable[[str, str], None]
 """Called with a host's name and a line about it."""
@@ -76,7 +77,13 @@ def _seen(fleet: Fleet, spec: Host, one: PyinfraHost) -> Observed | Diagnostic:
         return why or Diagnostic(spec.name, "unreachable", code="ssh-unreachable")
     fleet.state.activate_host(one)
     fleet.connections[spec.name] = one
-    return observe(one, replace(probe_request(spec), stored=True))
+    request = replace(probe_request(spec), stored=True)
+    # Images are read although no service may need them any more.
+    with_images = tuple(sorted({*request.runtimes, *runtimes.of_containers()}))
+    seen = observe(one, replace(request, runtimes=with_images))
+    if isinstance(seen, WithoutRuntime) and seen.state == MISSING and seen.runtime not in request.runtimes:
+        return observe(one, request)
+    return seen
 
 
 def has_other_programs(observed: Observed) -> bool:

@@ -89,7 +89,7 @@ def _gpu_in_container(host: PyinfraHost, spec: Host, seen: PreflightSeen) -> Che
     present = [
         runtimes.get(service.runtime).gpu_command(image.id)
         for service in spec.services
-        if (image := images.get(service.image.pull_ref))
+        if service.image and (image := images.get(service.image.pull_ref))
     ]
     if not present:
         hint = "pyinfra INVENTORY deploys/stage.py fetches them"

@@ -145,23 +145,20 @@ def lock_targets(fleet: Fleet) -> tuple[dict[str, ImageTarget], dict[str, ModelT
         for service in host.services:
             origin = dict(service.origin)
             image = service.image
-            item = images.setdefault(
-                image_key(image), ImageTarget(user_place(origin, "image"), engine=service.engine, image=image)
-            )
-            item.names |= _names(service) | {
-                image.display,
-                image.repository,
-                image.display.rpartition(":")[0],
-            }
+            if image is not None:
+                target = ImageTarget(user_place(origin, "image"), engine=service.engine, image=image)
+                item = images.setdefault(image_key(image), target)
+                short = image.display
+                item.names |= _names(service) | {short, image.repository, short.rpartition(":")[0]}
             extra = engines.get(service.engine).extra_models(dict(service.flags))
             flags = {one.repo: f"flags.{one.flag}" for one in extra}
             for weights in (service.weights, *service.drafters):
                 key = model_key(weights.repo, weights.revision, weights.file)
                 named = "model" if weights is service.weights else flags[weights.repo]
                 place = user_place(origin, "file" if weights.file else named)
-                target = ModelTarget(place, engine=service.engine, repo=weights.repo, file=weights.file)
-                target.revision = weights.revision
-                model = models.setdefault(key, target)
+                new = ModelTarget(place, engine=service.engine, repo=weights.repo, file=weights.file)
+                new.revision = weights.revision
+                model = models.setdefault(key, new)
                 model.names |= _names(service) | _repo_names(weights)
     return images, models
 
@@ -170,7 +167,7 @@ def package_targets(fleet: Fleet) -> dict[str, PackagesTarget]:
     """Return the Python packages that services require; which of them an image lacks is not known yet."""
     found: dict[str, PackagesTarget] = {}
     for service in (service for host in fleet.hosts for service in host.services):
-        if service.requires_packages:
+        if service.requires_packages and service.image:
             key = packages_key(service.image, service.requires_packages)
             place = user_place(dict(service.origin), "image")
             made = PackagesTarget(

@@ -47,12 +47,11 @@ class Source:
 def content(fleet: Fleet, lock: Lock) -> Content:
     """Return the images and models of a fleet's services, and the packages of derived images."""
     services = [service for host in fleet.hosts for service in host.services]
-    digests = {service.image.digest for service in services}
+    declared = [service.image for service in services if service.image]
+    digests = {image.digest for image in declared}
     found = {entry.image.pull_ref: entry for entry in lock.images.values() if entry.image.digest in digests}
     weights = {(w.repo, w.revision): w for service in services for w in service.repositories}
-    derived_packages = [
-        service.image.derived_packages for service in services if service.image.derived_packages
-    ]
+    derived_packages = [image.derived_packages for image in declared if image.derived_packages]
     packages = {wheel.name: wheel for one in derived_packages for wheel in one.wheels}
     return Content(tuple(found.values()), tuple(weights.values()), tuple(packages.values()))
 

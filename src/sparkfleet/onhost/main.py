@@ -137,8 +137,11 @@ def _parser() -> argparse.ArgumentParser:
     command("copy-stop", _copy_stop, "end a copy's sender").add_argument("id")
     forgetting = command("copy-forget", _copy_forget, "remove the file that an image was sent from")
     forgetting.add_argument("image")
-    running = command("run-program", _run_program, "run the program on stdin with an image, without network")
-    running.add_argument("artifact", help="image, or environment of a runtime without images")
+    running = command(
+        "run-program", _run_program, "run the program on stdin with an engine's files, without network"
+    )
+    running.add_argument("runtime")
+    running.add_argument("artifact", help="what an instance runs from: for docker the image")
     running.add_argument("interpreter")
     running.add_argument("args", nargs=argparse.REMAINDER)
     command("copy-receive", _copy_receive, "fetch the files of the copy on stdin")
@@ -314,7 +317,8 @@ def _copy_forget(system: System, options: argparse.Namespace) -> int:
 
 
 def _run_program(system: System, options: argparse.Namespace) -> int:
-    argv = runtime_of(system).program_command(options.artifact, options.interpreter, tuple(options.args))
+    runtime = system.runtime(options.runtime)
+    argv = runtime.program_command(options.artifact, options.interpreter, tuple(options.args))
     os.execvp(argv[0], argv)  # noqa: S606  (stdin is the program's)
 
 

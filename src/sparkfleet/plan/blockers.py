@@ -8,18 +8,21 @@ from sparkfleet import engines, runtimes
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.desired_state import Host, Service
 from sparkfleet.onhost.state import units
-from sparkfleet.probe.observation import Observed, PathSeen
+from sparkfleet.probe.observation import Observed, PathSeen, role_of
+from sparkfleet.runtimes.base import Role
 from sparkfleet.runtimes.observation import InstanceSeen
 from sparkfleet.runtimes.operator import OperatorRuntime
-
-ROLLOUT_SUFFIXES = (".next", ".old")
-"""Of the names of a service's containers during a rollout: the candidate, and the replaced one."""
 
 
 def no_toolkit(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
     """Return a diagnostic if the service needs the GPU, but containers have no access to it."""
-    missing = not observed.toolkit and service.container.gpus == "all"
+    missing = not observed.toolkit and needs_toolkit(service)
     return toolkit_missing(host.name) if missing else None
+
+
+def needs_toolkit(service: Service) -> bool:
+    """Return whether the service gets the GPU by the NVIDIA container toolkit."""
+    return service.container.gpus == "all" and service.runtime in runtimes.of_containers()
 
 
 def toolkit_missing(host: str) -> Diagnostic:
@@ -70,15 +73,23 @@ def mounted_read_only(host: str, path: str) -> Diagnostic:
 
 
 def not_managed(host: Host, services: Iterable[str], observed: Observed) -> Diagnostic | None:
-    """Return units, and containers with names that a rollout needs, that sparkfleet does not manage."""
+    """Return units, and instances with names that a rollout needs, that sparkfleet does not manage."""
     found: list[Diagnostic | None] = []
     for service in services:
-        names = (f"{service}{suffix}" for suffix in ("", *ROLLOUT_SUFFIXES))
-        found += [
-            not_managed_unit(host, service, observed),
-            *(_taken(host, n, service, observed) for n in names),
-        ]
+        found.append(not_managed_unit(host, service, observed))
+        used = _runtimes_of(host, service, observed)
+        names = ((name, one) for name in used for one in runtimes.get(name).instance_names(service))
+        by_name = {(one.runtime, one.name): one for one in observed.instances if one.service != service}
+        found += [_taken(host, by_name[key], service) for key in names if key in by_name]
     return combine(*found)
+
+
+def _runtimes_of(host: Host, service: str, observed: Observed) -> tuple[str, ...]:
+    """Return the runtimes of a service's record and of its declaration."""
+    record = observed.generations.get(service)
+    declared = {one.name: one.runtime for one in host.services}.get(service)
+    used = (record.runtime if record else declared, declared)
+    return tuple(dict.fromkeys(one for one in used if one)) or (runtimes.DEFAULT,)
 
 
 def not_managed_unit(host: Host, service: str, observed: Observed) -> Diagnostic | None:
@@ -102,10 +113,8 @@ def not_managed_unit(host: Host, service: str, observed: Observed) -> Diagnostic
     )
 
 
-def _taken(host: Host, name: str, service: str, observed: Observed) -> Diagnostic | None:
-    container = observed.instance(name)
-    if container is None or container.service == service:
-        return None
+def _taken(host: Host, container: InstanceSeen, service: str) -> Diagnostic:
+    name = container.name
     owner = (
         f"belongs to the service {container.service}" if container.service else "is not managed by sparkfleet"
     )
@@ -191,7 +200,7 @@ def _port_owner(host: Host, port: int, observed: Observed, remedy: str) -> Diagn
             )
     owner = observed.listeners.get(port)
     for container in _renamed(observed):
-        if port in container.ports or (owner is not None and container.id in owner.cgroup):
+        if port in container.ports or (owner is not None and container.has_process(owner.cgroup)):
             runtime = _runtime(container)
             rename = runtime.rename_command(container.name, container.service)
             return Diagnostic(
@@ -201,12 +210,12 @@ def _port_owner(host: Host, port: int, observed: Observed, remedy: str) -> Diagn
                 f"on {host.name}: {rename}; or {runtime.stop_command(container.name)}",
                 code="container-renamed",
             )
-    ours = [container.id for container in observed.instances if container.service]
-    if owner is None or any(identity in owner.cgroup for identity in ours):
+    ours = [container for container in observed.instances if container.service]
+    if owner is None or any(container.has_process(owner.cgroup) for container in ours):
         return None
     if any(c.service and port in c.ports for c in observed.instances):
         return None
-    foreign = next((c for c in observed.instances if not c.service and c.id in owner.cgroup), None)
+    foreign = next((c for c in observed.instances if not c.service and c.has_process(owner.cgroup)), None)
     if foreign:
         who = f"{_named(foreign)}, which is not managed by sparkfleet"
         stop = _runtime(foreign).stop_command(foreign.name)
@@ -236,4 +245,4 @@ def _renamed(observed: Observed) -> list[InstanceSeen]:
     A rollout in progress has some; then the host is not planned.
     """
     ours = (container for container in observed.instances if container.service and container.running)
-    return [container for container in ours if container.name != container.service]
+    return [container for container in ours if role_of(container) is not Role.CURRENT]

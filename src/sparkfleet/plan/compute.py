@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -37,7 +38,8 @@ from sparkfleet.plan.operations import (
 )
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.plan.units import MIB_IN_GIB
-from sparkfleet.probe.observation import Observed, ObservedResources, WithoutRuntime
+from sparkfleet.probe.observation import Observed, ObservedResources, WithoutRuntime, role_of
+from sparkfleet.runtimes.base import Role
 from sparkfleet.runtimes.observation import InstanceSeen
 
 
@@ -46,7 +48,7 @@ def probe_request(host: Host) -> ProbeRequest:
     devices = dict.fromkeys(one for service in host.services for one in blockers.devices(service))
     return ProbeRequest(
         services=tuple(service.name for service in host.services),
-        images=tuple(dict.fromkeys(name for s in host.services for name in s.image.names)),
+        images=tuple(dict.fromkeys(name for s in host.services for name in s.image_names)),
         weights=tuple(dict.fromkeys((w.repo, w.revision) for s in host.services for w in s.repositories)),
         paths=(*host_changes.watched_paths(host), *fabric_changes.watched_paths(host), *devices),
         ports=tuple(
@@ -57,8 +59,14 @@ def probe_request(host: Host) -> ProbeRequest:
         resources=resource_changes.to_observe(host),
         fabric=fabric_changes.desired_addresses(host),
         install=docker_install.may_install(host),
-        runtimes=tuple(sorted({service.runtime for service in host.services})) or (runtimes.DEFAULT,),
+        runtimes=_declared_runtimes(host),
     )
+
+
+def _declared_runtimes(host: Host) -> tuple[str, ...]:
+    declared = {service.runtime for service in host.services}
+    declared |= {docker_install.ENGINE} & {*docker_install.may_install(host)}
+    return tuple(sorted(declared)) or (runtimes.DEFAULT,)
 
 
 def host_plan(host: Host, observed: Observed | Diagnostic) -> HostPlan:
@@ -176,7 +184,7 @@ def _removal(host: Host, name: str, observed: Observed) -> ChangeSet:
 
 
 def _removed_fields(name: str, observed: Observed) -> tuple[FieldChange, ...]:
-    instance = observed.instance(name)
+    instance = observed.owned().get(name)
     changes = []
     if instance is not None:
         image = service_changes.image_name(instance.image)
@@ -191,11 +199,13 @@ def _noun(instance: InstanceSeen) -> str:
 
 
 def _expected(names: tuple[str, ...], observed: Observed) -> tuple[tuple[str, str], ...]:
-    seen = {name: observed.instance(name) for name in names}
-    return tuple((name, container.id if container else "") for name, container in seen.items())
+    own = observed.owned()
+    return tuple((name, own[name].id if name in own else "") for name in names)
 
 
 def _entrypoint(service: Service, observed: Observed) -> tuple[str, ...]:
+    if service.image is None:
+        return ()
     present = observed.images.get(service.image.pull_ref)
     return present.entrypoint if present else service.image.entrypoint
 
@@ -352,18 +362,18 @@ def _rollout(
 
 
 def _leftovers(services: Iterable[str], observed: Observed) -> list[FieldChange]:
-    """Return the containers under the names of a rollout that this rollout removes."""
-    names = ((service, f"{service}{suffix}") for service in services for suffix in blockers.ROLLOUT_SUFFIXES)
-    seen = ((service, observed.instance(name)) for service, name in names)
+    """Return the instances that an earlier rollout left, which this rollout removes."""
     return [
         FieldChange(Action.REMOVE, _noun(one), old=one.name, note=f"{one.state}, left by an earlier rollout")
-        for service, one in seen
-        if one is not None and one.service == service
+        for service, role in itertools.product(services, (Role.CANDIDATE, Role.REPLACED))
+        for one in observed.instances
+        if one.service == service and role_of(one) is role
     ]
 
 
 def _predecessor(service: Service, orphans: tuple[str, ...], observed: Observed) -> InstanceSeen | None:
     """Return the undeclared service that this one replaces: the one on its port, else the first."""
-    containers = [container for name in orphans if (container := observed.instance(name))]
+    own = observed.owned()
+    containers = [own[name] for name in orphans if name in own]
     on_port = [c for c in containers if observed.port_of(c.service) == service.port]
     return next(iter((*on_port, *containers)), None)

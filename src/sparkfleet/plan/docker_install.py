@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.desired_state import Host
+from sparkfleet.plan import blockers
 from sparkfleet.plan.model import ChangeSet, Note, Step
 from sparkfleet.plan.operations import InstallPackages, PackageChange
 from sparkfleet.probe.observation import Observed
@@ -27,7 +28,7 @@ def may_install(host: Host) -> tuple[str, ...]:
 
 
 def _wants_gpu(host: Host) -> bool:
-    return not host.services or any(service.container.gpus == "all" for service in host.services)
+    return not host.services or any(blockers.needs_toolkit(service) for service in host.services)
 
 
 def change_set(host: Host, seen: Observed, *, engine_there: bool) -> ChangeSet | None:
@@ -86,7 +87,8 @@ def _unavailable(host: Host, packages: Packages) -> Diagnostic | None:
 
 
 def _in_use(host: Host, seen: Observed) -> Diagnostic | None:
-    running = [container.name for container in seen.instances if container.running]
+    own = (container for container in seen.instances if container.runtime == ENGINE)
+    running = [container.name for container in own if container.running]
     if not running:
         return None
     return Diagnostic(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
-from sparkfleet import zipapp
+from sparkfleet import runtimes, zipapp
 from sparkfleet.contract.diagnostic import combine
 from sparkfleet.desired_state import Host
 from sparkfleet.errors import SparkfleetError
@@ -28,7 +28,8 @@ UNIT_DIR = "/etc/systemd/system"
 @cache
 def managed_files() -> tuple[WriteFile, ...]:
     """Return the files of a host with services: programs, the valve as a command, the recovery unit."""
-    recover = units.recover_unit().encode()
+    daemons = dict.fromkeys(unit for name in runtimes.names() for unit in runtimes.get(name).daemon_units)
+    recover = units.recover_unit(tuple(daemons)).encode()
     return (
         _file(PROGRAM_PATH, "0755", "programs", zipapp.build()),
         _file(VALVE_PATH, "0755", "valve", units.valve_script().encode()),

@@ -105,12 +105,12 @@ def driver_flavour(host: str, seen: MachineSeen) -> Diagnostic | None:
 
 def older_driver(host: str, service: Service, seen: MachineSeen) -> Diagnostic | None:
     """Return that the driver is older than the one that an image was built for, before it is pulled."""
-    base = engines.get(service.engine).image_base(service.image)
+    base = engines.get(service.engine).image_base(service.image) if service.image else None
     if base is None or not is_older(seen.driver, base.driver):
         return None
     return Diagnostic(
         f"{host}: GPU driver",
-        f"driver {seen.driver} is older than {base.driver}, for which {service.image.display} "
+        f"driver {seen.driver} is older than {base.driver}, for which {service.engine_source} "
         f"(CUDA {base.cuda}) was built: it needs the forward compatibility that NVIDIA's entrypoint sets up",
         f"a driver from {base.driver} on",
         "leave the image's entrypoint as it is; if the start fails, use an older tag",

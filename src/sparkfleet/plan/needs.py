@@ -47,7 +47,7 @@ def digests_of(names: Iterable[str]) -> frozenset[str]:
 def declared(host: Host) -> Needs:
     """Return what the host file declares."""
     return Needs(
-        digests_of(name for service in host.services for name in service.image.names),
+        digests_of(name for service in host.services for name in service.image_names),
         frozenset((w.repo, w.revision) for service in host.services for w in service.repositories),
     )
 

@@ -29,7 +29,7 @@ def reclaimable(host: Host, observed: Observed) -> dict[str, int]:
 def _needed(host: Host, observed: Observed) -> Iterator[str]:
     """Yield texts that name every image and commit that this host needs."""
     for service in host.services:
-        yield from service.image.names
+        yield from service.image_names
         yield from (weights.revision for weights in service.repositories)
     for record in observed.generations.values():
         for generation in (record, *record.replaced):

@@ -34,8 +34,8 @@ class Directory:
 
 
 def cache_directory(host: Host, service: Service) -> str:
-    """Return the compile cache of a service, keyed by image: a cache of another build is at best ignored."""
-    return f"{host.paths.cache}/{service.image.digest.removeprefix('sha256:')[:12] or 'unpinned'}"
+    """Return the compile cache of a service, keyed by build: a cache of another one is at best ignored."""
+    return f"{host.paths.cache}/{service.build}"
 
 
 def directories(host: Host, user: User) -> tuple[Directory, ...]:
@@ -74,7 +74,7 @@ def command(service: Service, entrypoint: Sequence[str], where: str) -> tuple[st
         raise SparkfleetError(
             Diagnostic(
                 where,
-                f"image {service.image.display} has the entrypoint {list(entrypoint)}: "
+                f"image {service.engine_source} has the entrypoint {list(entrypoint)}: "
                 f"no {engine.title} server",
                 engine.entrypoint_hint,
                 "choose another image in the recipe or the host file",
@@ -89,7 +89,7 @@ def workload(host: Host, service: Service, user: User) -> DeclaredWorkload:
     return DeclaredWorkload(
         service=service.name,
         port=service.port,
-        image=service.image.full_ref,
+        image=service.image_ref,
         container=service.container,
         mounts=tuple(replace(mount, source=user.expand(mount.source)) for mount in mounts(host, service)),
         environment=environment(service),
@@ -116,7 +116,7 @@ def generation(
     argv = wrap(command(service, () if service.container.entrypoint else entrypoint, where))
     return Generation(
         service=service.name,
-        image=service.image.full_ref,
+        image=service.image_ref,
         model=service.weights.repo,
         revision=service.weights.revision,
         served_name=service.served_name,
@@ -131,7 +131,7 @@ def generation(
         ),
         gate=service.gate,
         recipe=service.recipe,
-        engine_version=service.image.engine_version,
+        engine_version=service.engine_version,
         floor_mib=floor_mib,
         need_mib=int(engine.required_gib(service) * 1024),
         stop_timeout_s=stop_timeout_s,

@@ -80,12 +80,14 @@ def image_name(reference: str) -> str:
     return re.sub(r"^(docker\.io/(library/)?|localhost/)", "", name)
 
 
-def _image_changes(image: ImageRef, observed: Observed, base: Baseline | None) -> list[FieldChange]:
+def _image_changes(image: ImageRef | None, observed: Observed, base: Baseline | None) -> list[FieldChange]:
+    used = base.instance.image if base else ""
+    if image is None:
+        return [_change("image", "", image_name(used), None)] if used else []
     new = short_digest(image.digest) if image.derived_packages is None else image_name(image.pull_ref)
-    if base is None:
+    if base is None or not used:
         return [_change("image", "", None, image.display, new)]
     present = present_image(image, observed)
-    used = base.instance.image
     same = present.id == base.instance.artifact if present else image.mark in used
     if same:
         return []
@@ -97,7 +99,7 @@ def _argument_changes(
     service: Service, expected: Generation, base: Baseline | None
 ) -> tuple[list[FieldChange], list[FieldChange]]:
     """Return the model and the flags that differ, then the settings that are flags (port, served name)."""
-    engine, version = engines.get(service.engine), service.image.engine_version
+    engine, version = engines.get(service.engine), service.engine_version
     if base is None:
         changes = [_change("model", "", None, service.weights.repo, service.weights.revision[:7])]
         old_args: Sequence[str] = ()
@@ -149,12 +151,14 @@ def _setting_changes(
     host: Host, service: Service, observed: Observed, base: Baseline | None
 ) -> list[FieldChange]:
     seen_image = base.image if base else None
-    image = observed.images.get(service.image.pull_ref) or seen_image
+    own = observed.images.get(service.image.pull_ref) if service.image else None
     workload = render_service.workload(host, service, observed.user)
     seen = base.instance if base else None
     before = seen.runtime if seen else service.runtime
     comparable = seen if before == service.runtime else None
-    changes = runtimes.get(service.runtime).setting_changes(workload, image, comparable, seen_image)
+    changes = runtimes.get(service.runtime).setting_changes(
+        workload, own or seen_image, comparable, seen_image
+    )
     moved = [] if before == service.runtime else [_change("runtime", "", before, service.runtime)]
     return moved + [_change(one.field, one.key, one.old, one.new) for one in changes]
 

@@ -29,7 +29,7 @@ SPARE_BYTES = 64 << 20
 def artifacts(service: Service, observed: Observed) -> list[Artifact]:
     """Return a service's image and models with their state on the host."""
     return [
-        image_artifact(service.image, observed),
+        *([image_artifact(service.image, observed)] if service.image else []),
         *(weights_artifact(weights, observed) for weights in service.repositories),
     ]
 
@@ -80,15 +80,16 @@ def _rates(observed: Observed, kind: str) -> tuple[int, int]:
 
 def operations(service: Service, observed: Observed) -> list[FetchOperation]:
     """Return the fetches of a service: image, model and drafters, if incomplete."""
-    image = image_operation(service.image, observed)
+    image = image_operation(service.image, observed) if service.image else None
     weights = (weights_operation(one, observed) for one in service.repositories)
     return [one for one in (image, *weights) if one is not None]
 
 
 def notes(service: Service, observed: Observed) -> list[Note]:
     """Return notes on the image: packages that its build adds."""
-    added = service.image.derived_packages
-    if added is None or present_image(service.image, observed):
+    image = service.image
+    added = image.derived_packages if image else None
+    if image is None or added is None or present_image(image, observed):
         return []
     return [Note(Step.IMAGE, "packages", text=", ".join(added.packages), remark=_LACKING)]
 
@@ -157,12 +158,13 @@ def weights_operation(weights: Weights, observed: Observed) -> FetchWeights | No
     )
 
 
-def _disks(service: Service) -> dict[str, tuple[str, str]]:
+def _disks(service: Service, store: str) -> dict[str, tuple[str, str]]:
     """Return, by file system, what sparkfleet stores on it for a service, and how to free space there."""
     runtime = runtimes.get(service.runtime)
+    stored = f"image and {runtime.noun}" if service.runtime in runtimes.of_containers() else runtime.noun
     return {
         "models": ("weights", "or put models_dir on another disk"),
-        "images": (f"image and {runtime.noun}", runtime.prune_command),
+        store: (stored, runtime.prune_command),
         "state": ("the journal of a rollout", "free some space"),
     }
 
@@ -182,9 +184,10 @@ def disk_diagnostic(
     """
     missing = (wrong_files(weights, observed) for weights in service.repositories)
     needed = {"models": sum(file.size for files in missing for file, _ in files.values())}
-    missing_image = image_artifact(service.image, observed).missing
-    if rollout or present_image(service.image, observed) is None:
-        needed["images"] = missing_image * UNPACK_FACTOR + rollout * (RUNTIME_MIB << 20)
+    image, store = service.image, observed.disk_of(service.runtime)
+    missing_image = image_artifact(image, observed).missing if image else 0
+    if rollout or (image and present_image(image, observed) is None):
+        needed[store] = missing_image * UNPACK_FACTOR + rollout * (RUNTIME_MIB << 20)
     needed["state"] = 0
     need: dict[tuple[int, int], list[str]] = {}
     for name in needed:
@@ -194,7 +197,7 @@ def disk_diagnostic(
         count = SPARE_BYTES + sum(needed[name] for name in names)
         if free < count:
             path = observed.disks[names[0]].path
-            stored, free_space = zip(*(_disks(service)[name] for name in names), strict=True)
+            stored, free_space = zip(*(_disks(service, store)[name] for name in names), strict=True)
             room = "; ".join([*_prunable(host, observed, names), *free_space])
             return Diagnostic(
                 f"{host.name}: {path}",

@@ -16,7 +16,7 @@ from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.contract.generation import CurrentGeneration
-from sparkfleet.contract.probe import ProbeAnswer
+from sparkfleet.contract.probe import ProbeAnswer, ProbeRequest
 from sparkfleet.contract.resources import AppliedResources, RecordedIds
 from sparkfleet.contract.state import Rates, Staged, Verified
 from sparkfleet.probe.links import FabricSeen
@@ -277,15 +277,42 @@ def interpret(host: str, answer: ProbeAnswer) -> Observed | Diagnostic:
         found.append(Diagnostic(host, message, "systemd as init, as on DGX OS", code="systemd-unavailable"))
     observed = _observed(parts, [name for name, one in states.items() if one.state == "ok"])
     found += parts.diagnostics if root else []
-    for name, one in states.items():
-        if one.state == "ok" or (not root and one.state in {errors.DENIED, "error"}):
-            continue
+    denied = () if root else (errors.DENIED, "error")
+    lacking = {name: one for name, one in states.items() if one.state not in {"ok", *denied}}
+    for name, one in lacking.items():
         without = runtimes.get(name).unavailable(host, one.state, one.error)
-        if not found and len(states) == 1:
+        if not found and len(lacking) == 1:
             place = (without.location, without.message, without.expected, without.hint)
             return WithoutRuntime(*place, (), name, one.state, observed, code=without.code)
         found.append(without)
     return combine(*found) or observed
+
+
+def runtimes_to_read(
+    host: str, request: ProbeRequest, seen: Observed | Diagnostic
+) -> tuple[str, ...] | Diagnostic:
+    """Return the runtimes that a plan must know of a host: those of its services, and of what they replace.
+
+    Where no service is declared, the requested one need not be there, if other runtimes have all records.
+    """
+    rest = seen.rest if isinstance(seen, WithoutRuntime) else seen
+    if not isinstance(rest, Observed):
+        return request.runtimes
+    recorded = {one.runtime: one.service for one in rest.generations.values()}
+    needed = {*request.runtimes, *recorded}
+    if isinstance(seen, WithoutRuntime) and seen.state == errors.MISSING:
+        is_declared = bool(request.services or request.install)
+        needed -= {seen.runtime} if recorded and not is_declared and seen.runtime not in recorded else set()
+    unknown = sorted(needed - {*runtimes.names()})
+    if unknown:
+        return Diagnostic(
+            f"{host}: {recorded[unknown[0]]}",
+            f"it runs in {unknown[0]}, which this sparkfleet does not have",
+            f"one of: {', '.join(runtimes.names())}",
+            "use the sparkfleet that rolled it out, or a newer one",
+            code=codec.NEWER,
+        )
+    return tuple(sorted(needed))
 
 
 def _observed(parts: _Parts, available: Sequence[str]) -> Observed:

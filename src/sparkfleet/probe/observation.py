@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sparkfleet import runtimes
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import STATE_DIR, CurrentGeneration
 from sparkfleet.contract.resources import Applied
@@ -13,6 +14,7 @@ from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.machine import MachineSeen, unknown_machine
 from sparkfleet.probe.packages import Packages
 from sparkfleet.probe.stored import Stored
+from sparkfleet.runtimes.base import Role
 from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
 
 
@@ -81,6 +83,7 @@ class Listener:
     cgroup: str = ""
 
 
+IMAGES = "images"
 Fields = Mapping[str, Any]
 """Field -> value of a resource."""
 
@@ -106,6 +109,7 @@ class Observed:
     memory_total_mib: int
     memory_available_mib: int
     disks: Mapping[str, Disk]
+    """By what is stored there; of several runtimes, the first one's is IMAGES, others have their names."""
     instances: tuple[InstanceSeen, ...]
     images: Mapping[str, ImageSeen | None]
     units: Mapping[str, UnitSeen]
@@ -150,18 +154,21 @@ class Observed:
         files = (name for name in self.unreadable if name.startswith("services/") or name == "staged.json")
         return tuple(self.unreadable[name] for name in files)
 
-    def instance(self, name: str) -> InstanceSeen | None:
-        """Return the instance of that name."""
-        return next((instance for instance in self.instances if instance.name == name), None)
-
     def port_of(self, service: str) -> int | None:
         """Return the port in the record of a service; None without a record."""
         record = self.generations.get(service)
         return record.port if record else None
 
     def owned(self) -> dict[str, InstanceSeen]:
-        """Return our instances by service, without those that a rollout renamed (``.old``, ``.next``)."""
-        return {c.name: c for c in self.instances if c.service and c.service == c.name}
+        """Return the current instance of each service; of two, that in the runtime of the record."""
+        current = (one for one in self.instances if role_of(one) is Role.CURRENT)
+        recorded = {one.service: one.runtime for one in self.generations.values()}
+        in_order = sorted(current, key=lambda one: recorded.get(one.service) == one.runtime)
+        return {one.service: one for one in in_order}
+
+    def disk_of(self, runtime: str) -> str:
+        """Return which of ``disks`` has the images and instances of a runtime."""
+        return runtime if runtime in self.disks else IMAGES
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,11 @@ class WithoutRuntime(Diagnostic):
     def plain(self) -> Diagnostic:
         """Return the problem alone."""
         return Diagnostic(self.location, self.message, self.expected, self.hint, self.related, code=self.code)
+
+
+def role_of(instance: InstanceSeen) -> Role | None:
+    """Return the role of an instance for its service; None: it is not managed, or was renamed."""
+    return runtimes.get(instance.runtime).role(instance)
 
 
 def record_name(service: str) -> str:

@@ -182,7 +182,8 @@ class PreflightSeen:
     load: Load | Unread
     blocks: Blocks | Unread
     nvidia: Nvidia | Unread
-    engine: Engine | Unread
+    engine: Engine | Unread | None
+    """None: nothing is declared that runs in a container."""
     residents: tuple[Resident, ...]
     toolkit: tuple[str, ...] | Unread
     disks: Mapping[str, Disk | Unread]
@@ -215,7 +216,9 @@ def _preflight_seen(host: str, answer: ProbeAnswer) -> PreflightSeen:
     data = vars(answer)
     more = _part(data, "preflight", dict[str, Any])
     parts = data if isinstance(more, Unread) else {**data, **more}
-    engine, toolkit = _part(parts, "engine", _EnginePart), _part(parts, "toolkit", Toolkit)
+    is_probed = "engine" not in parts or parts["engine"] is not None
+    engine = _part(parts, "engine", _EnginePart) if is_probed else None
+    toolkit = _part(parts, "toolkit", Toolkit)
     disks = _part(parts, "disks", dict[str, Any])
     return PreflightSeen(
         sudo=_unless_ok(parts, "sudo"),
@@ -227,7 +230,7 @@ def _preflight_seen(host: str, answer: ProbeAnswer) -> PreflightSeen:
         blocks=_part(parts, "blocks", Blocks),
         nvidia=_part(parts, "nvidia", Nvidia),
         engine=engine,
-        residents=() if isinstance(engine, Unread) else engine.containers,
+        residents=engine.containers if isinstance(engine, _EnginePart) else (),
         toolkit=toolkit if isinstance(toolkit, Unread) else (*toolkit.programs, *toolkit.cdi),
         disks={} if isinstance(disks, Unread) else {name: _part(disks, name, Disk) for name in disks},
         memory=_part(parts, "memory", Memory),

@@ -28,10 +28,23 @@ DEFAULT = "docker"
 @cache
 def names() -> tuple[str, ...]:
     """Return the names of all runtimes, sorted."""
+    return _with("operator.py")
+
+
+@cache
+def of_containers() -> tuple[str, ...]:
+    """Return the names of the runtimes that run containers, sorted: those with images.
+
+    A service in one of them must declare an image, and gets the GPU by the NVIDIA container toolkit.
+    """
+    return _with("onhost/images.py")
+
+
+def _with(file: str) -> tuple[str, ...]:
     from pathlib import Path  # noqa: PLC0415  (nothing on a Spark needs the names)
 
     folders = (folder for root in __path__ for folder in Path(root).iterdir())
-    return tuple(sorted(folder.name for folder in folders if (folder / "operator.py").is_file()))
+    return tuple(sorted(folder.name for folder in folders if (folder / file).is_file()))
 
 
 @cache

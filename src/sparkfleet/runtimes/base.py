@@ -93,7 +93,7 @@ class Instance:
     name: str
     running: bool
     pid: int = 0
-    """Pid of its first process on the Spark, 0 when it does not run."""
+    """Pid of its first process on the Spark, 0 when it does not run. All others end with it."""
     exit_code: int = 0
     out_of_memory: bool = False
     """The kernel's OOM killer ended it."""
@@ -114,6 +114,22 @@ class Instance:
     """Content id of what it runs from. docker: id of the image; venv: hash of the environment."""
     details: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The runtime's own description, kept as evidence after secrets were masked."""
+    cgroup: str = ""
+    """Part of the cgroup path of its processes; "": its id. venv: the name of its unit."""
+
+    def has_process(self, cgroup: str) -> bool:
+        """Return whether a process with this cgroup belongs to it."""
+        return (self.cgroup or self.id) in cgroup
+
+
+@dataclass(frozen=True)
+class PortOwner:
+    """A process that listens on a TCP port of the Spark; its pid is 0 if it is not visible."""
+
+    pid: int
+    command: str
+    cgroup: str = ""
+    """Text of /proc/PID/cgroup."""
 
 
 class Runtime(Protocol):
@@ -128,6 +144,9 @@ class Runtime(Protocol):
     """What people call the daemon: ``dockerd``; venv: ``systemd``."""
     unavailable_code: str
     """Code of the diagnostic that the daemon does not answer."""
+    mark: str
+    """What shows that an instance is of sparkfleet. docker: ``label io.sparkfleet.service``; venv: the unit's
+    first line."""
     check_command: str
     """Command that shows why the daemon does not answer."""
 
@@ -203,6 +222,12 @@ class Runtime(Protocol):
     def kill(self, instance: str) -> None:
         """SIGKILL; an instance that does not run is fine."""
 
+    def holds(self, instance: Instance, owner: PortOwner, port: int) -> bool:
+        """Return whether a process that listens on a port does so for the instance.
+
+        docker: a process of its container, or dockerd's proxy; venv: a process of its unit.
+        """
+
     def remove(self, instance: str) -> None:
         """Kill and remove it; none there is fine. docker: with its anonymous volumes; venv: unit and journal
         cursor, never the environment.
@@ -271,7 +296,7 @@ class DeriveError(Exception):
 
 
 class Images(Protocol):
-    """The images of a runtime on the host. A reference has a digest, a tag or is an id.
+    """The images of a runtime that runs containers, on the host. A reference has a digest, a tag or is an id.
 
     Methods raise RuntimeUnavailableError when the daemon does not answer, else RuntimeRefusedError.
     """
@@ -328,6 +353,7 @@ __all__ = [
     "Images",
     "Instance",
     "Limits",
+    "PortOwner",
     "Role",
     "Runtime",
     "RuntimeRefusedError",

@@ -46,8 +46,14 @@ class InstanceSeen:
     ports: frozenset[int] = frozenset()
     """The Spark's ports that the runtime publishes for it (none with host networking)."""
     runtime: str = runtimes.DEFAULT
+    cgroup: str = ""
+    """Part of the cgroup path of its processes; "": its id."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """The runtime's own description, which it compares with the declared settings."""
+
+    def has_process(self, cgroup: str) -> bool:
+        """Return whether a process with this cgroup belongs to it."""
+        return (self.cgroup or self.id) in cgroup
 
     @property
     def running(self) -> bool:

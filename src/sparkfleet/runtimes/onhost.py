@@ -1,26 +1,24 @@
-"""The drivers of the runtimes on this Spark by name, and the units of their daemons. Standard library alone.
+"""The drivers of the runtimes on this Spark by name, and its images. Standard library alone.
 
-The driver of the runtime NAME is ``DRIVER`` in ``runtimes/NAME/onhost/driver.py``.
+The driver of the runtime NAME is ``DRIVER`` in ``runtimes/NAME/onhost/driver.py``. A runtime that runs
+containers has ``IMAGES`` in ``runtimes/NAME/onhost/images.py``; there is one.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from sparkfleet.runtimes.base import Images, Runtime, RuntimeRefusedError
-from sparkfleet.runtimes.docker.onhost import daemon
-
-DAEMON_UNITS = (daemon.UNIT,)
-"""systemd units that a service's unit is ordered after."""
 
 
 @cache
-def names() -> tuple[str, ...]:
-    """Return the names of all runtimes with a driver, sorted; on a Spark as well."""
+def names(file: str = "driver.py") -> tuple[str, ...]:
+    """Return the names of all runtimes with a driver, or another file on the host, sorted."""
     from importlib import resources  # noqa: PLC0415  (a plan needs no driver)
 
     folders = resources.files(__package__ or "").iterdir()
-    return tuple(sorted(one.name for one in folders if one.joinpath("onhost/driver.py").is_file()))
+    return tuple(sorted(one.name for one in folders if one.joinpath(f"onhost/{file}").is_file()))
 
 
 @cache
@@ -29,16 +27,20 @@ def runtime(name: str) -> Runtime:
 
     Raise RuntimeRefusedError for a runtime that these programs do not have.
     """
-    import importlib  # noqa: PLC0415  (as above)
-
     if name not in names():
         raise RuntimeRefusedError(f"these programs do not have the runtime {name}")
-    found: Runtime = importlib.import_module(f"{__package__}.{name}.onhost.driver").DRIVER
+    found: Runtime = _module(name, "driver").DRIVER
     return found
 
 
+@cache
 def images() -> Images:
     """Return the images of this Spark."""
-    from sparkfleet.runtimes.docker.onhost.images import DockerImages  # noqa: PLC0415  (as above)
+    found: Images = _module(names("images.py")[0], "images").IMAGES
+    return found
 
-    return DockerImages()
+
+def _module(name: str, part: str) -> Any:
+    import importlib  # noqa: PLC0415  (as above)
+
+    return importlib.import_module(f"{__package__}.{name}.onhost.{part}")

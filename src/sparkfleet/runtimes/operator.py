@@ -11,6 +11,7 @@ from typing import Protocol
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation
 from sparkfleet.runtimes import Container, Mount
+from sparkfleet.runtimes.base import Role
 from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
 
 
@@ -55,14 +56,15 @@ class Collectors:
     """Modules that a probe sends, by their full names and in loading order.
 
     The last one of each is ``sparkfleet.runtimes.NAME.collectors.probe``, ``.preflight`` and ``.storage``. It
-    has the functions that docker's has.
+    has the functions that docker's has, and ``probe`` has ``DATA``: where the runtime writes.
     """
 
     probe: tuple[str, ...]
     """In every probe."""
-    preflight: tuple[str, ...]
-    storage: tuple[str, ...]
-    """For a prune."""
+    preflight: tuple[str, ...] = ()
+    """() for a runtime without containers."""
+    storage: tuple[str, ...] = ()
+    """For a prune; () if nothing of the runtime's is pruned."""
 
 
 class OperatorRuntime(Protocol):
@@ -84,6 +86,15 @@ class OperatorRuntime(Protocol):
 
         ``argv`` is the command, without what an image's entrypoint puts before it.
         """
+
+    def program_artifact(self, generation: Generation) -> str:
+        """Return what instances of a generation run from, as the driver's ``program_command`` takes it."""
+
+    def role(self, instance: InstanceSeen) -> Role | None:
+        """Return the role of an instance for its service; None: it is not managed, or was renamed."""
+
+    def instance_names(self, service: str) -> tuple[str, ...]:
+        """Return the names that instances of a service need; nothing else may have one of them."""
 
     def setting_changes(
         self,
@@ -110,6 +121,9 @@ class OperatorRuntime(Protocol):
 
     def stop_command(self, instance: str) -> str:
         """Return the command by which people stop an instance."""
+
+    def disable_command(self, instance: str) -> str:
+        """Return the command by which people stop an instance, also after the next boot."""
 
     def rename_command(self, instance: str, name: str) -> str:
         """Return the command by which people give an instance another name."""

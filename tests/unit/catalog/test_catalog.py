@@ -103,6 +103,7 @@ def test_a_recipe_passes_its_own_check(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_recipe_is_pinned_to_a_release_that_is_known(name: Any) -> None:
     recipe = SHIPPED[name]
+    assert recipe.image is not None
     found = image.parse(recipe.image)
     engine = recipe.engine or engines.DEFAULT
     version = engines.get(engine).image_version(found)
@@ -135,6 +136,7 @@ def test_a_recipe_repeats_no_mistake_of_its_source(name: Any) -> None:
         "reasoning-parser-plugin",
     }
     assert "VLLM_FP8_MOE_BACKEND" not in recipe.env
+    assert recipe.image is not None
     assert "nightly" not in recipe.image
     assert "latest" not in recipe.image
 

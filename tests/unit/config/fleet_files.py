@@ -21,7 +21,7 @@ from sparkfleet.config.lock_data import (
 )
 from sparkfleet.config.required_packages import missing
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.desired_state import Fleet, Service, WeightFile, Weights
+from sparkfleet.desired_state import Fleet, ImageRef, Service, WeightFile, Weights
 from sparkfleet.desired_state.derived_packages import DerivedPackages, Wheel
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.inventory import Pins, load_fleet
@@ -84,6 +84,12 @@ class FleetFiles:
         )
         lockfile.write(self.directory / "fleet.lock", lock)
         return lock
+
+
+def image_of(service: Service) -> ImageRef:
+    """Return the image of a service that has one."""
+    assert service.image is not None
+    return service.image
 
 
 def write(root: Path, files: Mapping[str, str]) -> FleetFiles:

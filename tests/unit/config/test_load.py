@@ -12,7 +12,7 @@ from sparkfleet.contract import codec
 from sparkfleet.desired_state import host_from_json
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.inventory import Pins, load, load_fleet, read_fleet
-from tests.unit.config.fleet_files import SMALL, FleetFiles
+from tests.unit.config.fleet_files import SMALL, FleetFiles, image_of
 
 
 def test_the_shortest_host_file_is_a_whole_service(fleet: Callable[..., FleetFiles]) -> None:
@@ -20,7 +20,7 @@ def test_the_shortest_host_file_is_a_whole_service(fleet: Callable[..., FleetFil
     assert service.name == SMALL
     assert service.port == 8000
     assert service.served_name == SMALL
-    assert service.image.repository == "nvcr.io/nvidia/vllm"
+    assert image_of(service).repository == "nvcr.io/nvidia/vllm"
     assert service.weights.repo == "openai/gpt-oss-20b"
     assert dict(service.flags)["max-model-len"] == 131072
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from sparkfleet.inventory import Pins, load_fleet
-from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
+from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles, image_of
 
 
 @pytest.mark.provokes("lock-missing")
@@ -33,9 +33,9 @@ def test_the_lock_file_gives_digest_commit_files_and_figures(fleet: Callable[...
     files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
     lock = files.pin()
     service = files.load(need_lock=True).hosts[0].services[0]
-    assert service.image.digest == lock.images["nvcr.io/nvidia/vllm:26.04-py3"].image.digest
-    assert service.image.tag == "26.04-py3"
-    assert service.image.entrypoint == ("/opt/nvidia/nvidia_entrypoint.sh",)
+    assert image_of(service).digest == lock.images["nvcr.io/nvidia/vllm:26.04-py3"].image.digest
+    assert image_of(service).tag == "26.04-py3"
+    assert image_of(service).entrypoint == ("/opt/nvidia/nvidia_entrypoint.sh",)
     assert len(service.weights.revision) == 40
     assert [file.path for file in service.weights.files] == ["config.json", "model.safetensors"]
     assert service.weights.size == 5_000_700
@@ -47,7 +47,7 @@ def test_a_digest_in_the_host_file_needs_no_entry_for_the_image(fleet: Callable[
     files.pin()
     digest = "sha256:" + "e" * 64
     fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, image: 'nvcr.io/nvidia/vllm:26.05-py3@{digest}'}}\n"})
-    image = files.load(need_lock=True).hosts[0].services[0].image
+    image = image_of(files.load(need_lock=True).hosts[0].services[0])
     assert (image.tag, image.digest, image.entrypoint) == ("26.05-py3", digest, ())
 
 
@@ -84,7 +84,7 @@ def test_optional_pins_are_used_and_missing_ones_are_no_error(fleet: Callable[..
     one, two = load_fleet(files.inventory, pins=Pins.OPTIONAL).hosts
     assert one.services[0].is_pinned
     assert not two.services[0].is_pinned
-    assert two.services[0].image.tag
+    assert image_of(two.services[0]).tag
 
 
 def test_an_unreadable_lock_file_is_a_warning_where_pins_are_optional(

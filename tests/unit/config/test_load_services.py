@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract.generation import Task
-from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
+from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles, image_of
 
 
 def test_the_host_file_wins_over_group_data_and_group_data_over_the_recipe(
@@ -122,7 +122,7 @@ def test_a_service_without_a_recipe_says_model_and_image(fleet: Callable[..., Fl
         {"spark-01.yaml": "serve: {model: Org/Some_Model.v2, image: 'vllm/vllm-openai:v0.24.0'}\n"}
     ).service()
     assert service.name == "some-model.v2"
-    assert service.image.repository == "docker.io/vllm/vllm-openai"
+    assert image_of(service).repository == "docker.io/vllm/vllm-openai"
     assert service.recipe == ""
 
 

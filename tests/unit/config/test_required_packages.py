@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from sparkfleet.lock import lockfile
-from tests.unit.config.fleet_files import SMALL, FleetFiles
+from tests.unit.config.fleet_files import SMALL, FleetFiles, image_of
 
 PAIR = "hosts: [spark-01, spark-02]\n"
 
@@ -19,7 +19,7 @@ def one(fleet: Callable[..., FleetFiles], text: str, **more: str) -> FleetFiles:
 
 def test_what_an_image_lacks_makes_a_derived_image_of_its_own_name(fleet: Callable[..., FleetFiles]) -> None:
     files = one(fleet, f"serve: {{recipe: {SMALL}, packages: {{scipy: '>=1'}}}}\n")
-    image = files.load(need_lock=True).hosts[0].services[0].image
+    image = image_of(files.load(need_lock=True).hosts[0].services[0])
     assert image.derived_packages is not None
     assert image.derived_packages.install == ("scipy>=1",)
     assert image.display.endswith(" + scipy 9.1")
@@ -29,7 +29,7 @@ def test_what_an_image_lacks_makes_a_derived_image_of_its_own_name(fleet: Callab
 def test_what_the_images_vllm_requires_is_not_added(fleet: Callable[..., FleetFiles]) -> None:
     files = one(fleet, f"serve: {{recipe: {SMALL}, packages: {{mistral_common: '>=1.9'}}}}\n")
     service = files.load(need_lock=True).hosts[0].services[0]
-    assert service.image.derived_packages is None
+    assert image_of(service).derived_packages is None
     assert service.requires_packages == (("mistral_common", ">=1.9"),)
 
 
@@ -51,7 +51,7 @@ def test_a_cluster_by_ray_needs_ray_and_one_by_mp_does_not(fleet: Callable[..., 
             }
         )
         files.pin()
-        images = [host.services[0].image for host in files.load(need_lock=True).hosts]
+        images = [image_of(host.services[0]) for host in files.load(need_lock=True).hosts]
         assert images[0] == images[1]
         assert (images[0].derived_packages.install if images[0].derived_packages else None) == install
 
@@ -65,7 +65,7 @@ def test_ray_of_a_range_is_what_the_cluster_file_says(fleet: Callable[..., Fleet
         }
     )
     files.pin()
-    derived = files.load(need_lock=True).hosts[0].services[0].image.derived_packages
+    derived = image_of(files.load(need_lock=True).hosts[0].services[0]).derived_packages
     assert derived is not None
     assert derived.install == ("ray==2.55.1",)
 

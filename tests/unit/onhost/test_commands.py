@@ -335,7 +335,7 @@ def test_a_program_on_stdin_is_run_with_the_image_and_keeps_its_own_options(
     ran: list[object] = []
     monkeypatch.setattr(host, "Spark", lambda: world)
     monkeypatch.setattr(os, "execvp", lambda *argv: ran.append(argv))
-    main.main(["run-program", "img:1", "python3", "parse", "org/m", "--help", "--port", "8000"])
+    main.main(["run-program", "process", "img:1", "python3", "parse", "org/m", "--help", "--port", "8000"])
     assert ran == [("run", ("run", "img:1", "python3", "parse", "org/m", "--help", "--port", "8000"))]
 
 

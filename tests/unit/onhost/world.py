@@ -31,7 +31,6 @@ from sparkfleet.onhost.machine.system import (
     HttpResponse,
     Memory,
     Paths,
-    PortOwner,
     Ran,
     Stop,
     WatchdogProcess,
@@ -40,13 +39,15 @@ from sparkfleet.onhost.rollout import rollout, transient_unit
 from sparkfleet.onhost.state import store, units
 from sparkfleet.runtimes.base import (
     Instance,
+    PortOwner,
     Role,
     Runtime,
     RuntimeRefusedError,
     RuntimeUnavailableError,
     Workload,
 )
-from sparkfleet.runtimes.docker.onhost.driver import DockerRuntime, container_name
+from sparkfleet.runtimes.docker.onhost.driver import DockerRuntime
+from sparkfleet.runtimes.docker.onhost.names import container_name
 from sparkfleet.runtimes.docker.onhost.workload import workload_of
 
 TOTAL_MIB = 122_000
@@ -284,7 +285,7 @@ class World:
         self.compacted += 1
         return ""
 
-    def container_of(self, pid: int) -> str:
+    def cgroup_of(self, pid: int) -> str:
         return self.pids.get(pid, "")
 
     def http(self, request: HttpRequest) -> HttpResponse:
@@ -493,7 +494,7 @@ class FakeRuntime:
     """The Docker runtime of the world. Like every runtime, it knows its own boxes alone."""
 
     runtime_name = "docker"
-    noun, daemon = DockerRuntime.noun, DockerRuntime.daemon
+    noun, daemon, mark = DockerRuntime.noun, DockerRuntime.daemon, DockerRuntime.mark
     check_command, unavailable_code = DockerRuntime.check_command, DockerRuntime.unavailable_code
 
     def __init__(self, world: World) -> None:
@@ -558,6 +559,7 @@ class FakeRuntime:
         return ("run", artifact, interpreter, *args)
 
     def data_directory(self) -> Path:
+        self._require_dockerd()
         return self._world.root
 
     def find(self, service: str, role: Role = Role.CURRENT) -> Instance | None:
@@ -596,6 +598,9 @@ class FakeRuntime:
 
     def kill(self, name: str) -> None:
         self._world.changes(self._stop)(name)
+
+    def holds(self, instance: Instance, owner: PortOwner, port: int) -> bool:
+        return instance.id in owner.cgroup
 
     def assign(self, instance: str, service: str, role: Role) -> None:
         self._world.changes(self._rename)(instance, container_name(service, role))

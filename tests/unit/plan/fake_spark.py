@@ -158,7 +158,7 @@ def fresh(host: Host) -> Observed:
         memory_available_mib=118000,
         disks={"models": disk, "cache": disk, "images": disk, "state": disk},
         instances=(),
-        images={name: None for service in host.services for name in service.image.names},
+        images={name: None for service in host.services for name in service.image_names},
         units={},
         generations={},
         rollout="",
@@ -184,8 +184,8 @@ def converged(
     containers, units, generations, listeners, weights = [], {}, {}, dict(seen.listeners), {}
     units[host_changes.RECOVER_UNIT] = UnitSeen("...", enabled="enabled", active="active")
     for service in host.services:
-        image = image_seen(service.image)
-        images |= {service.image.pull_ref: image, image.id: image}
+        image = image_seen(service.image) if service.image else ImageSeen("")
+        images |= {name: image for name in (*service.image_names[:1], image.id) if name}
         generation = generation_of(host, service)
         container = instance(generation, image)
         containers.append(container)

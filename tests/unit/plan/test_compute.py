@@ -174,7 +174,7 @@ def test_another_image_shows_tag_and_digest_and_is_pulled_before_the_stop() -> N
     after = with_service(
         image=replace(NGC, tag="26.05-py3", digest="sha256:" + "3" * 64, engine_version="0.20.2")
     )
-    present = replace(present, images={**present.images, after.services[0].image.pull_ref: None})
+    present = replace(present, images={**present.images, after.services[0].image_names[0]: None})
     host_entry, entry = host_plan(after, present).change_sets
     assert rows(host_entry) == [("directory", "~/vllm-compile-cache/333333333333", "", "0755 nvidia:nvidia")]
     image = next(c for c in entry.fields() if c.name == "image")

@@ -9,11 +9,9 @@ import pytest
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Host
-from sparkfleet.plan import blockers
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import HostPlan, HostState
 from sparkfleet.probe.observation import Disk, Listener, Observed, PathSeen, UnitSeen
-from sparkfleet.runtimes.docker.onhost.driver import SUFFIXES
 from sparkfleet.runtimes.observation import InstanceSeen
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import CONVERGED, HOST, NANO, foreign, only_entry, rows, with_service
@@ -36,10 +34,6 @@ def with_unit(**changes: Any) -> Observed:
 def blocked(plan: HostPlan) -> tuple[Diagnostic, ...]:
     assert plan.state is HostState.BLOCKED
     return tuple(dict.fromkeys(one for own in plan.change_sets if own.blocked for one in own.blocked.each))
-
-
-def test_the_names_of_a_rollout_are_those_of_the_runtime() -> None:
-    assert {"", *blockers.ROLLOUT_SUFFIXES} == set(SUFFIXES.values())
 
 
 @pytest.mark.provokes("container-name-taken")

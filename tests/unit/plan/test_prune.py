@@ -28,6 +28,7 @@ from sparkfleet.probe.stored import (
     StoredRevision,
     StoredService,
 )
+from tests.unit.config.fleet_files import image_of
 from tests.unit.plan.fake_spark import fresh
 from tests.unit.plan.made_fleets import (
     CACHES,
@@ -76,7 +77,7 @@ def needed_models(seen: Seen) -> set[tuple[str, str]]:
 
 
 def needed_digests(seen: Seen) -> set[str]:
-    in_use = [s.image.digest for host, _ in seen for s in host.services]
+    in_use = [image_of(s).digest for host, _ in seen for s in host.services]
     in_use += [g.image for _, stored in disks(seen) for g in good(stored)]
     for _, stored in disks(seen):
         ids = {c.image_id for c in stored.containers}
@@ -118,7 +119,7 @@ def test_nothing_needed_is_ever_in_the_list(seen: Seen, options: PruneOptions) -
         assert not {ref.partition("@")[2] for ref in item.refs} & digests
         assert item.key not in {c.image_id for c in stored_of(seen, name).containers}
     for host, stored in disks(seen):
-        local = {s.image.digest[7:19] for s in host.services}
+        local = {image_of(s).digest[7:19] for s in host.services}
         local |= {g.image[g.image.index("sha256:") + 7 :][:12] for g in good(stored)}
         gone = {item.name for name, item in listed(plan, Kind.CACHE) if name == host.name}
         assert not gone & local
@@ -418,7 +419,7 @@ def test_the_list_for_programs() -> None:
 
 
 def test_services_without_pins_keep_images_and_models_and_are_named() -> None:
-    declared = replace(HOST.services[0], image=replace(HOST.services[0].image, digest=""))
+    declared = replace(HOST.services[0], image=replace(image_of(HOST.services[0]), digest=""))
     host = replace(HOST, services=(declared,))
     seen: Seen = [(host, replace(fresh(HOST), stored=disk()))]
     plan = fleet_prune(seen, PruneOptions(NOW))

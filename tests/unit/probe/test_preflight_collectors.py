@@ -266,5 +266,5 @@ def test_every_part_of_the_preflight_fails_by_itself() -> None:
     request: dict[str, Any] = {"urls": [], "programs": [], "directories": []}
     assert all(
         part == {"error": "broken"}
-        for part in preflight_look.collect(request, broken, docker_preflight).values()
+        for part in preflight_look.collect(request, broken, [docker_preflight]).values()
     )

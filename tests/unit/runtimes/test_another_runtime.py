@@ -1,155 +1,46 @@
-"""YAML, render, probe and plan work with a runtime that is made up here, in one folder.
-
-A service is a process of its own systemd unit; its definition is the text of that unit.
-"""
+"""YAML, render, probe and plan work with a runtime that is made up by the tests."""
 
 from __future__ import annotations
 
 import json
-import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 import sparkfleet.cli
 from sparkfleet import runtimes
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.generation import Generation
-from sparkfleet.desired_state import Host, ImageRef, Prepare
+from sparkfleet.contract.generation import CurrentGeneration, Generation, convert
+from sparkfleet.contract.probe import ProbeRequest
+from sparkfleet.desired_state import Host, Prepare
 from sparkfleet.exit_codes import Code
+from sparkfleet.fleet.connection import probe
 from sparkfleet.plan.compute import host_plan, probe_request
-from sparkfleet.plan.model import ChangeKind, HostPlan, Plan
+from sparkfleet.plan.model import ChangeKind, HostPlan, HostState, Plan
 from sparkfleet.plan.report import plan_text
 from sparkfleet.probe.answer import DISKS, read_answer
 from sparkfleet.probe.command import more_parts, sources
 from sparkfleet.probe.observation import Observed, WithoutRuntime
 from sparkfleet.runtimes import Container
-from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
-from sparkfleet.runtimes.operator import (
-    Collectors,
-    DeclaredWorkload,
-    OperatorRuntime,
-    RuntimeSeen,
-    SettingChange,
-)
 from tests.unit.config.fleet_files import FleetFiles, write
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import only_entry, rollout, rows, with_service
 from tests.unit.plan.test_not_managed import blocked
+from tests.unit.runtimes.process_runtime import BIND, LIMIT, NAME, running, unit_seen
 
-NAME = "process"
-LIMIT, BIND = "MemoryMax", "BindPaths"
+pytestmark = pytest.mark.usefixtures("process_runtime")
 HOST_FILE = f"""\
 serve:
   - {{runtime: {NAME}, recipe: gpt-oss-20b, name: oss, flags: {{gpu-memory-utilization: 0.4}}}}
   - {{recipe: gpt-oss-20b, name: two, flags: {{gpu-memory-utilization: 0.4}}}}
 """
-OPERATOR = f"from {__name__} import RUNTIME\n"
-COLLECTOR = "def collect(request):\n    return {'state': 'ok', 'units': [], 'pids': []}\n"
-
-
-class Process:
-    """What the operator's side needs of it."""
-
-    name = NAME
-    noun = "process"
-    daemon_units: tuple[str, ...] = ()
-    formats: tuple[str, ...] = ("unit",)
-    collectors = Collectors((f"sparkfleet.runtimes.{NAME}.collectors.probe",), (), ())
-    prune_command = "rm -r /var/cache/process"
-
-    def definition(self, workload: DeclaredWorkload, argv: tuple[str, ...]) -> tuple[str, ...]:
-        environment = (f"Environment={name}={value}" for name, value in workload.environment.items())
-        settings = (f"{name}={value}" for name, value in declared(workload))
-        return (*settings, *environment, f"ExecStart={shlex.join(argv)}")
-
-    def setting_changes(
-        self,
-        workload: DeclaredWorkload,
-        image: ImageSeen | None,
-        seen: InstanceSeen | None,
-        seen_image: ImageSeen | None,
-    ) -> Sequence[SettingChange]:
-        expected = dict(declared(workload))
-        lines = (line.partition("=") for line in (seen.details["lines"] if seen else ()))
-        have = {name: value for name, _, value in lines if name in {LIMIT, BIND}}
-        return [
-            SettingChange("unit", name, have.get(name), expected.get(name))
-            for name in sorted(have.keys() | expected.keys())
-            if have.get(name) != expected.get(name)
-        ]
-
-    def read_answer(self, part: Any) -> RuntimeSeen:
-        return RuntimeSeen(tuple(unit_seen(*one) for one in part["units"]))
-
-    def unavailable(self, host: str, state: str, error: str) -> Diagnostic:
-        return Diagnostic(host, f"systemd-run {state}: {error}", code="test")
-
-    def gpu_command(self, image: str) -> tuple[str, ...]:
-        return ("nvidia-smi", "-L")
-
-    def stop_command(self, instance: str) -> str:
-        return f"systemctl stop {instance}"
-
-    def rename_command(self, instance: str, name: str) -> str:
-        return f"mv {instance} {name}"
-
-    def render(self, form: str, services: Sequence[tuple[DeclaredWorkload, Generation]]) -> str:
-        return "\n".join("\n".join(made.definition) + "\n" for _, made in services)
-
-
-RUNTIME: OperatorRuntime = Process()
-
-
-def declared(workload: DeclaredWorkload) -> list[tuple[str, str]]:
-    memory = [(LIMIT, workload.container.memory)] if workload.container.memory else []
-    return [*memory, (BIND, " ".join(f"{one.source}:{one.target}" for one in workload.mounts))]
-
-
-def unit_seen(service: str, generation: str, artifact: str, lines: Sequence[str]) -> InstanceSeen:
-    values = [line.partition("=")[::2] for line in lines]
-    return InstanceSeen(
-        id=f"unit of {service}", name=service, artifact=artifact, state="running", started_at="now",
-        service=service, generation=generation, image="org/image",
-        command=tuple(shlex.split(dict(values)["ExecStart"])),
-        env=tuple(value for name, value in values if name == "Environment"), runtime=NAME,
-        details={"lines": tuple(lines)},
-    )  # fmt: skip
-
-
-def running(generation: Generation, image: ImageSeen) -> InstanceSeen:
-    return unit_seen(generation.service, generation.id, image.id, generation.definition)
-
-
-def forget() -> None:
-    for cached in (runtimes.names, runtimes.get):
-        cached.cache_clear()
-    for module in [name for name in sys.modules if name.startswith(f"{runtimes.__name__}.{NAME}")]:
-        del sys.modules[module]
-    vars(runtimes).pop(NAME, None)
-
-
-@pytest.fixture(autouse=True)
-def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Add the runtime's folder where runtimes are searched."""
-    folder = tmp_path / "runtimes" / NAME
-    (folder / "collectors").mkdir(parents=True)
-    (folder / "operator.py").write_text(OPERATOR)
-    (folder / "collectors" / "probe.py").write_text(COLLECTOR)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setattr(runtimes, "__path__", [*runtimes.__path__, str(folder.parent)])
-    monkeypatch.delitem(sys.modules, "sparkfleet.cli.render", raising=False)
-    forget()
-    yield
-    forget()
 
 
 def service(**changes: Any) -> Host:
-    return with_service(**{"runtime": NAME, **changes})
+    return with_service(**{"runtime": NAME, "image": None, **changes})
 
 
 @pytest.fixture
@@ -242,9 +133,10 @@ def test_what_runs_as_declared_is_no_change_and_a_setting_one_of_its_own() -> No
 
 def test_a_service_that_moves_to_another_runtime_is_replaced() -> None:
     seen = fake_spark.converged(with_service())
-    entry = only_entry(service(), seen)
+    *_, entry = host_plan(service(), seen).change_sets
     assert entry.kind is ChangeKind.RECREATE
     assert ("runtime", "", "docker", NAME) in rows(entry)
+    assert ("image", "", "nvcr.io/nvidia/vllm:26.04-py3", "") in rows(entry)
     assert "  ~ runtime     docker → process\n" in plan(service(), seen)
 
 
@@ -252,7 +144,7 @@ def test_what_is_removed_has_the_runtimes_word() -> None:
     host = service()
     seen = fake_spark.converged(host, running)
     text = plan(replace(host, services=()), seen)
-    assert "  - process     nano   org/image\n" in text
+    assert "  - process     nano\n" in text
 
 
 def test_its_part_of_the_probe_is_sent_read_and_its_absence_named() -> None:
@@ -264,11 +156,111 @@ def test_its_part_of_the_probe_is_sent_read_and_its_absence_named() -> None:
     part = {"state": "ok", "units": [["nano", "1", "sha256:1", ["ExecStart=serve"]]]}
     seen = read_answer("spark-01", answer(part))
     assert isinstance(seen, Observed)
-    assert [(one.name, one.runtime, one.command) for one in seen.instances] == [("nano", NAME, ("serve",))]
+    assert [(one.name, one.runtime, one.command) for one in seen.instances] == [
+        ("engine-nano-current", NAME, ("serve",))
+    ]
     gone = read_answer("spark-01", answer({"state": "missing", "error": "no systemd-run"}))
     assert isinstance(gone, WithoutRuntime)
     host = replace(service(), prepare=Prepare(docker="install"))
     assert host_plan(host, gone) == HostPlan("spark-01", unknown=gone.plain)
+
+
+def records(*generations: Generation) -> dict[str, str]:
+    made = (convert(CurrentGeneration, one) for one in generations)
+    return {f"services/{one.service}/current.json": json.dumps(one.to_json()) for one in made}
+
+
+@pytest.fixture
+def probed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Host, dict[str, str]], Any]:
+    """Probe a Spark with these state files, on which both runtimes respond."""
+
+    def observe(declared: Host, files: dict[str, str]) -> Any:
+        requested: list[tuple[str, ...]] = []
+
+        def ask(_: object, request: ProbeRequest) -> str:
+            requested.append(request.runtimes)
+            parts = {
+                "docker": {"state": "ok", "containers": [], "images": {}},
+                NAME: {"state": "ok", "units": [["nano", "1", "", ["ExecStart=serve"]]]},
+            }
+            data = json.loads(answer({}))
+            data["runtimes"] = {name: parts[name] for name in request.runtimes}
+            return json.dumps({**data, "state": {"files": files, "rollout": ""}})
+
+        monkeypatch.setattr(probe, "_ask", ask)
+        return requested, probe.observe(Named("spark-01"), probe_request(declared))  # type: ignore[arg-type]
+
+    return observe
+
+
+class Named(NamedTuple):
+    name: str
+
+
+def test_the_runtime_of_what_runs_is_probed_though_no_service_declares_it(
+    probed: Callable[[Host, dict[str, str]], Any],
+) -> None:
+    before = fake_spark.generation_of(service(), service().services[0])
+    requested, seen = probed(with_service(), records(before))
+    assert requested == [("docker",), ("docker", NAME)]
+    assert [one.name for one in seen.instances] == ["engine-nano-current"]
+    requested, _ = probed(service(), records(before))
+    assert requested == [(NAME,)]
+
+
+def test_what_runs_in_an_unknown_runtime_makes_the_host_unknown(
+    probed: Callable[[Host, dict[str, str]], Any],
+) -> None:
+    before = fake_spark.generation_of(service(), service().services[0])
+    requested, seen = probed(service(), records(replace(before, runtime="warp")))
+    assert requested == [(NAME,)]
+    assert (seen.location, seen.code) == ("spark-01: nano", "contract-newer")
+    assert seen.message == "it runs in warp, which this sparkfleet does not have"
+
+
+def test_docker_is_installed_for_one_service_beside_another_without_it() -> None:
+    both = Host("spark-01", (*service().services, replace(with_service().services[0], name="two", port=8001)))
+    both = replace(both, prepare=Prepare(docker="install"))
+    data = json.loads(answer({"state": "ok", "units": []}))
+    data["runtimes"]["docker"] = {"state": "missing", "error": "Docker is not installed"}
+    data["packages"] = {"install": [["docker.io", "", "26"]], "requested": ["docker.io"]}
+    plan = host_plan(both, read_answer("spark-01", json.dumps(data)))
+    assert plan.unknown is None
+    assert plan.change_sets[0].subject == "docker"
+
+
+def test_docker_alone_needs_the_container_toolkit() -> None:
+    fresh = fake_spark.fresh(service())
+    assert host_plan(service(), replace(fresh, toolkit=())).state is HostState.CHANGE
+    (found,) = blocked(host_plan(with_service(), replace(fake_spark.fresh(with_service()), toolkit=())))
+    assert found.code == "gpu-toolkit-missing"
+
+
+def test_each_runtimes_disk_is_checked() -> None:
+    fresh = fake_spark.fresh(service())
+    full = replace(fresh.disks["images"], path="/var/cache/process", total=1, free=1)
+    (disk,) = blocked(host_plan(service(), replace(fresh, disks={**fresh.disks, NAME: full})))
+    assert disk.location == "spark-01: /var/cache/process"
+
+
+def test_an_image_of_a_service_that_has_no_use_for_one_is_an_error(fleet: FleetFiles) -> None:
+    write(fleet.root, {"spark-01.yaml": f"serve: {{recipe: gpt-oss-20b, runtime: {NAME}, image: a/b:1}}\n"})
+    found = fleet.diagnostic()
+    assert found.message == f"'image' has no effect: the runtime {NAME} has no images"
+    assert found.expected == "runtime: docker"
+
+
+def test_a_recipe_needs_an_image_for_containers_alone(fleet: FleetFiles) -> None:
+    write(
+        fleet.root,
+        {
+            "recipes/bare.yaml": "recipe: bare\ntitle: Bare\nsource: tests\nmodel: org/bare\n",
+            "spark-01.yaml": f"serve: {{recipe: bare, runtime: {NAME}}}\n",
+        },
+    )
+    assert fleet.service().image is None
+    write(fleet.root, {"spark-01.yaml": "serve: {recipe: bare}\n"})
+    assert fleet.diagnostic().message == "the service has no image"
 
 
 def test_hints_name_the_runtimes_commands() -> None:
@@ -276,11 +268,14 @@ def test_hints_name_the_runtimes_commands() -> None:
     fresh = fake_spark.fresh(host)
     other = unit_seen("nano", "", "sha256:1", ["ExecStart=serve"])
     (taken,) = blocked(host_plan(host, replace(fresh, instances=(replace(other, service=""),))))
-    assert (taken.location, taken.expected) == ("spark-01: process nano", "a free process name")
-    assert "on spark-01: mv nano nano-by-hand (or remove it)" in taken.hint
+    assert (taken.location, taken.expected) == (
+        "spark-01: process engine-nano-current",
+        "a free process name",
+    )
+    assert "on spark-01: mv engine-nano-current engine-nano-current-by-hand (or remove it)" in taken.hint
     full = replace(fresh.disks["images"], free=1 << 30)
     (disk,) = blocked(host_plan(host, replace(fresh, disks=dict.fromkeys(fresh.disks, full))))
-    assert "(weights, image and process, the journal of a rollout)" in disk.message
+    assert "(weights, process, the journal of a rollout)" in disk.message
     assert "rm -r /var/cache/process" in disk.hint
     assert "docker" not in taken.line + disk.line
 
@@ -299,7 +294,6 @@ def answer(part: dict[str, Any]) -> str:
 
 
 def test_the_runtime_is_part_of_a_generations_identity() -> None:
-    image = ImageRef("org/image", "1", "sha256:" + "1" * 64)
-    own, other = service(image=image), with_service(image=image)
+    own, other = with_service(runtime=NAME), with_service()
     ids = [fake_spark.generation_of(host, host.services[0]).id for host in (own, other)]
     assert ids[0] != ids[1]

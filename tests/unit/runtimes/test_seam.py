@@ -60,7 +60,6 @@ ALLOWED: dict[str, tuple[str, set[str]]] = {
     ),
     "onhost/collectors/main.py": (INSTALLER, {"docker"}),
     "onhost/collectors/packages.py": (INSTALLER, {"docker", "docker-ce"}),
-    "onhost/machine/host.py": (OTHER_TOOLS, {"docker-proxy"}),
     "plan/compute.py": (
         INSTALLER,
         {"_docker", "docker", "docker_install"},
@@ -73,6 +72,7 @@ ALLOWED: dict[str, tuple[str, set[str]]] = {
         {"Docker", "OLDEST_DOCKER", "docker-outdated", "docker-unavailable"},
     ),
     "plan/preflight/network.py": (REGISTRY, {"DOCKER_HUB"}),
+    "plan/preflight/parity.py": (INSTALLER, {"Docker"}),
     "resources/kinds/group.py": (INSTALLER, {"docker ", "docker_users"}),
     "resources/kinds/login.py": (LOGIN, {"/root/.docker/config.json", "docker-credential-"}),
 }

@@ -98,7 +98,7 @@ class LlamaCpp(Engine):
             "port": service.port,
             "metrics": True,  # the readiness gate reads the token counter
         }
-        return args.render({**own, **dict(service.flags)}, _schema(service.image.engine_version))
+        return args.render({**own, **dict(service.flags)}, _schema(service.engine_version))
 
     def parse_args(self, args_: Sequence[str], version: str) -> ParsedArgs:
         """See ``Engine``. The model is the repository where the path is one of the hub's cache."""
@@ -150,10 +150,10 @@ class LlamaCpp(Engine):
         """See ``Engine``."""
         del measured
         diagnostics: list[Diagnostic] = []
-        version = self.image_version(service.image)
+        version = self.image_version(service.image) if service.image else ""
         release, exact = schema.nearest(version)
         if not version:
-            image = service.image.display
+            image = service.engine_source
             text = f"the llama.cpp release in {image} is unknown: flags of {release.version} apply"
             where = field_of(service, "image")
             diagnostics.append(Diagnostic(where, text, severity=Severity.INFO, code="unknown-engine-version"))
@@ -184,7 +184,7 @@ class LlamaCpp(Engine):
         """Return the estimate; None when the size of the weights is not locked."""
         if not service.weights.files:
             return None
-        values = args.parse(self.args(service), _schema(service.image.engine_version)).values
+        values = args.parse(self.args(service), _schema(service.engine_version)).values
         size = values.get("--ctx-size")
         context = size if isinstance(size, int) else 0
         others_gib = engines.memory_of_others(service, host, total_gib)

@@ -182,7 +182,7 @@ class Vllm(Engine):
 
     def args(self, service: Service) -> tuple[str, ...]:
         """Return the args of ``vllm serve``, model first."""
-        return _render(service, _schema(service.image.engine_version))
+        return _render(service, _schema(service.engine_version))
 
     def parse_args(self, args_: Sequence[str], version: str) -> ParsedArgs:
         """See ``Engine``."""
@@ -237,9 +237,11 @@ class Vllm(Engine):
         self, service: Service, host: Host, *, total_gib: float | None = None, measured: object = None
     ) -> tuple[Diagnostic, ...]:
         """See ``Engine``."""
-        own = schema_cache.lookup(service.image.digest)
-        version = self.image_version(service.image)
-        versioned = replace(service, image=replace(service.image, engine_version=version))
+        image, own, version = service.image, None, ""
+        if image is not None:
+            own, version = schema_cache.lookup(image.digest), self.image_version(image)
+            image = replace(image, engine_version=version)
+        versioned = replace(service, image=image)
         found = rules.check(
             versioned,
             host,
@@ -288,18 +290,19 @@ class Vllm(Engine):
         self, service: Service, argv: Sequence[str], log: str, total_gib: float
     ) -> memory.Measured | None:
         """See ``Engine``."""
-        known = schema.nearest(service.image.engine_version)[0]
+        known = schema.nearest(service.engine_version)[0]
         flags = memory.settings(args.parse(argv, known).values, known, total_gib)
         return calibrate.measured(log, flags, total_gib)
 
     def _check_args(self, service: Service, own: Schema | None, named: str) -> Iterator[Diagnostic]:
         """Check against the image's own schema if it is cached, else the nearest bundled one."""
-        if own is None and images.is_fork(service.image.repository):
-            yield _fork(service)
+        image = service.image
+        if own is None and image is not None and images.is_fork(image.repository):
+            yield _fork(service, image)
             return
         version = own.version if own else named
         if not version:
-            text = f"the vLLM release in {service.image.display} is unknown, so flags are not checked"
+            text = f"the vLLM release in {service.engine_source} is unknown, so flags are not checked"
             hint = "no action needed: the image's own parser checks them before the running engine stops"
             yield Diagnostic(
                 field_of(service, "image"), text, hint=hint, severity=Severity.WARNING,
@@ -366,10 +369,10 @@ def _measured(value: object) -> memory.Measured | None:
     return value if isinstance(value, memory.Measured) else None
 
 
-def _fork(service: Service) -> Diagnostic:
+def _fork(service: Service, image: ImageRef) -> Diagnostic:
     return Diagnostic(
         field_of(service, "image"),
-        f"{service.image.repository} is a fork of vLLM with flags of its own: they are not checked here",
+        f"{image.repository} is a fork of vLLM with flags of its own: they are not checked here",
         hint="no action needed: the image's own parser checks them before the running engine stops",
         severity=Severity.INFO,
         code="engine-is-fork",
@@ -396,7 +399,7 @@ def _check_version(service: Service, version: str) -> Iterator[Diagnostic]:
     except (InvalidVersion, InvalidSpecifier):
         return
     if not fits:
-        text = f"the recipe needs vLLM {service.requires_engine}, and {service.image.display} has {version}"
+        text = f"the recipe needs vLLM {service.requires_engine}, and {service.engine_source} has {version}"
         where = field_of(service, "image")
         yield Diagnostic(where, text, hint="choose a newer image", code="engine-too-old")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paramiko import SSHException
 from pyinfra.api.host import Host as PyinfraHost
@@ -14,7 +14,7 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import sudo
 from sparkfleet.fleet.connection.shell import printed_instead, run_shell
 from sparkfleet.probe import frame
-from sparkfleet.probe.answer import read_answer
+from sparkfleet.probe.answer import read_answer, runtimes_to_read
 from sparkfleet.probe.command import has_no_python, probe_command
 from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.preflight import PreflightSeen, Unread, read_preflight
@@ -24,7 +24,18 @@ PROBE_TIMEOUT_S = 60
 
 
 def observe(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
-    """Return the observed state of a host, or why it is unknown. Read only."""
+    """Return the observed state of a host, or why it is unknown. Read only.
+
+    A second probe follows if what runs is in a runtime that no declared service has.
+    """
+    seen = _observe(host, request)
+    needed = runtimes_to_read(host.name, request, seen)
+    if isinstance(needed, Diagnostic):
+        return needed
+    return seen if needed == request.runtimes else _observe(host, replace(request, runtimes=needed))
+
+
+def _observe(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
     answer = _ask(host, request)
     return answer if isinstance(answer, Diagnostic) else read_answer(host.name, answer)
 

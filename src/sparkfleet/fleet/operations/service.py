@@ -15,7 +15,7 @@ from pyinfra.api.command import FunctionCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
-from sparkfleet import engines
+from sparkfleet import engines, runtimes
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation, RolloutRequest
 from sparkfleet.contract.rollout import (
@@ -89,13 +89,7 @@ def _(operation: RolloutOperation, act: executor.RunContext) -> None:
     name = operation.service
     if operation.generation is not None:
         _check_args(act, name, operation.generation)
-    request = RolloutRequest(
-        id=new_id(name),
-        candidate=operation.generation,
-        replaces=operation.replaces,
-        expect=operation.expect,
-        operator=f"{getpass.getuser()}@{socket.gethostname()}",
-    )
+    request = rollout_request(operation)
     if request.candidate is not None and request.candidate.rank is not None:
         request = cluster.coordinate(act, request, request.candidate.rank)
     answer = remote.program(act.host, "rollout", data=request, timeout=60)
@@ -105,6 +99,17 @@ def _(operation: RolloutOperation, act: executor.RunContext) -> None:
     if result.outcome not in SUCCEEDED:
         raise executor.FailedError(rollout_diagnostic(act.host.name, name, result))
     act.run.done[f"{act.host.name} {name}"] = success_text(result)
+
+
+def rollout_request(operation: RolloutOperation) -> RolloutRequest:
+    """Return the request for a rollout of the plan."""
+    return RolloutRequest(
+        id=new_id(operation.service),
+        candidate=operation.generation,
+        replaces=operation.replaces,
+        expect=operation.expect,
+        operator=f"{getpass.getuser()}@{socket.gethostname()}",
+    )
 
 
 def not_updated(where: str, answer: remote.CommandOutput) -> Diagnostic:
@@ -146,6 +151,7 @@ def _check_args(act: executor.RunContext, subject: str, generation: Generation) 
     checker = engine.arg_checker
     if checker is None:
         return
+    source = "the image" if generation.image else f"the runtime {generation.runtime}"
     act.progress(f"{subject} check", "checking the flags with the image's own parser")
     answer = checker.read_check(_run_in_image(act, generation, checker, checker.check_args(generation.argv)))
     if answer.ok is None:
@@ -155,26 +161,28 @@ def _check_args(act: executor.RunContext, subject: str, generation: Generation) 
         raise executor.FailedError(
             Diagnostic(
                 f"{act.host.name}: {subject}",
-                f"{engine.title} {answer.version} in the image refuses the flags: {answer.error}; "
+                f"{engine.title} {answer.version} in {source} refuses the flags: {answer.error}; "
                 "nothing was touched",
                 f"flags that this {engine.title} knows",
                 f"fix the host file (sparkfleet check suggests the nearest flag); {subject} keeps serving",
                 code="flags-rejected-by-image",
             )
         )
-    if not checker.is_kept(generation.image):
+    artifact = runtimes.get(generation.runtime).program_artifact(generation)
+    if not checker.is_kept(artifact):
         act.progress(
             f"{subject} check", f"caching the flags of the image's {engine.title} for the next check"
         )
         with contextlib.suppress(ValueError):  # no description is no failure: the bundled one is used
-            checker.keep(generation.image, _run_in_image(act, generation, checker, checker.describe()))
+            checker.keep(artifact, _run_in_image(act, generation, checker, checker.describe()))
 
 
 def _run_in_image(
     act: executor.RunContext, generation: Generation, checker: ArgChecker, args: tuple[str, ...]
 ) -> str:
     """Return the checking program's output in the image, on the Spark, without network."""
-    command = (*remote.PROGRAM, "run-program", generation.image, checker.interpreter, *args)
+    artifact = runtimes.get(generation.runtime).program_artifact(generation)
+    command = (*remote.PROGRAM, "run-program", generation.runtime, artifact, checker.interpreter, *args)
     ran = remote.run(act.host, command, stdin=checker.program(), timeout=checker.timeout_s)
     return ran.out or ran.err
 

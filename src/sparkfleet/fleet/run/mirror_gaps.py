@@ -25,11 +25,12 @@ def gaps(hosts: Mapping[str, Host], sources: Sources) -> dict[tuple[str, str], D
 def _lack(host: Host, key: str, source: ArtifactSource) -> Diagnostic | None:
     mirror = Path(host.stage.mirror).expanduser()
     for service in host.services:
-        if service.image.pull_ref == key and service.image.derived_packages:
-            return derived_image_gap(host.name, mirror, service.image) if source.mirror else None
-        if service.image.pull_ref == key and (source.mirror or host.prepare.offline):
+        image = service.image if key in service.image_names[:1] else None
+        if image and image.derived_packages:
+            return derived_image_gap(host.name, mirror, image) if source.mirror else None
+        if image and (source.mirror or host.prepare.offline):
             # A copy from another Spark takes its manifests from the offline mirror.
-            return oci.lack(host.name, mirror, service.image, manifests_alone=not source.mirror)
+            return oci.lack(host.name, mirror, image, manifests_alone=not source.mirror)
         for weights in service.repositories:
             if weights_key(weights) == key and source.mirror:
                 return models.lack(host.name, mirror, weights)

@@ -16,7 +16,7 @@ from pyinfra.context import ctx_host
 
 from sparkfleet.contract import hub_access
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.desired_state import Host
+from sparkfleet.desired_state import Host, ImageRef
 from sparkfleet.desired_state.derived_packages import REPOSITORY
 from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection.remote import ConnectionLostError
@@ -81,8 +81,9 @@ def _fetch(act: executor.RunContext, key: str, step: Step) -> None:
         source = _instead(act, key, failed, diagnostic)
     download = _download(declared(act.host), key, step)
     if source.mirror and step is Step.IMAGE:
-        send = from_mirror.send_derived if download.service.image.derived_packages else from_mirror.send_image
-        send(act, download.service.image)
+        image = _image(declared(act.host), key)
+        send = from_mirror.send_derived if image.derived_packages else from_mirror.send_image
+        send(act, image)
     elif source.mirror:
         from_mirror.send(act, download.weights)
     else:
@@ -126,8 +127,7 @@ def _copied(
     """Copy the artifact; return why the other host could not send it. Raise a failure of this host."""
     try:
         if step is Step.IMAGE:
-            image = _download(declared(act.host), key, step).service.image
-            copies.copy_image(act, sender, image, source)
+            copies.copy_image(act, sender, _image(declared(act.host), key), source)
         else:
             copies.copy(act, sender, _download(declared(act.host), key, step).weights, source)
     except SenderError as error:
@@ -164,10 +164,16 @@ def _instead(
     return ArtifactSource(mirror=mirror)
 
 
+def _image(spec: Host, key: str) -> ImageRef:
+    """Return the image of a key on a host."""
+    images = (service.image for service in spec.services)
+    return next(image for image in images if image and image.pull_ref == key)
+
+
 def _download(spec: Host, key: str, step: Step) -> stage_job.Download:
     """Return the image or model of a key on a host."""
     for service in spec.services:
-        if step is Step.IMAGE and service.image.pull_ref == key:
+        if step is Step.IMAGE and key in service.image_names[:1]:
             return stage_job.Download(service, ())
         for weights in service.repositories:
             if weights_key(weights) == key:

@@ -29,7 +29,7 @@ from sparkfleet.probe.observation import User
 
 @dataclass(frozen=True)
 class Download:
-    """What a job fetches: the image of a service, and these of its models."""
+    """What a job fetches: the image of a service, if it has one, and these of its models."""
 
     service: Service
     weights: tuple[Weights, ...]
@@ -58,11 +58,13 @@ def job_id() -> str:
     return f"stage-{uuid.uuid4().hex[:8]}"
 
 
-def image_request(image: ImageRef, *, alone: bool) -> StageRequest:
+def image_request(image: ImageRef | None, *, alone: bool) -> StageRequest:
     """Return what fetches an image, or (not ``alone``) what a download of models needs of one.
 
     Only the Spark that was shown to build a derived image builds it: two builds have two ids.
     """
+    if image is None:
+        return StageRequest(job_id())
     base, packages = image.base.pull_ref, image.derived_packages
     if packages is None:
         return StageRequest(job_id(), images=(base,))
@@ -129,7 +131,7 @@ def _weights_request(spec: Host, service: Service, weights: Weights, user: User)
         weights.revision,
         user.expand(spec.paths.models),
         model_files(weights),
-        service.image.base.pull_ref,
+        service.image.base.pull_ref if service.image else "",
         spec.hf_endpoint,
-        engines.get(service.engine).hub_client,
+        engines.get(service.engine).hub_client if service.image else "",
     )

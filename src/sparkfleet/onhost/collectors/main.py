@@ -41,9 +41,10 @@ def part(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, 
         return {"error": "%s: %s" % (type(error).__name__, error)}
 
 
-def collector(runtime: str, kind: str = "probe") -> Any:
-    """Return a module of a runtime that was sent with the probe."""
-    return __import__("sparkfleet.runtimes.%s.collectors.%s" % (runtime, kind), fromlist=("collect",))
+def collectors(names: list[str], kind: str = "probe") -> list[Any]:
+    """Return the modules of runtimes that were sent with the probe; not every runtime has each kind."""
+    found = ("sparkfleet.runtimes.%s.collectors.%s" % (name, kind) for name in names)
+    return [sys.modules[name] for name in found if name in sys.modules]
 
 
 def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
@@ -57,7 +58,8 @@ def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
     models = expand(request["models_dir"])
     cache = expand(request["cache_dir"])
     names = request["runtimes"]
-    found_runtimes = {name: part(collector(name).collect, request) for name in names}
+    own = dict(zip(names, collectors(names), strict=True))
+    found_runtimes = {name: part(one.collect, request) for name, one in own.items()}
     for_gpu = part(toolkit.collect_toolkit)
     likely = [pid for one in found_runtimes.values() for pid in one.get("pids", ())]
     found = {
@@ -70,7 +72,7 @@ def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
         "disks": {
             "models": part(paths.disk, models),
             "cache": part(paths.disk, cache),
-            "images": part(paths.disk, collector(names[0]).DATA),
+            **{"images" if name == names[0] else name: part(paths.disk, own[name].DATA) for name in names},
             "state": part(paths.disk, basics.STATE_DIR),
             "units": part(paths.disk, basics.UNIT_DIR),
             "programs": part(paths.disk, "/usr/local/lib"),
@@ -100,13 +102,11 @@ def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
     if request.get("preflight"):
         from sparkfleet.onhost.collectors import preflight  # noqa: PLC0415  (sent only with a request for it)
 
-        found["preflight"] = preflight.collect(request["preflight"], part, collector(names[0], "preflight"))
+        found["preflight"] = preflight.collect(request["preflight"], part, collectors(names, "preflight"))
     if request.get("stored"):
         from sparkfleet.onhost.collectors import storage  # noqa: PLC0415  (sent only with a request for it)
 
-        found["stored"] = part(
-            storage.collect_stored, models, cache, [collector(name, "storage") for name in names]
-        )
+        found["stored"] = part(storage.collect_stored, models, cache, collectors(names, "storage"))
     return found
 
 

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def collect(request: dict[str, Any], part: Callable[..., dict[str, Any]], runtime: Any) -> dict[str, Any]:
+def collect(
+    request: dict[str, Any], part: Callable[..., dict[str, Any]], runtimes: list[Any]
+) -> dict[str, Any]:
     """Return every part of the preflight; ``part`` turns an exception into that part's error.
 
-    ``runtime`` is a runtime's collector for a preflight.
+    ``runtimes``: their collectors for a preflight, of the runtime that runs containers.
     """
     begin = time.monotonic()
     found = {
@@ -24,7 +26,7 @@ def collect(request: dict[str, Any], part: Callable[..., dict[str, Any]], runtim
         "load": part(gpu.collect_load),
         "blocks": part(system.collect_blocks),
         "nvidia": part(system.collect_nvidia),
-        "engine": part(runtime.collect),
+        "engine": part(runtimes[0].collect) if runtimes else None,
         "reach": part(reach.collect_reach, request["urls"]),
         "footprints": part(footprints.collect_footprints, request["programs"], request["directories"]),
         "profiles": part(profiles.collect_profiles),

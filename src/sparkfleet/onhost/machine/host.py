@@ -24,14 +24,19 @@ from sparkfleet.onhost.machine.system import (
     HttpResponse,
     Memory,
     Paths,
-    PortOwner,
     Ran,
     Stop,
     WatchdogProcess,
 )
 from sparkfleet.onhost.machine.valve import LARGE_BLOCK
 from sparkfleet.runtimes import onhost
-from sparkfleet.runtimes.base import Instance, Runtime, RuntimeRefusedError, RuntimeUnavailableError
+from sparkfleet.runtimes.base import (
+    Instance,
+    PortOwner,
+    Runtime,
+    RuntimeRefusedError,
+    RuntimeUnavailableError,
+)
 
 LISTEN = "0A"
 """State of a listening socket in /proc/net/tcp."""
@@ -109,7 +114,7 @@ class Spark:
         argv = (sys.executable, "-I", "-S", "-B", "-c", WATCHDOG, MEMINFO)
         try:
             process = subprocess.Popen(
-                (*argv, str(floor_mib), str(instance.pid), instance.id),
+                (*argv, str(floor_mib), str(instance.pid), instance.cgroup or instance.id),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
@@ -180,7 +185,7 @@ class Spark:
         return wire.ask(address, port, message, timeout_s)
 
     def port_owners(self, port: int) -> tuple[PortOwner, ...]:
-        """Return the process that listens on the TCP port; for a proxy of dockerd with its container."""
+        """Return the processes that listen on the TCP port."""
         inodes: set[str] = set()
         for table in ("/proc/net/tcp", "/proc/net/tcp6"):
             try:
@@ -189,20 +194,12 @@ class Spark:
                 continue
         if not inodes:
             return ()
-        drivers = [driver for driver in map(self.runtime, onhost.names()) if driver.available()]
-        running = (instance for driver in drivers for instance in driver.running())
-        published = {number: instance.id for instance in running for number in instance.ports}
-        owners = [owner for pid in _pids() if (owner := _port_owner(pid, inodes))]
-        if not owners:
-            return (PortOwner(0, "a process that is not visible here", published.get(port, "")),)
-        return tuple(
-            PortOwner(one.pid, one.command, published.get(port, "")) if "docker-proxy" in one.command else one
-            for one in owners
-        )
+        owners = tuple(owner for pid in _pids() if (owner := _port_owner(pid, inodes)))
+        return owners or (PortOwner(0, "a process that is not visible here"),)
 
-    def container_of(self, pid: int) -> str:
-        """Return the id of the container that a process is in."""
-        return container_of(_read(f"/proc/{pid}/cgroup"))
+    def cgroup_of(self, pid: int) -> str:
+        """Return the text of /proc/PID/cgroup."""
+        return _read(f"/proc/{pid}/cgroup")
 
     def free_mib(self, path: Path) -> int:
         """Return the MiB still free on the file system of ``path`` or of its nearest parent that exists."""
@@ -212,7 +209,7 @@ class Spark:
 
     def kill_now(self, runtime: Runtime, instance: Instance) -> None:
         """SIGKILL its first process, with it go all others; the runtime's daemon only as a fallback."""
-        if instance.pid and instance.id in _read(f"/proc/{instance.pid}/cgroup"):
+        if instance.pid and instance.has_process(_read(f"/proc/{instance.pid}/cgroup")):
             try:
                 os.kill(instance.pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -266,15 +263,6 @@ def listening_inodes(table: str, port: int) -> set[str]:
     return found
 
 
-def container_of(cgroup: str) -> str:
-    """Return the container id in the text of /proc/PID/cgroup, "" for a process in none.
-
-    Docker's cgroups end in ``/<id>`` or ``/docker-<id>.scope``, below whatever parent the daemon was given.
-    """
-    found = re.findall(r"[/-]([0-9a-f]{64})(?=\.scope|/| \(deleted\)|$)", cgroup, re.MULTILINE)
-    return str(found[-1]) if found else ""  # the last: a Spark may be a container itself
-
-
 def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
@@ -285,9 +273,7 @@ def _port_owner(pid: int, inodes: set[str]) -> PortOwner | None:
             link = os.readlink(f"/proc/{pid}/fd/{descriptor}")
             if link.startswith("socket:[") and link[8:-1] in inodes:
                 argv = _read(f"/proc/{pid}/cmdline").split("\0")
-                return PortOwner(
-                    pid, " ".join(argv)[:120].strip(), container_of(_read(f"/proc/{pid}/cgroup"))
-                )
+                return PortOwner(pid, " ".join(argv)[:120].strip(), _read(f"/proc/{pid}/cgroup"))
     except OSError:
         return None
     return None

@@ -68,7 +68,8 @@ def _regions(system: System, containers: Collection[str]) -> tuple[int, str]:
     for line in seen.out.splitlines():
         pid = _PID.search(line)
         if pid and int(pid[1]):
-            count += system.container_of(int(pid[1])) in containers
+            cgroup = system.cgroup_of(int(pid[1]))
+            count += any(container in cgroup for container in containers)
         elif line.strip() and not _KERNEL.search(line):
             count += 1
     return count, ""

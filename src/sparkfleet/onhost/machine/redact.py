@@ -14,6 +14,7 @@ SECRET_NAME = re.compile(
 )
 """Names of environment variables whose values are secret."""
 
+_VARIABLE = re.compile(r"\w+", re.ASCII)
 _SHAPES = re.compile(
     r"\b(?:hf|sk|nvapi|ghp|glpat)[-_][A-Za-z0-9_-]{16,}"
     r"|(?<=Bearer )[^\s'\"]+"
@@ -51,14 +52,13 @@ def inspect_for_evidence(instance: Instance) -> dict[str, Any]:
             return {key: clean(item) for key, item in value.items()}
         if isinstance(value, list):
             return [clean(item) for item in value]
-        return redact(value, secrets) if isinstance(value, str) else value
+        return _masked(redact(value, secrets)) if isinstance(value, str) else value
 
-    data: dict[str, Any] = clean(instance.details)
-    config = data.get("Config") or {}
-    config["Env"] = [_masked(entry) for entry in config.get("Env") or ()]
-    return data
+    found: dict[str, Any] = clean(instance.details)
+    return found
 
 
-def _masked(entry: str) -> str:
-    name, _, value = entry.partition("=")
-    return f"{name}={MASK}" if value and SECRET_NAME.search(name) else entry
+def _masked(text: str) -> str:
+    """Return ``NAME=value`` without the value of a secret-like name, any other text as it is."""
+    name, _, value = text.partition("=")
+    return f"{name}={MASK}" if value and _VARIABLE.fullmatch(name) and SECRET_NAME.search(name) else text

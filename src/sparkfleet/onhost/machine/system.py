@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from sparkfleet import runtimes
 from sparkfleet.contract.generation import STATE_DIR, Generation
-from sparkfleet.runtimes.base import Instance, Runtime, Stop
+from sparkfleet.runtimes.base import Instance, PortOwner, Runtime, Stop
 
 PROGRAM = "/usr/local/lib/sparkfleet/sparkfleet.pyz"
 """Path of these programs on a Spark."""
@@ -90,15 +90,6 @@ class Ran:
 
 
 @dataclass(frozen=True)
-class PortOwner:
-    """The process that listens on a TCP port, and the container it is in ("" = none)."""
-
-    pid: int
-    command: str
-    container: str = ""
-
-
-@dataclass(frozen=True)
 class WatchdogProcess:
     """A process that kills one instance while memory is low."""
 
@@ -154,10 +145,10 @@ class System(Protocol):
         """Return another Spark's response; None without one. Never raises."""
 
     def port_owners(self, port: int) -> tuple[PortOwner, ...]:
-        """Return the process that listens on the TCP port."""
+        """Return the processes that listen on the TCP port."""
 
-    def container_of(self, pid: int) -> str:
-        """Return the id of the container that a process is in; "" for one in none."""
+    def cgroup_of(self, pid: int) -> str:
+        """Return the text of /proc/PID/cgroup; "" for a process that has ended."""
 
     def free_mib(self, path: Path) -> int:
         """Return the MiB that root may still write to the file system of ``path``."""

@@ -22,7 +22,8 @@ from sparkfleet.onhost.prune import hub_cache
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes import onhost
-from sparkfleet.runtimes.base import RuntimeRefusedError
+from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
+from sparkfleet.runtimes.errors import MISSING
 
 _CACHE = re.compile(r"[0-9a-f]{12}|unpinned")
 _SNAPSHOT = re.compile(r"hub/models--[^/]+/snapshots/[^/]+")
@@ -44,7 +45,7 @@ def prune(request: PruneRequest, state: Path, journal: Journal) -> StageResult:
     fetch_record.read(state)
     removed = 0
     remaining: list[Diagnostic] = []
-    disks = {str(state), request.models_dir, str(onhost.images().data_directory())}
+    disks = {str(state), request.models_dir, *_image_directories()}
     before = {path: _free(Path(path)) for path in disks}
     for item in request.items:
         try:
@@ -86,13 +87,32 @@ def _refuse_stale(request: PruneRequest, state: Path) -> None:
     if store.unfinished(state):
         message, hint = "a rollout is in progress; the rest remains", "wait for its end, then prune again"
         raise StageError("prune", message, hint, code="rollout-in-progress")
-    if records != request.records or onhost.images().users() != request.containers:
+    if records != request.records or _image_users() != request.containers:
         raise StageError(
             "prune",
             "services or containers have changed since the list was shown; the rest remains",
             "sparkfleet prune again, for a new list",
             code="host-changed-since-plan",
         )
+
+
+def _image_users() -> dict[str, str]:
+    """Return id and image of each container; {} on a host without a runtime for containers."""
+    try:
+        return onhost.images().users()
+    except RuntimeUnavailableError as error:
+        if error.state == MISSING:
+            return {}
+        raise
+
+
+def _image_directories() -> tuple[str, ...]:
+    try:
+        return (str(onhost.images().data_directory()),)
+    except RuntimeUnavailableError as error:
+        if error.state == MISSING:
+            return ()
+        raise
 
 
 def _remove_image(item: PruneItem, _: PruneRequest, state: Path) -> None:

@@ -13,7 +13,14 @@ from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.machine import gpu, mounts, runtime_wait
 from sparkfleet.onhost.machine.system import System, runtime_of
 from sparkfleet.onhost.state import store, units
-from sparkfleet.runtimes.base import Instance, Role, Runtime, RuntimeRefusedError, RuntimeUnavailableError
+from sparkfleet.runtimes.base import (
+    Instance,
+    PortOwner,
+    Role,
+    Runtime,
+    RuntimeRefusedError,
+    RuntimeUnavailableError,
+)
 
 STATE_MIB = 64
 """Free disk space (MiB) for the journal and evidence."""
@@ -190,8 +197,11 @@ def _port(
         ),
     ):
         for owner in system.port_owners(port):
-            if owner.container not in leaving:
-                name = _name_of(system, request, owner.container) or f"{owner.command} (pid {owner.pid})"
+            runtime, instance = _instance_of_port(system, request, owner, port)
+            if instance is None or instance.id not in leaving:
+                name = f"{owner.command} (pid {owner.pid})"
+                if instance:
+                    name = f"{runtime.noun} {instance.name} ({instance.id[:12]})"
                 return Diagnostic(
                     f"port {port}",
                     f"held by {name}, which this rollout does not replace",
@@ -210,11 +220,16 @@ def _cluster_ports(generation: Generation) -> tuple[int, ...]:
     return (ranks.cluster_start(generation, rank).head_port,)
 
 
-def _name_of(system: System, request: RolloutRequest, container_id: str) -> str:
-    for runtime in _needed(system, request) if container_id else ():
-        if container := runtime.inspect(container_id):
-            return f"{runtime.noun} {container.name} ({container.id[:12]})"
-    return ""
+def _instance_of_port(
+    system: System, request: RolloutRequest, owner: PortOwner, port: int
+) -> tuple[Runtime, Instance | None]:
+    """Return the instance for which a process listens on a port, with its runtime; None for none."""
+    needed = _needed(system, request)
+    for runtime in needed:
+        for one in runtime.running():
+            if runtime.holds(one, owner, port):
+                return runtime, one
+    return needed[0], None
 
 
 def _memory(
@@ -239,8 +254,9 @@ def _memory(
 
 
 def _disk(system: System, request: RolloutRequest) -> Diagnostic | None:
-    runtime = runtime_of(system, request.candidate)
-    for path, need in ((system.paths.state, STATE_MIB), (runtime.data_directory(), RUNTIME_MIB)):
+    own = (runtime_of(system, request.candidate),) if request.candidate else _needed(system, request)
+    folders = dict.fromkeys(runtime.data_directory() for runtime in own)
+    for path, need in ((system.paths.state, STATE_MIB), *((folder, RUNTIME_MIB) for folder in folders)):
         free = system.free_mib(path)
         if free < need:
             return Diagnostic(

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.generation import (
-    LABEL_SERVICE,
     ContainerOf,
     CurrentGeneration,
     Generation,
@@ -66,7 +65,7 @@ def stop(system: System, service: str, *, remove: bool) -> ServiceChanged:
     with store.lock(system.paths.state, wait=False):
         container = runtime.find(service)
         if container and container.service != service:
-            foreign = f"not managed by sparkfleet: no label {LABEL_SERVICE}"
+            foreign = f"not managed by sparkfleet: no {runtime.mark}"
             hint = f"rename or remove that {noun} yourself"
             raise DiagnosticError(
                 Diagnostic(f"{noun} {service}", foreign, hint=hint, code="container-name-taken")

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from sparkfleet.onhost.machine.memory_max import ROLLOUT_MIB, SUPERVISOR_MIB, memory_max
 from sparkfleet.onhost.machine.system import PROGRAM
 from sparkfleet.onhost.state.store import check_service
-from sparkfleet.runtimes.onhost import DAEMON_UNITS
 
 MARK = "# Written by sparkfleet."
 """First line of every file that sparkfleet writes: a file without it is not managed by sparkfleet."""
@@ -40,11 +39,7 @@ def unit_name(service: str) -> str:
 
 
 def service_unit(
-    service: str,
-    description: str,
-    floor_mib: int,
-    stop_timeout_s: int,
-    daemons: Sequence[str] = DAEMON_UNITS,
+    service: str, description: str, floor_mib: int, stop_timeout_s: int, daemons: Sequence[str] = ()
 ) -> str:
     """Return the unit of a service.
 
@@ -79,13 +74,16 @@ WantedBy=multi-user.target
 """
 
 
-def recover_unit() -> str:
-    """Return the unit that finishes an interrupted rollout at boot, before any service starts."""
+def recover_unit(daemons: Sequence[str] = ()) -> str:
+    """Return the unit that finishes an interrupted rollout at boot, before any service starts.
+
+    ``daemons`` are the units of all runtimes.
+    """
     return f"""\
 {MARK}
 [Unit]
 Description=sparkfleet: finish what a reboot interrupted
-{_ordered(DAEMON_UNITS)}
+{_ordered(daemons)}
 [Service]
 Type=oneshot
 RemainAfterExit=yes

@@ -21,7 +21,6 @@ from pathlib import Path
 from sparkfleet import engines
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
-from sparkfleet.contract.generation import LABEL_SERVICE
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.machine import memory, mounts, programs, rdma, runtime_wait, valve
 from sparkfleet.onhost.machine.system import HttpRequest, System
@@ -165,7 +164,7 @@ class Supervisor:
         if container is None:
             return None
         if container.service != self.service:
-            foreign = f"{noun} {self.service} is not managed by sparkfleet: no label {LABEL_SERVICE}"
+            foreign = f"{noun} {self.service} is not managed by sparkfleet: no {self.runtime.mark}"
             raise self._refused(foreign, "rename or remove it", code="container-name-taken")
         record = store.current(self.system.paths.state, self.service)
         promoted = record.container_id if record else ""
@@ -356,7 +355,7 @@ class Supervisor:
         self._ready = True
 
     def _name(self, container: Instance) -> str:
-        return f"container {self.service} ({container.id[:12]}, generation {container.generation})"
+        return f"{self.runtime.noun} {self.service} ({container.id[:12]}, generation {container.generation})"
 
     @property
     def _starts_path(self) -> Path:

@@ -36,7 +36,7 @@ def ranked(member: Member, service: Service, fabric: FabricSeen | None) -> Servi
     known = dict(environment(member, fabric, cluster.address_env)) if fabric else {}
     rank = _rank(member, has_links=bool(known))
     box = _container(member, service.container, fabric)
-    entrypoint = cluster.entrypoint(rank, service.image)
+    entrypoint = cluster.entrypoint(rank, service.image) if service.image else ""
     if entrypoint:
         box = replace(box, entrypoint=entrypoint)
     return replace(
@@ -88,7 +88,7 @@ def rank_of(host: Host, member: Member, service: Service, user: User) -> Rank:
     bare = replace(service, origin=())
     container_text, *later_settings = container_texts(service.container)
     shared = (
-        service.image.full_ref,
+        service.image_ref,
         engines.get(service.engine).args(bare),
         sorted(render_service.environment(bare).items()),
         container_text,

@@ -26,8 +26,9 @@ _DISKS = {"models": "disk of the models", "images": "disk of the images", "state
 
 def rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
     """Yield the rows."""
-    yield from _engine(host.name, seen.engine)
-    yield _toolkit(host, seen)
+    if seen.engine is not None:
+        yield from _engine(host.name, seen.engine)
+        yield _toolkit(host, seen)
     yield from _writable(host, seen)
     yield from _disks(host, seen)
 
@@ -63,7 +64,7 @@ def _toolkit(host: Host, seen: PreflightSeen) -> Check:
     if seen.toolkit:
         mode = "" if isinstance(seen.nvidia, Unread) else seen.nvidia.runtime_mode
         return Check(name, ", ".join(seen.toolkit) + (f"; mode {mode}" if mode else ""))
-    is_declared = any(service.container.gpus == "all" for service in host.services)
+    is_declared = any(blockers.needs_toolkit(service) for service in host.services)
     severity = Severity.ERROR if is_declared else Severity.WARNING
     return of(name, replace(blockers.toolkit_missing(host.name), severity=severity))
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from sparkfleet import runtimes
 from sparkfleet.plan import other_tools
 from sparkfleet.plan.preflight.model import Check, failed, incomplete, warned
 from sparkfleet.probe.preflight import Footprints, PreflightSeen, Resident, Unread
@@ -36,7 +37,7 @@ def _containers(residents: tuple[Resident, ...]) -> Iterator[Check]:
             name,
             found,
             "no other engine: it uses memory, and may restart at boot",
-            f"docker update --restart=no {one.name} && docker stop {one.name}",
+            runtimes.get(runtimes.DEFAULT).disable_command(one.name),
             code="unmanaged-engine",
         )
 

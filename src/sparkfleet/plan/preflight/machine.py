@@ -195,7 +195,8 @@ def _gpu(seen: Gpu | Unread) -> Iterator[Check]:
 def _drivers(host: Host, seen: PreflightSeen) -> Iterator[Check]:
     if isinstance(seen.gpu, Unread):
         return  # the row of the GPU reports it
-    for image, engine in dict.fromkeys((service.image, service.engine) for service in host.services):
+    used = ((one.image, one.engine) for one in host.services if one.image)
+    for image, engine in dict.fromkeys(used):
         env = _variables(image, seen.observed)
         base = engines.get(engine).image_base(image)
         known = cuda.of_image(env, image.tag) or image.cuda or (base.cuda if base else "")

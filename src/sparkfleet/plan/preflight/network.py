@@ -29,7 +29,8 @@ def urls(host: Host) -> Mapping[str, str]:
     """Return the URLs to test from the Spark with their names; none if offline is declared."""
     if host.prepare.offline or not host.services:
         return {}
-    names = dict.fromkeys(service.image.repository.split("/", 1)[0] for service in host.services)
+    images = (service.image for service in host.services)
+    names = dict.fromkeys(image.repository.split("/", 1)[0] for image in images if image)
     registries = {
         f"https://{DOCKER_HUB if name == 'docker.io' else name}/v2/": f"registry {name}" for name in names
     }

@@ -46,10 +46,8 @@ def _values(hosts: Mapping[str, Host], seen: Mapping[str, PreflightSeen]) -> dic
     machines = parity.machine_values({name: one.machine for name, one in seen.items()})
     images: dict[str, dict[str, Value]] = {}
     for name, one in seen.items():
-        for service in hosts[name].services:
-            images.setdefault(f"image {service.image.display}", {})[name] = _image(
-                service.image.pull_ref, one
-            )
+        for image in (service.image for service in hosts[name].services if service.image):
+            images.setdefault(f"image {image.display}", {})[name] = _image(image.pull_ref, one)
     return {
         "DGX OS": {name: _release(one.system) for name, one in seen.items()},
         **machines,
@@ -87,7 +85,9 @@ def _memory(seen: PreflightSeen) -> Value:
     return (f"{seen.memory.total_mib / MIB_IN_GIB:.0f} GiB",)
 
 
-def _engine(seen: Engine | Unread, field: str) -> Value:
+def _engine(seen: Engine | Unread | None, field: str) -> Value:
+    if seen is None:
+        return ()
     return Unknown(seen.error) if isinstance(seen, Unread) else (str(getattr(seen, field)),)
 
 

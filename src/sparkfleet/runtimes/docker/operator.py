@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation
+from sparkfleet.runtimes.base import Role
 from sparkfleet.runtimes.docker import compare, render
 from sparkfleet.runtimes.docker.answer import DockerPart
-from sparkfleet.runtimes.docker.onhost import daemon
+from sparkfleet.runtimes.docker.onhost.names import UNIT, container_name
 from sparkfleet.runtimes.errors import DENIED, DOWN, HANGS, MISSING
 from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
 from sparkfleet.runtimes.operator import (
@@ -35,7 +36,7 @@ class Docker:
 
     name = "docker"
     noun = "container"
-    daemon_units: tuple[str, ...] = (daemon.UNIT,)
+    daemon_units: tuple[str, ...] = (UNIT,)
     formats: tuple[str, ...] = ("docker", "compose")
     collectors = Collectors(
         probe=("sparkfleet.runtimes.docker.onhost.api", f"{COLLECTORS}.probe"),
@@ -47,6 +48,19 @@ class Docker:
     def definition(self, workload: DeclaredWorkload, argv: tuple[str, ...]) -> tuple[str, ...]:
         """Return the arguments of ``docker create`` after its name."""
         return (*render.create_options(workload), workload.image, *argv)
+
+    def program_artifact(self, generation: Generation) -> str:
+        """Return the image."""
+        return generation.image
+
+    def role(self, instance: InstanceSeen) -> Role | None:
+        """Return the role that the container's name has."""
+        names = (role for role in Role if instance.name == container_name(instance.service, role))
+        return next(names, None) if instance.service else None
+
+    def instance_names(self, service: str) -> tuple[str, ...]:
+        """Return the container's name in each role."""
+        return tuple(container_name(service, role) for role in Role)
 
     def setting_changes(
         self,
@@ -82,6 +96,10 @@ class Docker:
     def stop_command(self, instance: str) -> str:
         """Return ``docker stop``."""
         return f"docker stop {instance}"
+
+    def disable_command(self, instance: str) -> str:
+        """Return ``docker stop`` without a restart policy."""
+        return f"docker update --restart=no {instance} && docker stop {instance}"
 
     def rename_command(self, instance: str, name: str) -> str:
         """Return ``docker rename``."""

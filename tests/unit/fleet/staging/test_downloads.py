@@ -236,6 +236,7 @@ def images(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], Callable[[str], E
         monkeypatch.setattr(stage_job, "download", download)
         monkeypatch.setattr(copies, "copy_image", copy)
         monkeypatch.setattr(downloads, "_download", lambda *_: stage_job.Download(service(A), ()))
+        monkeypatch.setattr(downloads, "_image", lambda *_: service(A).image)
 
         def bring(name: str) -> Exception | None:
             build = BuildImage(Artifact(ArtifactType.IMAGE, DERIVED, complete=False), "vllm", ())

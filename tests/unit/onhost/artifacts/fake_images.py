@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import IO
 
 from sparkfleet.contract.registry_credentials import Credential
-from sparkfleet.runtimes.base import DerivedImage, DeriveError, Image, RuntimeRefusedError
+from sparkfleet.runtimes.base import (
+    DerivedImage,
+    DeriveError,
+    Image,
+    RuntimeRefusedError,
+    RuntimeUnavailableError,
+)
 
 
 @dataclass
@@ -31,6 +37,8 @@ class FakeImages:
     program_output: str = ""
     """Output of a derived image's program that fails."""
     directory: Path = Path("/var/lib/docker")
+    unavailable: str = ""
+    """State of a runtime that does not respond."""
     calls: list[str] = field(default_factory=list)
     derived: list[DerivedImage] = field(default_factory=list)
     credentials: list[Credential | None] = field(default_factory=list)
@@ -75,13 +83,20 @@ class FakeImages:
         self._call(f"remove unnamed {label}")
 
     def remove_instances(self, label: str, prefix: str) -> None:
+        self._require()
         self._call(f"remove {prefix}* with {label}")
 
     def users(self) -> dict[str, str]:
+        self._require()
         return self.used
 
     def data_directory(self) -> Path:
+        self._require()
         return self.directory
+
+    def _require(self) -> None:
+        if self.unavailable:
+            raise RuntimeUnavailableError("no response", self.unavailable)
 
     def derive(self, image: DerivedImage) -> None:
         self._call(f"derive {image.reference}")

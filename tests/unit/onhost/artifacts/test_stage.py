@@ -278,6 +278,21 @@ def test_a_download_is_hashed_and_recorded_as_verified_and_managed(
     assert (record.repo, record.revision, record.bytes) == ("org/name", REVISION, 2)
 
 
+def test_weights_are_fetched_on_a_spark_without_docker(
+    tmp_path: Path, images: FakeImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images.unavailable = "missing"
+    model = replace(model_of(tmp_path, "{}"), image="", hub_client="")
+
+    def start(*_: object) -> SimpleNamespace:
+        put(root_of(model), model.files[0], "{}")
+        return SimpleNamespace(returncode=0, communicate=lambda **_: ("", ""))
+
+    monkeypatch.setattr(fetch, "_start", start)
+    download(tmp_path, model)
+    assert not hub_cache.wrong_files(root_of(model), REVISION, model.files)
+
+
 def test_a_download_with_another_content_of_the_same_size_is_discarded(
     tmp_path: Path, images: FakeImages
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.onhost.machine import memory, valve
-from sparkfleet.onhost.machine.host import Spark, container_of, listening_inodes, parse_memory
+from sparkfleet.onhost.machine.host import Spark, listening_inodes, parse_memory
 from sparkfleet.onhost.machine.system import HttpRequest, Memory
 from tests.unit.onhost.world import TOTAL_MIB, Engine, World, generation
 
@@ -47,26 +47,8 @@ def test_listeners_are_distinguished_from_connections_on_the_same_port() -> None
     assert listening_inodes(table, 8000) == {"111"}
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "12:memory:/docker/{}\n",
-        "0::/system.slice/docker-{}.scope\n",
-        "0::/docker/{} (deleted)\n",  # of a process that is ending
-        "3:cpu:/docker/" + "a" * 64 + "/docker/{}\n",
-    ],
-)
-def test_a_process_is_attributed_to_its_innermost_container(line: str) -> None:
-    assert container_of(line.format("b" * 64)) == "b" * 64
-
-
-def test_a_process_of_the_spark_itself_is_in_no_container() -> None:
-    assert container_of("0::/system.slice/ssh.service\n") == ""
-
-
-def test_the_listener_on_a_port_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_listener_on_a_port_is_found() -> None:
     spark = Spark()
-    monkeypatch.setattr(spark.runtime("docker"), "running", tuple)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

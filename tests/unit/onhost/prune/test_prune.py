@@ -20,7 +20,7 @@ from sparkfleet.onhost.prune import prune
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes import onhost
-from sparkfleet.runtimes.base import Image
+from sparkfleet.runtimes.base import Image, RuntimeUnavailableError
 from tests.unit.onhost.artifacts.fake_images import FakeImages
 
 REVISION = "1" * 40
@@ -87,6 +87,16 @@ def test_an_image_that_a_container_needs_remains_and_the_rest_is_removed(spark: 
     result = spark.prune()
     assert result.removed == 1
     assert "container c1 is using it" in result.remaining[0].message
+
+
+def test_a_spark_without_docker_is_pruned_and_one_whose_docker_is_down_is_not(spark: Spark) -> None:
+    spark.put(spark.snapshot / "config.json")
+    spark.list("model", spark.snapshot)
+    spark.images.unavailable = "down"
+    with pytest.raises(RuntimeUnavailableError):
+        spark.prune()
+    spark.images.unavailable = "missing"
+    assert spark.prune().removed == 1
 
 
 def changed_record(spark: Spark) -> None:

@@ -13,10 +13,11 @@ from sparkfleet.plan.preflight import containers
 from sparkfleet.plan.preflight.checks import preflight, request
 from sparkfleet.plan.preflight.model import Check, HostPreflight, State, failed, incomplete, warned
 from sparkfleet.probe.preflight import PreflightSeen, read_preflight
+from tests.unit.config.fleet_files import image_of
 from tests.unit.plan.nano import HOST, NANO, STOCK
 from tests.unit.plan.preflight.preflight_results import DISK, data, seen
 
-CUDA13 = replace(NANO, image=replace(NANO.image, cuda="13.0.2"))
+CUDA13 = replace(NANO, image=replace(image_of(NANO), cuda="13.0.2"))
 SPARK = replace(HOST, services=(CUDA13,))
 FOOTPRINTS = data()["preflight"]["footprints"]
 
@@ -44,7 +45,7 @@ def test_a_spark_as_it_should_be_is_ok_in_every_row() -> None:
 
 
 def test_the_room_for_a_service_without_pins_is_unknown() -> None:
-    service = replace(SPARK.services[0], image=replace(SPARK.services[0].image, digest=""))
+    service = replace(SPARK.services[0], image=replace(image_of(SPARK.services[0]), digest=""))
     row = rows(replace(SPARK, services=(service,)))["room for nano"]
     assert (row.state, row.found) == (
         State.UNKNOWN,
@@ -278,7 +279,7 @@ def test_the_remedy_of_a_missing_card_names_the_cable_before_a_reboot() -> None:
 
 
 def test_an_image_of_a_month_is_compared_with_the_driver_by_its_name() -> None:
-    image = replace(NANO.image, tag="26.08-py3")
+    image = replace(image_of(NANO), tag="26.08-py3")
     row = rows(replace(SPARK, services=(replace(NANO, image=image),)))[f"driver for {image.display}"]
     assert row.state is State.WARN
     assert "the image has 13.4.1 and was built for driver 615.65" in row.found
@@ -392,7 +393,7 @@ def test_the_image_on_the_spark_tells_its_cuda_better_than_the_lock() -> None:
         "id": "sha256:1", "digests": [], "entrypoint": [], "env": ["CUDA_VERSION=14.0.1"], "labels": {},
         "user": "", "working_dir": "", "size": 1,
     }  # fmt: skip
-    docker = {**data()["runtimes"]["docker"], "images": {CUDA13.image.pull_ref: image}}
+    docker = {**data()["runtimes"]["docker"], "images": {CUDA13.image_names[0]: image}}
     assert rows(runtimes={"docker": docker})["driver for nvcr.io/nvidia/vllm:26.04-py3"].state is State.WARN
 
 

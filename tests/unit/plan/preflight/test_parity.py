@@ -10,6 +10,7 @@ from sparkfleet.plan.parity import Row
 from sparkfleet.plan.preflight.checks import preflight
 from sparkfleet.plan.preflight.model import Check, State
 from sparkfleet.plan.preflight.parity import FleetPreflight, fleet_preflight
+from tests.unit.config.fleet_files import image_of
 from tests.unit.plan.fabric.fabric_fixtures import seen as cabled
 from tests.unit.plan.nano import HOST, NANO
 from tests.unit.plan.preflight.preflight_results import data, seen
@@ -19,7 +20,7 @@ NAMES = ("spark-01", "spark-02")
 
 def member(rank: int) -> Host:
     own = Member("pair", rank, NAMES, "mp", Fabric(), "nano")
-    nano = replace(NANO, image=replace(NANO.image, cuda="13.0.2"))
+    nano = replace(NANO, image=replace(image_of(NANO), cuda="13.0.2"))
     return replace(HOST, name=NAMES[rank], services=(nano,), member=own)
 
 

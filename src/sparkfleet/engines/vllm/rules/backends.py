@@ -194,7 +194,7 @@ def lightning_cache(case: Case) -> Diagnostic | None:
     """Later builds have run with it: 0.28.1rc1 by NVIDIA's recipe of 2026-09."""
     if not case.is_model(NEMOTRON35_LIGHTNING) or not case.has_fp8_cache:
         return None
-    if not case.service.image.tag.endswith("728d3ad"):
+    if not case.image.tag.endswith("728d3ad"):
         return None
     text = "this build has failed with an FP8 KV cache of Nemotron 3.5 Lightning (dgx-spark-playbooks#107)"
     return warning(text, "use a newer image, or remove kv-cache-dtype", "image")

@@ -11,7 +11,7 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
-from sparkfleet.desired_state import Host, Service
+from sparkfleet.desired_state import Host, ImageRef, Service
 from sparkfleet.engines import model_architecture
 from sparkfleet.engines.base import SERVICE, field_of, total_memory
 from sparkfleet.engines.model_architecture import ModelArchitecture
@@ -19,6 +19,8 @@ from sparkfleet.engines.vllm import args, images, schema
 from sparkfleet.engines.vllm.memory import Measured
 from sparkfleet.engines.vllm.schema import Schema
 
+NO_IMAGE = ImageRef("")
+"""Image of a service whose runtime has none: no rule on images applies to it."""
 _SET_BY_RULE = ""
 """``Rule.check`` replaces it by the rule's id."""
 
@@ -97,6 +99,11 @@ class Case:
     """The Spark's memory was neither read nor declared."""
     measured: Measured | None = None
     """Memory figures from the engine's log of its last start with this model and image."""
+
+    @property
+    def image(self) -> ImageRef:
+        """The service's image, NO_IMAGE without one."""
+        return self.service.image or NO_IMAGE
 
     @functools.cached_property
     def env(self) -> Mapping[str, str]:
@@ -215,7 +222,8 @@ def case_of(service: Service, host: Host, total_gib: float | None, own_schema: S
 
     ``total_gib``: the Spark's memory, and ``known``: the image's own schema, where they were read.
     """
-    named = service.image.engine_version or images.vllm_version(service.image.repository, service.image.tag)
+    image = service.image or NO_IMAGE
+    named = service.engine_version or images.vllm_version(image.repository, image.tag)
     bundled, exact = schema.nearest(named)
     used = own_schema or bundled
     argv = args.render(service.weights.repo, dict(service.flags), used)

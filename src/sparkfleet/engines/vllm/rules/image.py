@@ -24,7 +24,7 @@ FIRST_NGC = "25.09"
 )
 def stock_image(case: Case) -> Diagnostic | None:
     """Older stock images have no code for sm_121: "no kernel image is available"."""
-    image = case.service.image
+    image = case.image
     if not image.repository.endswith("vllm/vllm-openai") or "cu130" in image.tag:
         return None
     if not case.below(FIRST_STOCK):
@@ -36,10 +36,10 @@ def stock_image(case: Case) -> Diagnostic | None:
 @rule("IMG-04", "the image's entrypoint runs vllm serve, or its arguments", "docker; dgx-vllm 6")
 def entrypoint(case: Case) -> Diagnostic | None:
     """An image that runs something else cannot take ``vllm serve`` as its command."""
-    entrypoint = case.service.image.entrypoint
+    entrypoint = case.image.entrypoint
     if images.serve_prefix(entrypoint) is not None:
         return None
-    text = f"the entrypoint of {case.service.image.display} is {' '.join(entrypoint)}: it does not run vLLM"
+    text = f"the entrypoint of {case.image.display} is {' '.join(entrypoint)}: it does not run vLLM"
     return error(text, "use an image of vLLM", "image")
 
 
@@ -68,7 +68,7 @@ def architecture(case: Case) -> Diagnostic | None:
 @rule("IMG-08", "nvcr.io/nvidia/vllm runs on a Spark from 25.09 on", "mistral-nemo-spark; dgx-vllm 2")
 def first_ngc(case: Case) -> Diagnostic | None:
     """Earlier ones have no code for GB10."""
-    image = case.service.image
+    image = case.image
     match = re.match(r"(\d\d\.\d\d)", image.tag)
     if not image.repository.startswith("nvcr.io/nvidia/vllm") or not match or match[1] >= FIRST_NGC:
         return None
@@ -115,7 +115,7 @@ def diffusion_gemma(case: Case) -> Diagnostic | None:
 )
 def replaced_entrypoint(case: Case) -> Diagnostic | None:
     """An image built on top may have another one; its driver libraries are then those of the Spark."""
-    image, own = case.service.image, case.service.container.entrypoint
+    image, own = case.image, case.service.container.entrypoint
     entrypoint = (own,) if own else image.entrypoint
     is_known = image.repository.startswith("nvcr.io/nvidia/") and entrypoint
     if not is_known or any("nvidia_entrypoint" in part for part in entrypoint):
@@ -134,7 +134,7 @@ def replaced_entrypoint(case: Case) -> Diagnostic | None:
 )
 def broken_router(case: Case) -> Diagnostic | None:
     """Its fastapi and its metrics middleware do not fit together; the gate would notice it."""
-    image = case.service.image
+    image = case.image
     if not image.repository.endswith("nvidia/vllm") or not re.match(r"26\.06-py3", image.tag):
         return None
     text = f"{image.display} has been reported to answer every request with HTTP 500 (_IncludedRouter)"

@@ -29,7 +29,7 @@ def files_mounted(case: Case) -> Diagnostic | None:
     for flag, path in _files(case):
         if path.startswith("/") and _inside(case, path):
             continue
-        repository = case.service.image.repository
+        repository = case.image.repository
         is_known = repository.endswith(_KNOWN_IMAGES)
         if _IN_PACKAGE.search(path) or (repository.endswith(_KNOWN_IMAGES[0]) and _IN_STOCK.match(path)):
             continue

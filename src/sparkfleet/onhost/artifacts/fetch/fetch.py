@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from sparkfleet.onhost.machine.redact import redact
 from sparkfleet.onhost.machine.system import PROGRAM
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes import onhost
-from sparkfleet.runtimes.base import BindMount, ImageCommand
+from sparkfleet.runtimes.base import BindMount, ImageCommand, RuntimeUnavailableError
 
 TOKEN_IN_IMAGE = "/run/secrets/hf-token"  # noqa: S105  (a path)
 FETCH_LABEL, FETCH_PREFIX = "io.sparkfleet.fetch", "sparkfleet-fetch-"
@@ -134,7 +135,8 @@ def fetch(model: ModelDownload, user: LoginUser, token: Path | None, journal: Jo
     fetch_record.revision(state, snapshot, model.repo, model.revision, sum(file.size for file in model.files))
     clear(root, model.revision, wrong, record)
     # A download whose job was killed may still run: two would wait for each other's locks.
-    onhost.images().remove_instances(FETCH_LABEL, FETCH_PREFIX)
+    with suppress(RuntimeUnavailableError):  # then none runs
+        onhost.images().remove_instances(FETCH_LABEL, FETCH_PREFIX)
     process = _start(replace(model, files=tuple(wrong)), user, token, journal.directory.name)
     began, before = time.monotonic(), _bytes_on_disk(root)
     while True:

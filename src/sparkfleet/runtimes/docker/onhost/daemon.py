@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
-UNIT = "docker.service"
-CONTAINERD = "containerd.service"
-"""The daemon that holds the containers for dockerd: its stop may end them, too."""
+from sparkfleet.runtimes.docker.onhost.names import CONTAINERD, UNIT
+
 LIMIT_S = 180.0
 
 

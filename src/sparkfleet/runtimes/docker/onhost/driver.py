@@ -1,16 +1,13 @@
-"""``Runtime`` by the Docker Engine: the role of a container is its name.
-
-The current container of a service has the service's name, a candidate and a replaced one have a suffix that
-no service may have.
-"""
+"""``Runtime`` by the Docker Engine: the role of a container is its name."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from sparkfleet.contract.generation import Generation
+from sparkfleet.contract.generation import LABEL_SERVICE, Generation
 from sparkfleet.runtimes.base import (
     Instance,
+    PortOwner,
     Role,
     Runtime,
     RuntimeRefusedError,
@@ -19,15 +16,10 @@ from sparkfleet.runtimes.base import (
 )
 from sparkfleet.runtimes.docker.onhost import container, daemon
 from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
+from sparkfleet.runtimes.docker.onhost.names import container_name
 from sparkfleet.runtimes.docker.onhost.workload import workload_of
 
 NAME = "docker"
-SUFFIXES = {Role.CURRENT: "", Role.CANDIDATE: ".next", Role.REPLACED: ".old"}
-
-
-def container_name(service: str, role: Role) -> str:
-    """Return the name of the container in a role of a service."""
-    return f"{service}{SUFFIXES[role]}"
 
 
 class DockerRuntime(DockerEngine):
@@ -36,6 +28,7 @@ class DockerRuntime(DockerEngine):
     noun = "container"
     daemon = "dockerd"
     unavailable_code = "docker-unavailable"
+    mark = f"label {LABEL_SERVICE}"
     check_command = "systemctl status docker; journalctl -u docker"
 
     def available(self) -> bool:
@@ -77,6 +70,11 @@ class DockerRuntime(DockerEngine):
     def data_directory(self) -> Path:
         """Return dockerd's data directory."""
         return self.root()
+
+    def holds(self, instance: Instance, owner: PortOwner, port: int) -> bool:
+        """Return whether a process is in the container, or is dockerd's proxy of its published port."""
+        may_be_proxy = not owner.pid or "docker-proxy" in owner.command
+        return instance.has_process(owner.cgroup) or (may_be_proxy and port in instance.ports)
 
     def find(self, service: str, role: Role = Role.CURRENT) -> Instance | None:
         """Return the container of that name."""

@@ -19,6 +19,7 @@ from sparkfleet.runtimes.base import (
     DeriveError,
     Image,
     ImageCommand,
+    Images,
     RuntimeRefusedError,
     RuntimeUnavailableError,
 )
@@ -223,3 +224,6 @@ def _container(base: Mapping[str, Any], image: DerivedImage) -> dict[str, Any]:
 
 def _filters(**values: Sequence[str]) -> str:
     return quote(json.dumps(values), safe="")
+
+
+IMAGES: Images = DockerImages()
