@@ -269,7 +269,7 @@ class Vllm(Engine):
         """
         flags = dict(service.flags)
         quantizes = flags.get("quantization") and "quantization_config" not in dict(service.weights.config)
-        if quantizes or images.is_fork(service.image.repository):
+        if quantizes or (service.image and images.is_fork(service.image.repository)):
             return 0.0
         return LOADED_SHARE * service.weights.size / GIB / parallelism.gpus(flags)
 

@@ -16,6 +16,7 @@ CGROUPS = {
     "systemd": (f"0::/system.slice/docker-{INNER}.scope\n", True),
     "a parent of the daemon's own": (f"4:memory:/containers/{INNER}\n0::/containers/{INNER}", True),
     "a Spark that is a container itself": (f"0::/docker/{OUTER}/containers/{INNER}", True),
+    "a process that is ending": (f"0::/docker/{INNER} (deleted)\n", True),
     "another container": (f"0::/docker/{OUTER}", False),
     "a process of no container": ("0::/system.slice/ssh.service", False),
 }
