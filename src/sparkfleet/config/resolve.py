@@ -320,12 +320,12 @@ def _with_packages(
     if not lacking or not pinned.digest or context.lock is None:
         return pinned
     index = context.defaults.python_packages
-    found = context.lock.packages.get(lock_data.packages_key(image.parse(folded.fields["image"]), lacking))
-    if found is None or (found.python, found.machine) != (index.python, index.machine):
+    entry = context.lock.packages.get(lock_data.packages_key(image.parse(folded.fields["image"]), lacking))
+    if entry is None or (entry.python, entry.machine) != (index.python, index.machine):
         names = ", ".join(name for name, _ in lacking)
         context.unpinned.setdefault(f"packages {names} for {pinned.display}", folded.origin["image"])
         return pinned
-    return replace(pinned, derived_packages=found.derived_packages)
+    return replace(pinned, derived_packages=entry.derived_packages)
 
 
 def _file(folded: MergedService, engine: Engine, context: Context) -> str:

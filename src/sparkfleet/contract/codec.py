@@ -120,8 +120,8 @@ def _json(text: str | bytes, source: str, expected: str) -> Any:
         # Halves of characters, as of file names that are not UTF-8, could be neither written nor shown.
         return json.loads(_printable(data)) if "\\ud" in whole.lower() else data
     except (ValueError, RecursionError) as error:
-        found = f"is not JSON: {error}" if text.strip() else "is empty"
-        raise ContractError(Diagnostic(source, found, expected, code=SHAPE)) from None
+        message = f"is not JSON: {error}" if text.strip() else "is empty"
+        raise ContractError(Diagnostic(source, message, expected, code=SHAPE)) from None
 
 
 def _printable(data: Any) -> str:

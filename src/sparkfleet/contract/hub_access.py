@@ -77,8 +77,8 @@ def refusal(access: Access, repo: str, endpoint: str) -> Diagnostic | None:
     }
     if access not in reasons:
         return None
-    found, hint = reasons[access]
-    return Diagnostic("hub", found, hint=hint, code=REFUSED)
+    message, hint = reasons[access]
+    return Diagnostic("hub", message, hint=hint, code=REFUSED)
 
 
 def _head(url: str, token: str) -> tuple[int, dict[str, str]]:

@@ -117,8 +117,8 @@ def read_config(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        found = f"cannot be read: {error.strerror or error}"
-        raise CredentialError(str(path), found, "correct its owner and mode") from None
+        message = f"cannot be read: {error.strerror or error}"
+        raise CredentialError(str(path), message, "correct its owner and mode") from None
     except ValueError as error:
         raise CredentialError(str(path), f"is not JSON: {error}", "correct it, or move it away") from None
     if not isinstance(config, dict):
@@ -158,16 +158,16 @@ def _from_file(entry: Any, server: str, path: Path) -> Credential | None:
         text = ""
     user, _, password = text.partition(":")
     if not user or not password:
-        found = f"auths.{server}.auth is not user:password in base64"
-        raise CredentialError(str(path), found, f"docker login {_host(server)}")
+        message = f"auths.{server}.auth is not user:password in base64"
+        raise CredentialError(str(path), message, f"docker login {_host(server)}")
     return Credential(user, password.rstrip("\0"), server)
 
 
 def _from_helper(helper: str, server: str, file: ConfigFile) -> Credential | None:
     program = f"docker-credential-{helper}"
     if not HELPER.fullmatch(helper):
-        found = f"{helper!r} is not the name of a credential helper"
-        raise CredentialError(str(file.path), found, "correct it")
+        message = f"{helper!r} is not the name of a credential helper"
+        raise CredentialError(str(file.path), message, "correct it")
     if shutil.which(program) is None:
         raise CredentialError(
             str(file.path),
@@ -181,8 +181,8 @@ def _from_helper(helper: str, server: str, file: ConfigFile) -> Credential | Non
         data = json.loads(output)
         credential = Credential(str(data["Username"]), str(data["Secret"]), server)
     except (ValueError, KeyError, TypeError):
-        command, found = f"{program} get", f"its output for {server} is not a credential"
-        raise CredentialError(command, found, f"run it: {program} list") from None
+        command, message = f"{program} get", f"its output for {server} is not a credential"
+        raise CredentialError(command, message, f"run it: {program} list") from None
     return credential if credential.password else None
 
 
@@ -193,21 +193,23 @@ def run_helper(helper: str, verb: str, text: str, file: ConfigFile | None = None
     """
     program = f"docker-credential-{helper}"
     try:
-        done = subprocess.run([program, verb], input=text, capture_output=True, text=True, timeout=TIMEOUT_S,
-                              check=False, **_as_owner(file))  # fmt: skip
+        process = subprocess.run(
+            [program, verb], input=text, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+            **_as_owner(file),
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
-        found = f"took more than {TIMEOUT_S} s"
-        raise CredentialError(f"{program} {verb}", found, "run it by hand: it may ask for input") from None
+        message = f"took more than {TIMEOUT_S} s"
+        raise CredentialError(f"{program} {verb}", message, "run it by hand: it may ask for input") from None
     except (OSError, subprocess.SubprocessError) as error:
-        found = f"cannot be started: {error}"
-        raise CredentialError(f"{program} {verb}", found, f"install {program}") from None
-    if not done.returncode:
-        return str(done.stdout)
-    if NOT_FOUND in done.stdout + done.stderr:
+        message = f"cannot be started: {error}"
+        raise CredentialError(f"{program} {verb}", message, f"install {program}") from None
+    if not process.returncode:
+        return str(process.stdout)
+    if NOT_FOUND in process.stdout + process.stderr:
         return None
-    found = f"failed with exit code {done.returncode}"
+    message = f"failed with exit code {process.returncode}"
     raise CredentialError(
-        f"{program} {verb}", found, f"run it by hand as the user of the login: {program} list"
+        f"{program} {verb}", message, f"run it by hand as the user of the login: {program} list"
     )
 
 

@@ -31,13 +31,13 @@ def _wants_gpu(host: Host) -> bool:
     return not host.services or any(blockers.needs_toolkit(service) for service in host.services)
 
 
-def change_set(host: Host, seen: Observed, *, engine_there: bool) -> ChangeSet | None:
+def change_set(host: Host, observed: Observed, *, engine_there: bool) -> ChangeSet | None:
     """Return the installation that must precede the rest of the plan; None without one."""
     allowed = may_install(host)
-    missing = (not engine_there and ENGINE in allowed) or (not seen.toolkit and TOOLKIT in allowed)
+    missing = (not engine_there and ENGINE in allowed) or (not observed.toolkit and TOOLKIT in allowed)
     if not missing:
         return None
-    packages = seen.packages or Packages((), error="apt was not queried")
+    packages = observed.packages or Packages((), error="apt was not queried")
     install = InstallPackages(
         tuple(PackageChange(name, old, new) for name, old, new in packages.install), restart=engine_there
     )
@@ -46,7 +46,7 @@ def change_set(host: Host, seen: Observed, *, engine_there: bool) -> ChangeSet |
         (install,),
         "Docker and the NVIDIA container toolkit",
         tuple(_planned_later(host)),
-        combine(_unavailable(host, packages), _in_use(host, seen)),
+        combine(_unavailable(host, packages), _in_use(host, observed)),
     )
 
 
@@ -86,8 +86,8 @@ def _unavailable(host: Host, packages: Packages) -> Diagnostic | None:
     return None
 
 
-def _in_use(host: Host, seen: Observed) -> Diagnostic | None:
-    own = (container for container in seen.instances if container.runtime == ENGINE)
+def _in_use(host: Host, observed: Observed) -> Diagnostic | None:
+    own = (container for container in observed.instances if container.runtime == ENGINE)
     running = [container.name for container in own if container.running]
     if not running:
         return None

@@ -45,19 +45,19 @@ def _of_service(host: Host, service: Service, seen: MachineSeen) -> Iterator[Dia
         yield slow
 
 
-def reserved_memory(host: Host, seen: MachineSeen) -> Diagnostic | None:
+def reserved_memory(host: Host, machine: MachineSeen) -> Diagnostic | None:
     """Return that the kernel lends reserved memory as CMA: an error where a cluster needs RDMA.
 
     More free than total is possible only for that memory, whatever the kernel's version.
     """
-    total, free = seen.cma_total_kib, seen.cma_free_kib
+    total, free = machine.cma_total_kib, machine.cma_free_kib
     if total is None or free is None or free <= total:
         return None
     needs_rdma = host.member is not None and not host.member.fabric.tcp
     effect = "NCCL cannot register memory for RDMA" if needs_rdma else "the GPU driver may get no memory"
     return Diagnostic(
         f"{host.name}: kernel",
-        f"kernel {seen.kernel} counts memory reserved for Kexec HandOver (KHO) as CMA: "
+        f"kernel {machine.kernel} counts memory reserved for Kexec HandOver (KHO) as CMA: "
         f"CmaFree {free} kB of CmaTotal {total} kB; {effect}",
         "CmaFree not above CmaTotal in /proc/meminfo",
         f"on {host.name}: sudo apt-get install nvidia-spark-grub-kho (boots with kho=off), then sudo reboot",

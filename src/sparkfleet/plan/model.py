@@ -253,12 +253,12 @@ class HostPlan:
         if set(steps) >= set(EVERY_STEP):
             return self
         if _AFTER_DOCKER & set(steps) and Step.DOCKER not in steps and self.operations(Step.DOCKER):
-            found = "Docker or the NVIDIA container toolkit is declared, and not installed yet"
+            message = "Docker or the NVIDIA container toolkit is declared, and not installed yet"
             remedy = "pyinfra INVENTORY deploys/prepare.py; then run again"
             return replace(
                 self,
                 change_sets=(),
-                unknown=Diagnostic(self.host, found, "both", remedy, code="docker-not-prepared"),
+                unknown=Diagnostic(self.host, message, "both", remedy, code="docker-not-prepared"),
             )
         parts = (one.within(steps) for one in self.change_sets)
         return replace(self, change_sets=tuple(part for part in parts if part is not None))

@@ -215,8 +215,8 @@ def _is_one_spark(hosts: Sequence[str], seen: Mapping[str, MachineSeen]) -> bool
     return len(ids) == 1 and all(next(iter(ids)))
 
 
-def _machine_id(hosts: Sequence[str], seen: Mapping[str, MachineSeen]) -> Diagnostic:
-    if _is_one_spark(hosts, seen):
+def _machine_id(hosts: Sequence[str], machines: Mapping[str, MachineSeen]) -> Diagnostic:
+    if _is_one_spark(hosts, machines):
         return Diagnostic(
             names(hosts),
             "these are one Spark: machine-id, boot and host name are the same",

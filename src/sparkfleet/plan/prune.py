@@ -96,10 +96,10 @@ class FleetPrune:
 Seen = tuple[Host, Observed | Diagnostic]
 
 
-def fleet_prune(seen: Sequence[Seen], options: PruneOptions) -> FleetPrune:
+def fleet_prune(observations: Sequence[Seen], options: PruneOptions) -> FleetPrune:
     """Return what may be removed: nothing that any Spark declares, runs or could roll back to."""
     needed, unknown, unpinned = Needs(), [], []
-    for host, observed in seen:
+    for host, observed in observations:
         if host.name not in options.exclude_hosts:
             unpinned += [f"{host.name}: {one.name}" for one in host.services if not one.is_pinned]
         needed |= needs.declared(host)
@@ -109,7 +109,7 @@ def fleet_prune(seen: Sequence[Seen], options: PruneOptions) -> FleetPrune:
         elif host.name not in options.exclude_hosts:
             unknown.append(host.name)
     hosts, shared = [], not (unknown or unpinned)
-    for host, observed in seen:
+    for host, observed in observations:
         diagnostic = _diagnostic(host, observed)
         if diagnostic is None:
             hosts.append(_host_prune(host, _stored(observed), needed, options, shared=shared))
@@ -124,10 +124,10 @@ def _diagnostic(host: Host, observed: Observed | Diagnostic) -> Diagnostic | Non
     if observed.unknown_needs:
         return combine(*observed.unknown_needs)
     if observed.rollout:
-        found = f"a rollout is in progress ({observed.rollout})"
+        message = f"a rollout is in progress ({observed.rollout})"
         return Diagnostic(
             host.name,
-            found,
+            message,
             "no rollout in progress",
             "wait for its end, then prune",
             code="rollout-in-progress",

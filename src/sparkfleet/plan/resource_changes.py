@@ -29,9 +29,9 @@ def to_observe(host: Host) -> tuple[tuple[str, str, str], ...] | None:
     return found or None
 
 
-def undeclared_kinds(sent: ProbeRequest, seen: Observed) -> tuple[str, ...]:
+def undeclared_kinds(sent: ProbeRequest, observed: Observed) -> tuple[str, ...]:
     """Return the kinds of resources on record that a probe did not observe."""
-    recorded = {_kind_of(name) for name in seen.recorded}
+    recorded = {_kind_of(name) for name in observed.recorded}
     return tuple(sorted((recorded & set(registry.names())) - set(sent.kinds)))
 
 
@@ -97,9 +97,11 @@ def _expected_format(host: Host, name: str) -> Iterator[None]:
     try:
         yield
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        found = f"{name}: its state or its record has an unexpected format: {type(error).__name__}: {error}"
+        message = f"{name}: its state or its record has an unexpected format: {type(error).__name__}: {error}"
         hint = f"correct or move away {state_path(RESOURCES)} on the Spark; then run again"
-        raise SparkfleetError(Diagnostic(host.name, found, "", hint, code="host-state-unreadable")) from None
+        raise SparkfleetError(
+            Diagnostic(host.name, message, "", hint, code="host-state-unreadable")
+        ) from None
 
 
 def _changes(kind: str, differences: Sequence[Difference]) -> tuple[FieldChange, ...]:

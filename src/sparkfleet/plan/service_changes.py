@@ -163,23 +163,23 @@ def _setting_changes(
     return moved + [_change(one.field, one.key, one.old, one.new) for one in changes]
 
 
-def unit_changes(expected: Generation, seen: UnitSeen | None, running: bool) -> list[FieldChange]:
+def unit_changes(expected: Generation, unit: UnitSeen | None, running: bool) -> list[FieldChange]:
     """Return the changes of the unit: text, drop-ins, enablement, state, and the supervisor's version."""
     name = expected.unit_name
-    if seen is None or seen.text is None:
+    if unit is None or unit.text is None:
         return [_change("unit", name, None, "enabled")]
-    if not seen.text.startswith(units.MARK):
-        return [_change("unit", name, seen.enabled if seen.enabled == "masked" else "another's", "enabled")]
+    if not unit.text.startswith(units.MARK):
+        return [_change("unit", name, unit.enabled if unit.enabled == "masked" else "another's", "enabled")]
     changes = []
-    if seen.text != expected.unit:
-        changes += _line_changes(name, seen.text, expected.unit)
-    changes += [_change("drop-in", path, "", None) for path in sorted(seen.drop_ins)]
-    if seen.enabled != "enabled":
-        changes.append(_change("unit", name, seen.enabled or "disabled", "enabled"))
-    if running and seen.active not in {"active", "activating", "reloading"}:
-        changes.append(_change("unit", name, seen.active or "inactive", "active"))
-    if running and seen.active == "active":
-        changes += _supervisor_changes(seen)
+    if unit.text != expected.unit:
+        changes += _line_changes(name, unit.text, expected.unit)
+    changes += [_change("drop-in", path, "", None) for path in sorted(unit.drop_ins)]
+    if unit.enabled != "enabled":
+        changes.append(_change("unit", name, unit.enabled or "disabled", "enabled"))
+    if running and unit.active not in {"active", "activating", "reloading"}:
+        changes.append(_change("unit", name, unit.active or "inactive", "active"))
+    if running and unit.active == "active":
+        changes += _supervisor_changes(unit)
     return changes
 
 

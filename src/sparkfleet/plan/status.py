@@ -54,21 +54,21 @@ class SparkStatus:
     """State files that cannot be read; a service's record among them."""
 
 
-def spark_status(host: str, seen: Observed | Diagnostic) -> SparkStatus:
+def spark_status(host: str, observed: Observed | Diagnostic) -> SparkStatus:
     """Return the status of one Spark."""
-    if isinstance(seen, WithoutRuntime):
-        return SparkStatus(host, unknown=seen.plain)
-    if isinstance(seen, Diagnostic):
-        return SparkStatus(host, unknown=seen)
-    owned = seen.owned()
-    names = dict.fromkeys((*owned, *seen.generations))
+    if isinstance(observed, WithoutRuntime):
+        return SparkStatus(host, unknown=observed.plain)
+    if isinstance(observed, Diagnostic):
+        return SparkStatus(host, unknown=observed)
+    owned = observed.owned()
+    names = dict.fromkeys((*owned, *observed.generations))
     return SparkStatus(
         host,
-        tuple(_service(name, owned.get(name), seen) for name in sorted(names)),
-        seen.memory_available_mib / MIB_IN_GIB,
-        seen.memory_total_mib / MIB_IN_GIB,
-        seen.rollout,
-        warnings=tuple(seen.unreadable.values()),
+        tuple(_service(name, owned.get(name), observed) for name in sorted(names)),
+        observed.memory_available_mib / MIB_IN_GIB,
+        observed.memory_total_mib / MIB_IN_GIB,
+        observed.rollout,
+        warnings=tuple(observed.unreadable.values()),
     )
 
 
@@ -99,9 +99,9 @@ def _lost(service: ServiceStatus, found: Mapping[str, SparkStatus]) -> str:
     return ", ".join(lost)
 
 
-def _service(name: str, container: InstanceSeen | None, seen: Observed) -> ServiceStatus:
-    record = seen.generations.get(name)
-    unit = seen.units.get(unit_name(name))
+def _service(name: str, container: InstanceSeen | None, observed: Observed) -> ServiceStatus:
+    record = observed.generations.get(name)
+    unit = observed.units.get(unit_name(name))
     rank = record.rank if record else None
     return ServiceStatus(
         name=name,

@@ -271,21 +271,23 @@ def interpret(host: str, answer: ProbeAnswer) -> Observed | Diagnostic:
         message = f"has an unexpected format: runtimes: found {', '.join(unknown)[:60] or 'none'}"
         return _wrong_answer(host, message, f"one or more of {', '.join(runtimes.names())}")
     root = sudo.state == "ok"
-    found = [] if root else [sudo_diagnostic(host, sudo.error)]
+    diagnostics = [] if root else [sudo_diagnostic(host, sudo.error)]
     if systemd.state != "ok" and (root or not systemd.error):
         message = f"systemd {systemd.state}: {systemd.error or 'it is not the init system'}"
-        found.append(Diagnostic(host, message, "systemd as init, as on DGX OS", code="systemd-unavailable"))
+        diagnostics.append(
+            Diagnostic(host, message, "systemd as init, as on DGX OS", code="systemd-unavailable")
+        )
     observed = _observed(parts, [name for name, one in states.items() if one.state == "ok"])
-    found += parts.diagnostics if root else []
+    diagnostics += parts.diagnostics if root else []
     denied = () if root else (errors.DENIED, "error")
     lacking = {name: one for name, one in states.items() if one.state not in {"ok", *denied}}
     for name, one in lacking.items():
         without = runtimes.get(name).unavailable(host, one.state, one.error)
-        if not found and len(lacking) == 1:
+        if not diagnostics and len(lacking) == 1:
             place = (without.location, without.message, without.expected, without.hint)
             return WithoutRuntime(*place, (), name, one.state, observed, code=without.code)
-        found.append(without)
-    return combine(*found) or observed
+        diagnostics.append(without)
+    return combine(*diagnostics) or observed
 
 
 def runtimes_to_read(

@@ -166,7 +166,7 @@ def recover(system: System) -> list[str]:
 
     One of a newer version is left alone: it waits for newer programs, and no boot for it.
     """
-    found = []
+    unfinished_jobs = []
     for job in unfinished(system):
         if _goes_on(system, job):
             continue
@@ -175,8 +175,8 @@ def recover(system: System) -> list[str]:
         except ContractError as error:
             sys.stderr.write(f"sparkfleet: {job} is not reverted: {error}\n")
         else:
-            found.append(job)
-    return found
+            unfinished_jobs.append(job)
+    return unfinished_jobs
 
 
 def follow(system: System, job: str, since: int, wait_s: float) -> list[Event]:

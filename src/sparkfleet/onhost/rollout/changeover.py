@@ -225,16 +225,16 @@ def _restore_container(
         return
     if record is None:
         raise RuntimeRefusedError(f"its {runtime.noun} is gone, and no record says how to recreate it")
-    found = runtime.find(service)
-    if found is None:
+    instance = runtime.find(service)
+    if instance is None:
         journal.log("note", f"the {runtime.noun} of {service} is gone: it is recreated", phase="restore")
         workload = runtime.workload(record)
         obstacle = mounts.obstacle(system, workload)
         if obstacle:
             raise RuntimeRefusedError(f"its {runtime.noun} is gone and cannot be recreated: {obstacle}")
         created = runtime.create(service, Role.CURRENT, workload)
-    elif found.service == service:  # recreated by an attempt that was interrupted
-        created = found.id
+    elif instance.service == service:  # recreated by an attempt that was interrupted
+        created = instance.id
     else:
         raise RuntimeRefusedError(f"its {runtime.noun} is gone, and another one has its name")
     store.set_current(system.paths.state, service, replace(record, container=ContainerOf(created, record.id)))

@@ -30,22 +30,22 @@ def _replaces(plan: HostPlan, cluster: str) -> bool:
     )
 
 
-def _join(found: dict[str, HostPlan], cluster: str, hosts: tuple[str, ...]) -> None:
+def _join(plans: dict[str, HostPlan], cluster: str, hosts: tuple[str, ...]) -> None:
     own = {
         name: change_set
         for name in hosts
-        if name in found and (change_set := _change_set(found[name], cluster))
+        if name in plans and (change_set := _change_set(plans[name], cluster))
     }
     serves = any(one.kind is ChangeKind.RECREATE for one in own.values())
-    known = [found[name] for name in hosts if name in found]
+    members = [plans[name] for name in hosts if name in plans]
     reasons = combine(
-        *_other_images(cluster, known),
-        *(_reason(name, found.get(name), own.get(name), cluster, serves=serves) for name in hosts),
+        *_other_images(cluster, members),
+        *(_reason(name, plans.get(name), own.get(name), cluster, serves=serves) for name in hosts),
     )
     for name, change_set in own.items():
-        plan = found[name]
+        plan = plans[name]
         rest = tuple(one for one in plan.change_sets if one.cluster != cluster)
-        found[name] = replace(plan, change_sets=(*rest, replace(change_set, blocked=reasons)))
+        plans[name] = replace(plan, change_sets=(*rest, replace(change_set, blocked=reasons)))
 
 
 def _other_images(cluster: str, plans: Sequence[HostPlan]) -> Iterator[Diagnostic]:

@@ -33,26 +33,26 @@ def rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
     yield from _disks(host, seen)
 
 
-def _engine(host: str, seen: Engine | Unread) -> Iterator[Check]:
-    if isinstance(seen, Unread):
-        code = "docker-unavailable" if seen.state in {"missing", "down", "hangs"} else INCOMPLETE
-        why = runtimes.get(runtimes.DEFAULT).unavailable(host, seen.state, seen.error)
-        yield failed("Docker", seen.error, why.expected, why.hint, code=code)
+def _engine(host: str, engine: Engine | Unread) -> Iterator[Check]:
+    if isinstance(engine, Unread):
+        code = "docker-unavailable" if engine.state in {"missing", "down", "hangs"} else INCOMPLETE
+        why = runtimes.get(runtimes.DEFAULT).unavailable(host, engine.state, engine.error)
+        yield failed("Docker", engine.error, why.expected, why.hint, code=code)
         return
-    if cuda.version(seen.version) < OLDEST_DOCKER:
+    if cuda.version(engine.version) < OLDEST_DOCKER:
         expected = f"{'.'.join(map(str, OLDEST_DOCKER))} or later"
-        yield warned("Docker", seen.version, expected, code="docker-outdated")
+        yield warned("Docker", engine.version, expected, code="docker-outdated")
     else:
-        yield Check("Docker", seen.version)
-    name, found = "storage driver", f"{seen.driver} in {seen.root}"
-    if seen.driver in GOOD_DRIVERS:
+        yield Check("Docker", engine.version)
+    name, found = "storage driver", f"{engine.driver} in {engine.root}"
+    if engine.driver in GOOD_DRIVERS:
         yield Check(name, found)
     else:
         yield warned(
             name,
             found,
             "overlay2: other drivers copy whole files and fill the disk",
-            f"move {seen.root} to ext4 or xfs; see docs.docker.com/engine/storage/drivers",
+            f"move {engine.root} to ext4 or xfs; see docs.docker.com/engine/storage/drivers",
             code="storage-driver-slow",
         )
 

@@ -42,12 +42,12 @@ def _containers(residents: tuple[Resident, ...]) -> Iterator[Check]:
         )
 
 
-def _files(seen: Footprints) -> Iterator[Check]:
-    for error in seen.sudoers_errors:
+def _files(footprints: Footprints) -> Iterator[Check]:
+    for error in footprints.sudoers_errors:
         file = error.partition(":")[0]
         hint = f"sudo visudo -f {file}; sudo visudo -c"
         yield failed("sudoers", error, "rules that visudo -c accepts", hint, code="sudoers-invalid")
-    for path, devices in seen.netplan.items():
+    for path, devices in footprints.netplan.items():
         name = PurePosixPath(path).name
         if OURS in name:
             continue
@@ -59,12 +59,12 @@ def _files(seen: Footprints) -> Iterator[Check]:
             f"keep it and declare no fabric, or: sudo mv {path} {path}.off",
             code="netplan-file-conflict",
         )
-    for name, state in seen.killers.items():
+    for name, state in footprints.killers.items():
         yield _killer(name, state)
-    for path, entries in seen.sudoers.items():
+    for path, entries in footprints.sudoers.items():
         if OURS not in path:
             yield Check(f"sudoers {PurePosixPath(path).name}", f"gives {', '.join(entries)}")
-    for path, entries in seen.units.items():
+    for path, entries in footprints.units.items():
         if OURS not in PurePosixPath(path).name:
             name = PurePosixPath(path).name
             yield warned(
@@ -74,7 +74,7 @@ def _files(seen: Footprints) -> Iterator[Check]:
                 f"systemctl cat {name}; sudo systemctl disable --now {name}",
                 code="unmanaged-engine",
             )
-    for path in seen.directories:
+    for path in footprints.directories:
         yield Check(f"directory {path}", "files of other tools")
 
 

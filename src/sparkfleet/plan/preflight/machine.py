@@ -96,26 +96,26 @@ def _sources(seen: Nvidia | Unread) -> Check:
     )
 
 
-def _kernel(host: Host, seen: MachineSeen) -> Iterator[Check]:
+def _kernel(host: Host, machine: MachineSeen) -> Iterator[Check]:
     """Yield the rows on the kernel and on the memory that it reserves."""
-    option, unread = kernel.needless_option(host.name, seen), seen.reason(CMDLINE)
-    if not seen.kernel:
-        yield incomplete("kernel", seen.reason(KERNEL) or "unknown")
+    option, unread = kernel.needless_option(host.name, machine), machine.reason(CMDLINE)
+    if not machine.kernel:
+        yield incomplete("kernel", machine.reason(KERNEL) or "unknown")
     elif option:
         yield of("kernel", option)
     elif unread:
-        yield incomplete("kernel", f"{seen.kernel}; its boot parameters: {unread}", f"cat {CMDLINE}")
+        yield incomplete("kernel", f"{machine.kernel}; its boot parameters: {unread}", f"cat {CMDLINE}")
     else:
-        value = kernel.handover(seen)
-        yield Check("kernel", seen.kernel + (f", kho={value}" if value else ""))
-    name, reserved = "kernel memory", kernel.reserved_memory(host, seen)
+        value = kernel.handover(machine)
+        yield Check("kernel", machine.kernel + (f", kho={value}" if value else ""))
+    name, reserved = "kernel memory", kernel.reserved_memory(host, machine)
     if reserved:
         yield of(name, reserved)
-    elif seen.cma_total_kib is None or seen.cma_free_kib is None:
-        found = seen.reason(MEMINFO) or "the kernel does not report contiguous memory (CMA)"
+    elif machine.cma_total_kib is None or machine.cma_free_kib is None:
+        found = machine.reason(MEMINFO) or "the kernel does not report contiguous memory (CMA)"
         yield incomplete(name, found, f"grep Cma {MEMINFO}")
     else:
-        yield Check(name, f"CmaFree {seen.cma_free_kib} kB of CmaTotal {seen.cma_total_kib} kB")
+        yield Check(name, f"CmaFree {machine.cma_free_kib} kB of CmaTotal {machine.cma_total_kib} kB")
 
 
 def _flavour(host: Host, seen: MachineSeen) -> Check:
@@ -129,16 +129,16 @@ def _flavour(host: Host, seen: MachineSeen) -> Check:
     return Check(name, f"{seen.driver}, open kernel modules")
 
 
-def _load(seen: Load | Unread) -> Check:
+def _load(load: Load | Unread) -> Check:
     name = "GPU power"
-    if isinstance(seen, Unread):
-        return incomplete(name, seen.error, "nvidia-smi --query-gpu=utilization.gpu,power.draw --format=csv")
+    if isinstance(load, Unread):
+        return incomplete(name, load.error, "nvidia-smi --query-gpu=utilization.gpu,power.draw --format=csv")
     known = [
-        (one.percent, one.watts) for one in seen.samples if one.percent is not None and one.watts is not None
+        (one.percent, one.watts) for one in load.samples if one.percent is not None and one.watts is not None
     ]
-    if not known or len(known) < len(seen.samples):
+    if not known or len(known) < len(load.samples):
         return incomplete(name, "nvidia-smi reports no utilization or power", "nvidia-smi -q -d POWER")
-    (percent, watts), mhz = known[-1], seen.samples[-1].mhz
+    (percent, watts), mhz = known[-1], load.samples[-1].mhz
     clock = "" if mhz is None else f" at {mhz:.0f} MHz"
     found = f"{watts:.1f} W{clock}, {percent:.0f} % busy"
     if not all(busy >= BUSY_PERCENT and power <= LIMITED_W for busy, power in known):
@@ -159,12 +159,12 @@ def _load(seen: Load | Unread) -> Check:
     return warned(name, found, expected, hint, code="gpu-power-limited")
 
 
-def _blocks(seen: Blocks | Unread) -> Check:
+def _blocks(blocks: Blocks | Unread) -> Check:
     name = "free memory blocks"
-    if isinstance(seen, Unread) or not seen.free:
-        error = seen.error if isinstance(seen, Unread) else "the kernel reports none"
+    if isinstance(blocks, Unread) or not blocks.free:
+        error = blocks.error if isinstance(blocks, Unread) else "the kernel reports none"
         return incomplete(name, error, "cat /proc/buddyinfo")
-    free = [(seen.page_kib << (order + 10), count) for order, count in enumerate(seen.free)]
+    free = [(blocks.page_kib << (order + 10), count) for order, count in enumerate(blocks.free)]
     smallest = min(valve.LARGE_BLOCK, free[-1][0])
     total = sum(one * count for one, count in free)
     large = sum(one * count for one, count in free if one >= smallest)

@@ -44,7 +44,7 @@ class Hold(ResourceKind):
         Setting(
             "hold",
             tuple[PackagePattern, ...],
-            "Installed packages that no upgrade changes (apt-mark hold), as nvidia-driver-*.",
+            "Installed packages that no upgrade changes (apt-mark hold), for example nvidia-driver-*.",
         ),
     )
 

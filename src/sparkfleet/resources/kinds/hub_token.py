@@ -60,7 +60,9 @@ class HubToken(ResourceKind):
         where = declaration.where("keep_hf_token")
         if not declaration.hf_token:
             message = "'keep_hf_token' is true, and there is no hf_token"
-            declaration.error(where, message, "hf_token in group_data", "set hf_token, as env:HF_TOKEN")
+            declaration.error(
+                where, message, "hf_token in group_data", "set hf_token, for example to env:HF_TOKEN"
+            )
         fields = (("secret", CURRENT), ("mode", "0600"), ("owner", "@login"))
         yield Resource("hub_token", PATH, fields, source=declaration.hf_token, where=where)
 

@@ -86,7 +86,7 @@ class Login(ResourceKind):
         Setting(
             "logins",
             dict[Registry, LoginSpec | None],
-            "Registry -> login, as nvcr.io. Removed when it is no longer declared.",
+            "Registry (for example nvcr.io) -> login. Removed when it is no longer declared.",
             merged=True,
         ),
     )

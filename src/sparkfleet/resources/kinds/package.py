@@ -51,17 +51,19 @@ class Package(ResourceKind):
 
     def check(self, host: Host, target: Target) -> None:
         """Refuse a package that apt does not have, or whose installation would remove another."""
-        done = apt.simulate(host, "install", target.key)
-        if done.code:
+        simulation = apt.simulate(host, "install", target.key)
+        if simulation.code:
             apt.change(host, "update", "--quiet")
-            done = apt.simulate(host, "install", target.key)
-        if done.code:
-            errors = [line for line in done.err.splitlines() if line.startswith("E:")] or [done.text]
+            simulation = apt.simulate(host, "install", target.key)
+        if simulation.code:
+            errors = [line for line in simulation.err.splitlines() if line.startswith("E:")] or [
+                simulation.text
+            ]
             expected = "a package of the Spark's own sources"
             raise ResourceError(
                 errors[0].removeprefix("E: "), expected, "correct the name", code="apt-package-unavailable"
             )
-        removed = _named("Remv|Purg", done.out)
+        removed = _named("Remv|Purg", simulation.out)
         if removed:
             message = f"apt would remove {', '.join(removed)}"
             raise ResourceError(
