@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from paramiko import SSHException
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
-from sparkfleet import interrupts, runtimes
+from sparkfleet import interrupts
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import NOTE, Event
 from sparkfleet.contract.stage import STAGED, PruneItem, PruneRequest, StageRequest, StageResult
@@ -24,10 +24,8 @@ from sparkfleet.fleet.run import fleet_plan, fleet_run, host_errors, spark_plan
 from sparkfleet.fleet.staging import stage_job
 from sparkfleet.inventory import Pins
 from sparkfleet.plan import host_changes
-from sparkfleet.plan.compute import probe_request
-from sparkfleet.plan.prune import HostPrune, Item
-from sparkfleet.probe.observation import Observed, PathSeen, WithoutRuntime
-from sparkfleet.runtimes.errors import MISSING
+from sparkfleet.plan.prune import HostPrune, Item, has_no_images, prune_request
+from sparkfleet.probe.observation import Observed, PathSeen
 
 Report = Callable[[str, str], None]
 """Called with a host's name and a line about it."""
@@ -77,13 +75,8 @@ def _seen(fleet: Fleet, spec: Host, one: PyinfraHost) -> Observed | Diagnostic:
         return why or Diagnostic(spec.name, "unreachable", code="ssh-unreachable")
     fleet.state.activate_host(one)
     fleet.connections[spec.name] = one
-    request = replace(probe_request(spec), stored=True)
-    # Images are read although no service may need them any more.
-    with_images = tuple(sorted({*request.runtimes, *runtimes.of_containers()}))
-    seen = observe(one, replace(request, runtimes=with_images))
-    if isinstance(seen, WithoutRuntime) and seen.state == MISSING and seen.runtime not in request.runtimes:
-        return observe(one, request)
-    return seen
+    seen = observe(one, prune_request(spec))
+    return observe(one, prune_request(spec, images=False)) if has_no_images(spec, seen) else seen
 
 
 def has_other_programs(observed: Observed) -> bool:

@@ -12,13 +12,17 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatch
 
+from sparkfleet import runtimes
 from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.contract.probe import ProbeRequest
 from sparkfleet.desired_state import Host
 from sparkfleet.onhost.artifacts.image import image_refs
 from sparkfleet.plan import needs
+from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.needs import Needs
-from sparkfleet.probe.observation import Observed
+from sparkfleet.probe.observation import Observed, WithoutRuntime
 from sparkfleet.probe.stored import Stored, StoredGeneration, StoredImage, StoredRepository, StoredRevision
+from sparkfleet.runtimes.errors import MISSING
 
 OUR_CACHE = re.compile(r"[0-9a-f]{12}|unpinned")
 """Names of compile caches: digits of an image's digest."""
@@ -94,6 +98,20 @@ class FleetPrune:
 
 
 Seen = tuple[Host, Observed | Diagnostic]
+
+
+def prune_request(host: Host, *, images: bool = True) -> ProbeRequest:
+    """Return what the probe must observe for a prune; images, although no service may need one any more."""
+    request = replace(probe_request(host), stored=True)
+    containers = runtimes.of_containers() if images else ()
+    return replace(request, runtimes=tuple(sorted({*request.runtimes, *containers})))
+
+
+def has_no_images(host: Host, seen: Observed | Diagnostic) -> bool:
+    """Return whether a host is only unknown because a runtime is not installed that nothing declares."""
+    if not isinstance(seen, WithoutRuntime) or seen.state != MISSING:
+        return False
+    return seen.runtime not in probe_request(host).runtimes
 
 
 def fleet_prune(observations: Sequence[Seen], options: PruneOptions) -> FleetPrune:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,16 +14,18 @@ import pytest
 
 import sparkfleet.cli
 from sparkfleet import runtimes
+from sparkfleet.contract import codec
 from sparkfleet.contract.generation import CurrentGeneration, Generation, convert
-from sparkfleet.contract.probe import ProbeRequest
+from sparkfleet.contract.probe import PreflightRequest, ProbeRequest
 from sparkfleet.desired_state import Host, Prepare
 from sparkfleet.exit_codes import Code
 from sparkfleet.fleet.connection import probe
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import ChangeKind, HostPlan, HostState, Plan
+from sparkfleet.plan.prune import has_no_images, prune_request
 from sparkfleet.plan.report import plan_text
 from sparkfleet.probe.answer import DISKS, read_answer
-from sparkfleet.probe.command import more_parts, sources
+from sparkfleet.probe.command import LOADER, more_parts, packed_program, sources
 from sparkfleet.probe.observation import Observed, WithoutRuntime
 from sparkfleet.runtimes import Container
 from tests.unit.config.fleet_files import FleetFiles, write
@@ -216,6 +219,39 @@ def test_what_runs_in_an_unknown_runtime_makes_the_host_unknown(
     assert requested == [(NAME,)]
     assert (seen.location, seen.code) == ("spark-01: nano", "contract-newer")
     assert seen.message == "it runs in warp, which this sparkfleet does not have"
+
+
+def run_probe(request: ProbeRequest) -> dict[str, Any]:
+    """Run the program that a probe sends, here."""
+    argv = (sys.executable, "-I", "-S", "-B", "-c", LOADER, codec.dumps(request))
+    packed = packed_program(more_parts(request), request.kinds)
+    done = subprocess.run(argv, input=packed, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_the_program_of_a_probe_runs_with_the_runtime_alone() -> None:
+    found = run_probe(replace(probe_request(service()), stored=True, preflight=PreflightRequest()))
+    assert found["runtimes"] == {NAME: {"state": "ok", "units": [], "pids": []}}
+    assert set(found["disks"]) == set(DISKS)
+    assert found["preflight"]["engine"] is None
+    assert found["stored"]["images"] == found["stored"]["containers"] == []
+
+
+def test_the_program_of_a_probe_reads_the_disk_of_each_runtime() -> None:
+    found = run_probe(replace(probe_request(service()), runtimes=("docker", NAME)))
+    assert set(found["disks"]) == {*DISKS, NAME}
+    assert set(found["runtimes"]) == {"docker", NAME}
+
+
+@pytest.mark.parametrize("state", ["missing", "down"])
+def test_a_prune_reads_images_that_no_service_needs_unless_docker_is_not_installed(state: str) -> None:
+    assert prune_request(service()).runtimes == ("docker", NAME)
+    assert prune_request(service(), images=False).runtimes == (NAME,)
+    gone = WithoutRuntime("h", "x", code="docker-unavailable", runtime="docker", state=state)
+    assert has_no_images(service(), gone) is (state == "missing")
+    assert not has_no_images(with_service(), gone)
+    assert not has_no_images(service(), fake_spark.fresh(service()))
 
 
 def test_docker_is_installed_for_one_service_beside_another_without_it() -> None:

@@ -26,6 +26,13 @@ def rows(host: Host = SPARK, **changes: Any) -> dict[str, Check]:
     return {check.name: check for check in preflight(host, seen(**changes), 0.3, 0.1).checks}
 
 
+def test_docker_is_no_row_where_nothing_runs_in_containers() -> None:
+    bare = replace(SPARK, services=())
+    found = rows(bare, preflight__engine=None)
+    assert not {"Docker", "storage driver", "container toolkit"} & set(found)
+    assert {"Docker", "storage driver", "container toolkit"} < set(rows(bare))
+
+
 def test_a_spark_as_it_should_be_is_ok_in_every_row() -> None:
     found = preflight(SPARK, seen(), 0.3, 0.1)
     assert {check.name for check in found.checks if check.state is not State.OK} == set()
