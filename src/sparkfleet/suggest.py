@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+SHORTEST_PREFIX = 3
+"""A shorter beginning of a name says too little."""
+
 
 def closest(
     name: str, known: Iterable[str], cutoff: float = 0.6, count: int = 1, *, other_numbers: bool = False
@@ -24,9 +27,20 @@ def closest(
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
-    """Return "did you mean '...'?", or ``otherwise`` if no known name is close."""
-    found = closest(name, known)
-    return f"did you mean '{found[0]}'?" if found else otherwise
+    """Return "did you mean '...'?", or ``otherwise`` if no known name is close or begins with this one."""
+    names = list(known)
+    guesses = closest(name, names) or _longer(name, names)
+    return f"did you mean {' or '.join(repr(guess) for guess in guesses)}?" if guesses else otherwise
+
+
+def _longer(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """Return up to ``count`` known names that begin with a name of which the end is missing."""
+    longer = (
+        other
+        for other in known
+        if _folded(other).startswith(_folded(name)) and not _differs_by_number(name, other)
+    )
+    return sorted(longer)[:count] if len(name) >= SHORTEST_PREFIX else []
 
 
 def _differs_by_number(name: str, other: str) -> bool:

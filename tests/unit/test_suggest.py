@@ -20,6 +20,16 @@ def test_a_close_name_is_suggested(name: str, known: str) -> None:
     assert closest(name, [known, "other"]) == [known]
 
 
+def test_names_that_begin_with_it_are_suggested_if_none_is_close() -> None:
+    names = ["nemotron-3-nano-30b", "nemotron-3-super-120b", "gpt-oss-20b"]
+    assert (
+        did_you_mean("nemotron", names, "")
+        == "did you mean 'nemotron-3-nano-30b' or 'nemotron-3-super-120b'?"
+    )
+    assert did_you_mean("ne", names, "") == ""
+    assert did_you_mean("spark-1", ["spark-10"], "") == ""
+
+
 @pytest.mark.parametrize(
     ("name", "known"), [("spark-99", "spark-03"), ("gpt-oss-30b", "gpt-oss-20b"), ("v0.24.0", "v0.25.0")]
 )

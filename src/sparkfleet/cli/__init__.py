@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -179,6 +180,12 @@ def main() -> None:
     sys.exit(code or (Code.ERROR if lost else Code.OK))
 
 
+def _inventories_here() -> str:
+    """Return which inventories are in this directory, for an error about a missing one."""
+    paths = sorted(str(path) for path in Path("inventories").glob("*.py"))
+    return f"Here: {', '.join(paths)}." if paths else "Run it in the directory that has inventories/."
+
+
 def _run() -> int:
     gc_control.pause()
     data_files.use(_updated_knowledge)
@@ -189,6 +196,8 @@ def _run() -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
+        if isinstance(error, click.MissingParameter) and error.param and error.param.name == "inventory":
+            error = click.UsageError(f"{error.format_message()} {_inventories_here()}", error.ctx)
         error.show()
         return Code.COMMAND_LINE if isinstance(error, click.UsageError) else error.exit_code
     except (click.Abort, KeyboardInterrupt):

@@ -16,6 +16,7 @@ from sparkfleet.cli import COMMANDS, cli, main
 from sparkfleet.config.yaml_file import parse
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import SparkfleetError
+from sparkfleet.exit_codes import Code
 from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 from tests.unit.lock.test_resolve import World
 
@@ -306,6 +307,13 @@ class TestCheck:
         assert (code, err) == (1, "")
         assert data["diagnostics"][0]["location"] == "inventories/lab/fleet.lock"
         assert data["diagnostics"][1]["code"] == "unknown-flag"
+
+
+def test_a_missing_inventory_names_those_that_are_here(run: Run, fleet: Callable[..., FleetFiles]) -> None:
+    fleet({"spark-01.yaml": "serve: null\n"}).inventory.touch()
+    code, _, err = run("check")
+    assert code == Code.COMMAND_LINE
+    assert "Missing argument 'INVENTORY'. Here: inventories/lab.py." in err
 
 
 class TestCatalog:
