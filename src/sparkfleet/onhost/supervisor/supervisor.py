@@ -1,12 +1,12 @@
-"""The supervisor: ExecStart of a service's unit. Runs one container; adopts it when it runs already.
+"""The supervisor: ExecStart of a service's unit. Runs one instance; adopts it when it runs already.
 
-- SIGTERM (a stop on purpose): stops the container, exits with 0.
-- The container ended by itself, with any exit code: exits with 1, so that systemd counts it and restarts.
-- dockerd stopped, and the container with it: waits for dockerd and restarts the container; not a failure.
-- A mounted directory is missing, or dockerd refuses the start: waits and tries again, for half an hour. No
-  engine ran, so this is not counted as a failed start.
-- MemAvailable below the minimum: kills the container before the Spark hangs, exits with 1.
-- SIGUSR1: exits and leaves the container running for another supervisor (new unit or program) to adopt.
+- SIGTERM (a stop on purpose): stops the instance, exits with 0.
+- The instance ended by itself, with any exit code: exits with 1, so that systemd counts it and restarts.
+- The runtime stopped, and the instance with it: waits for it and restarts the instance; not a failure.
+- A mounted directory is missing, or the runtime refuses the start: waits and tries again, for half an hour.
+  No engine ran, so this is not counted as a failed start.
+- MemAvailable below the minimum: kills the instance before the Spark hangs, exits with 1.
+- SIGUSR1: exits and leaves the instance running for another supervisor (new unit or program) to adopt.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ STOPPED, ENDED = 0, 1
 POLL_S = 0.2
 """Seconds within which a signal takes effect."""
 INSPECT_S, INSPECT_SILENT_S = 30.0, 1.0
-"""Seconds between two checks of the container, and once its output has ended."""
+"""Seconds between two checks of the instance, and once its output has ended."""
 HEALTH_S, HEALTH_TIMEOUT_S = 5.0, 2.0
 """Seconds between two health requests until the first success, and for one response."""
 MAX_ENDS, PAUSE_S = 6, 10.0
 """Ends of a rank's engine within an hour after which the supervisor fails, and seconds until a restart."""
 START_S, RETRY_S = 1800.0, 15.0
-"""Seconds for mounts and dockerd to let the container start, and between two attempts."""
+"""Seconds for mounts and the runtime to let the instance start, and between two attempts."""
 MAX_REFUSALS = 30
-"""Refused requests of dockerd within an hour after which the supervisor fails."""
+"""Refused requests of the runtime within an hour after which the supervisor fails."""
 OK = 200
 
 
@@ -67,7 +67,7 @@ class Supervisor:
     _refusals: list[float] = field(default_factory=list)
 
     def run(self) -> int:
-        """Supervise the container until it ends for good; return the exit code."""
+        """Supervise the instance until it ends for good; return the exit code."""
         for name in engines.host_names():
             engines.on_host(name)  # imports it now, before the program file can be replaced
         try:
@@ -93,41 +93,41 @@ class Supervisor:
         return f"{self.runtime.daemon}: {error}"
 
     def _supervise_once(self) -> int | None:
-        """Supervise one run of the container. Return the exit code; None: start over."""
+        """Supervise one run of the instance. Return the exit code; None: start over."""
         try:
-            container = self._container()
-            lost = container is None or not container.running
+            instance = self._instance()
+            lost = instance is None or not instance.running
             if lost and (self.stop.is_set() or self.leave.is_set()):
                 return self._stopped()
-            if container is None:
+            if instance is None:
                 gone = f"there is no {self.runtime.noun} {self.service}"
                 hint = "pyinfra INVENTORY deploys/serve.py creates one"
                 raise self._refused(gone, hint, code="container-disappeared")
             began, daemon_was = self.system.now(), self.runtime.daemon_identity()
             peers = self._peers()
-            if not container.running:
+            if not instance.running:
                 if not self._until(self._obstacle, mounts.REMEDY, code="mount-missing"):
                     return self._stopped()
                 if peers:
-                    self._wait_for_fabric(container)
+                    self._wait_for_fabric(instance)
                 if peers and not peers.wait(self._signalled, self._notify_ready):
                     return self._stopped()
-                found = container  # for the function below
+                found = instance  # for the function below
                 if not self._until(
                     lambda: self._try_start(found),
                     self.runtime.check_command,
                     code="container-start-failed",
                 ):
                     return self._stopped()
-                container = self.runtime.inspect(found.id) or found
+                instance = self.runtime.inspect(found.id) or found
                 if peers:
-                    peers.started(container)
+                    peers.started(instance)
             else:
-                self.log(f"sparkfleet: adopting {self._name(container)}, which runs already")
+                self.log(f"sparkfleet: adopting {self._name(instance)}, which runs already")
                 if peers:
-                    peers.adopt(container)
-            self._notify_ready(f"{self.service} runs in {container.id[:12]}")
-            return self._watch(container, began, daemon_was)
+                    peers.adopt(instance)
+            self._notify_ready(f"{self.service} runs in {instance.id[:12]}")
+            return self._watch(instance, began, daemon_was)
         except RuntimeUnavailableError:
             return self._await_runtime()
         except RuntimeRefusedError as error:
@@ -158,24 +158,24 @@ class Supervisor:
             self.peers = found
         return self.peers
 
-    def _container(self) -> Instance | None:
-        """Return the service's container. Raise DiagnosticError when it is not the promoted one."""
-        container, noun = self.runtime.find(self.service), self.runtime.noun
-        if container is None:
+    def _instance(self) -> Instance | None:
+        """Return the service's instance. Raise DiagnosticError when it is not the promoted one."""
+        instance, noun = self.runtime.find(self.service), self.runtime.noun
+        if instance is None:
             return None
-        if container.service != self.service:
+        if instance.service != self.service:
             foreign = f"{noun} {self.service} is not managed by sparkfleet: no {self.runtime.mark}"
             raise self._refused(foreign, "rename or remove it", code="container-name-taken")
         record = store.current(self.system.paths.state, self.service)
         promoted = record.container_id if record else ""
-        if promoted and promoted != container.id:
+        if promoted and promoted != instance.id:
             other = (
-                f"{noun} {self.service} is {container.id[:12]}, the record has {promoted[:12]}: "
+                f"{noun} {self.service} is {instance.id[:12]}, the record has {promoted[:12]}: "
                 "a rollout is in progress, or it was recreated by hand"
             )
             hint = "pyinfra INVENTORY deploys/serve.py shows and repairs it"
             raise self._refused(other, hint, code="container-recreated")
-        return container
+        return instance
 
     def _until(self, attempt: Callable[[], str], remedy: str, *, code: str) -> bool:
         """Repeat ``attempt`` until it returns ""; False after a signal. Raise DiagnosticError in the end."""
@@ -195,14 +195,14 @@ class Supervisor:
             self._pause(RETRY_S)
         return False
 
-    def _wait_for_fabric(self, container: Instance) -> None:
+    def _wait_for_fabric(self, instance: Instance) -> None:
         """Wait, within limits, for the release of the last engine's RDMA regions, then for the GIDs."""
 
         def report(text: str) -> None:
             self.log(f"sparkfleet: {text}")
             self._notify_ready(text)
 
-        rdma.wait_for_release(self.system, {container.id}, report, self._signalled)
+        rdma.wait_for_release(self.system, {instance.id}, report, self._signalled)
         record = store.current(self.system.paths.state, self.service)
         if record:
             rdma.wait_for_gids(self.system, record, report, self._signalled)
@@ -212,8 +212,8 @@ class Supervisor:
         record = store.current(self.system.paths.state, self.service)
         return mounts.obstacle(self.system, self.runtime.workload(record)) if record else ""
 
-    def _try_start(self, container: Instance) -> str:
-        """Start the container; return "" or why dockerd refused: then no engine ran, and no start counts."""
+    def _try_start(self, instance: Instance) -> str:
+        """Start it; return "" or why the runtime refused: then no engine ran, and no start counts."""
         now = self.system.now()
         if self._starts.too_many(now):
             failed = (
@@ -226,9 +226,9 @@ class Supervisor:
             )
             raise self._refused(failed, hint, code="starts-crash-host")
         self._starts.record_start(now)
-        self.log(f"sparkfleet: starting {self._name(container)}")
+        self.log(f"sparkfleet: starting {self._name(instance)}")
         try:
-            self.runtime.start(container.id)
+            self.runtime.start(instance.id)
         except RuntimeRefusedError as error:
             self._starts.withdraw(now)
             return self._refusal(error)
@@ -240,17 +240,17 @@ class Supervisor:
         while self.system.monotonic() < end and not self._signalled():
             self.system.sleep(POLL_S)
 
-    def _watch(self, container: Instance, began: float, daemon_was: str) -> int | None:
+    def _watch(self, instance: Instance, began: float, daemon_was: str) -> int | None:
         """Return the exit code; None: restart with the other ranks. Raise RuntimeUnavailableError."""
         watchdog = memory.MemoryWatchdog(
-            self.system, self.floor_mib, lambda: self.system.kill_now(self.runtime, container)
+            self.system, self.floor_mib, lambda: self.system.kill_now(self.runtime, instance)
         )
-        stop_watchdog = watchdog.start(container)
+        stop_watchdog = watchdog.start(instance)
         silent = threading.Event()
-        stop_log = self.runtime.follow(container.id, began, self.log, silent.set)
+        stop_log = self.runtime.follow(instance.id, began, self.log, silent.set)
         stop_peers = self.peers.watch() if self.peers else lambda: None
         try:
-            self._wait_for_end(container, silent)
+            self._wait_for_end(instance, silent)
         finally:
             stop_watchdog()
             stop_log()
@@ -259,11 +259,11 @@ class Supervisor:
             self.log("sparkfleet: leaving the engine running")
             return units.ADOPT_AGAIN
         if self.stop.is_set():
-            return self._stop(container)
+            return self._stop(instance)
         if self.peers and self.peers.cause:
             self.log(f"sparkfleet: {self.peers.cause}: stopping the engine of this rank, too")
             self.peers.state = ranks.ENDS
-            self.runtime.stop(container.id, self.stop_timeout_s)
+            self.runtime.stop(instance.id, self.stop_timeout_s)
             self.log(f"sparkfleet: {valve.before_start(self.system)}")
             return None
         if low := watchdog.diagnostic(self.service):
@@ -271,7 +271,7 @@ class Supervisor:
             return ENDED
         if runtime_wait.was_restarted(self.system, self.runtime, daemon_was):
             raise RuntimeUnavailableError
-        ended = self.runtime.inspect(container.id)
+        ended = self.runtime.inspect(instance.id)
         code = ended.exit_code if ended else "unknown"
         self.log(f"sparkfleet: the engine ended by itself with exit code {code}")
         return self._rank_ended(self.peers) if self.peers else ENDED
@@ -287,10 +287,10 @@ class Supervisor:
         self.log(f"sparkfleet: {valve.before_start(self.system)}")
         return None
 
-    def _wait_for_end(self, container: Instance, silent: threading.Event) -> None:
-        """Wait for the container's end or a signal. Raise RuntimeUnavailableError when dockerd stops.
+    def _wait_for_end(self, instance: Instance, silent: threading.Event) -> None:
+        """Wait for the instance's end or a signal. Raise RuntimeUnavailableError when the daemon stops.
 
-        dockerd is rarely polled: a request just after its stop would start it again (socket activation).
+        The daemon is rarely polled: a request just after its stop would start it again (socket activation).
         """
         proven, inspected_at, health_checked_at = False, 0.0, 0.0
         while not (self._signalled() or (self.peers and self.peers.cause)):
@@ -299,7 +299,7 @@ class Supervisor:
                 inspected_at = clock
                 if self.runtime.is_stopping():
                     raise RuntimeUnavailableError
-                now = self.runtime.inspect(container.id)
+                now = self.runtime.inspect(instance.id)
                 if now is None or not now.running:
                     return
             if not proven and clock - health_checked_at >= HEALTH_S:
@@ -311,10 +311,10 @@ class Supervisor:
                         self.peers.serves = True
             self.system.sleep(POLL_S)
 
-    def _stop(self, container: Instance) -> int:
+    def _stop(self, instance: Instance) -> int:
         self.notify("STOPPING=1")
-        self.log(f"sparkfleet: stopping {self._name(container)} within {self.stop_timeout_s} s")
-        self.runtime.stop(container.id, self.stop_timeout_s)
+        self.log(f"sparkfleet: stopping {self._name(instance)} within {self.stop_timeout_s} s")
+        self.runtime.stop(instance.id, self.stop_timeout_s)
         return self._stopped()
 
     def _stopped(self) -> int:
@@ -354,8 +354,8 @@ class Supervisor:
         self.notify(status_line if self._ready else f"READY=1\n{status_line}")
         self._ready = True
 
-    def _name(self, container: Instance) -> str:
-        return f"{self.runtime.noun} {self.service} ({container.id[:12]}, generation {container.generation})"
+    def _name(self, instance: Instance) -> str:
+        return f"{self.runtime.noun} {self.service} ({instance.id[:12]}, generation {instance.generation})"
 
     @property
     def _starts_path(self) -> Path:
