@@ -29,7 +29,7 @@ def entries_of_others(path: str, owner: str, limit: int) -> Iterator[str]:
         uid = pwd.getpwnam(owner).pw_uid
     except KeyError:
         return
-    others = count = 0
+    foreign = count = 0
     for folder, folders, names in os.walk(path):
         if count > MAX_ENTRIES:
             return
@@ -42,8 +42,8 @@ def entries_of_others(path: str, owner: str, limit: int) -> Iterator[str]:
                 continue
             if differs:
                 yield entry
-                others += 1
-                if others > limit:
+                foreign += 1
+                if foreign > limit:
                     return
 
 

@@ -117,7 +117,7 @@ def test_address_and_port_come_from_the_ssh_configuration_that_the_fleet_uses(tm
 
 
 @pytest.mark.parametrize(("port", "known"), [(22, "fe80::1"), (2222, "[fe80::1]:2222")])
-def test_an_ipv6_address_is_told_from_its_port(port: int, known: str) -> None:
+def test_an_ipv6_address_is_separated_from_its_port(port: int, known: str) -> None:
     address = address_of("spark-01", {"ssh_hostname": "fe80::1", "ssh_port": port})
     assert (address.text, address.known_name) == (f"[fe80::1]:{port}", known)
 
