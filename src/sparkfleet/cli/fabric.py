@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import click
 from sparkfleet.cli import arguments, completers, output
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.fabric import BenchResult, LinkRate
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.errors import SparkfleetError, paragraph
 from sparkfleet.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -61,7 +61,14 @@ def bench(inventory: Path, cluster: str, seconds: int, as_json: bool) -> None:
     else:
         rows = [row for sender, result in results for row in _rows(sender, result)]
         output.table(("From", "To", "By", "Link", "Gb/s"), rows)
-    sys.exit(any(link.problem for _, result in results for link in (*result.alone, *result.at_once)))
+    failed = False
+    for sender, result in results:
+        for link in (*result.alone, *result.at_once):
+            if link.diagnostic:
+                failed = True
+                located = replace(link.diagnostic, location=f"{sender}: {link.link} to {result.to}")
+                click.echo(paragraph(located), err=True)
+    sys.exit(failed)
 
 
 def _members(inventory: Path, cluster: str) -> list[Host]:
@@ -109,4 +116,6 @@ def _rows(sender: str, result: BenchResult) -> list[tuple[str, ...]]:
 
 
 def _figure(link: LinkRate) -> str:
-    return f"{link.gbits:.1f}" if link.gbits is not None else f"failed: {link.problem}"
+    if link.gbits is not None:
+        return f"{link.gbits:.1f}"
+    return f"failed: {link.diagnostic.message}" if link.diagnostic else "failed"

@@ -420,6 +420,10 @@ RUN = {
         "A link does not have its address, MTU or RDMA state after the change.",
         "See `networkctl` or `nmcli` on the Spark for what else configures the link.",
     ),
+    "fabric-link-not-measured": Code(
+        "`sparkfleet fabric bench` could not measure a link.",
+        "Check the cable and the link's state on both Sparks, then run again.",
+    ),
     "fabric-management-lost": Code(
         "The change of links took the management network down.",
         "Check which netdev carries the SSH connection.",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sparkfleet.contract.codec import Document, Json, Migration
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import JobResult, diagnostic_of
 
 NETPLAN_FILE = "60-sparkfleet-fabric.yaml"
@@ -223,7 +224,20 @@ class LinkRate:
     link: str
     gbits: float | None = None
     """Gb/s; None: it could not be measured."""
-    problem: str = ""
+    diagnostic: Diagnostic | None = None
+    """Why it could not be measured."""
+
+
+NOT_MEASURED = "fabric-link-not-measured"
+"""Code: the throughput of a link could not be measured."""
+
+
+def _rates_with_code(data: Json) -> Json:
+    """Migrate version 1: why a link could not be measured was a text."""
+    for rate in (*data["alone"], *data["at_once"]):
+        if text := rate.pop("problem", ""):
+            rate["diagnostic"] = {"location": rate["link"], "message": text, "code": NOT_MEASURED}
+    return data
 
 
 @dataclass(frozen=True)
@@ -231,6 +245,8 @@ class BenchResult(Document):
     """What a Spark measured to another one; also its evidence file."""
 
     NAME = "bench result"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _rates_with_code}
 
     cluster: str
     to: str

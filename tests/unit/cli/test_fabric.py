@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from sparkfleet.cli import cli, fabric
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.fabric import BenchResult, LinkRate
 from sparkfleet.errors import SparkfleetError
 from tests.unit.config.fleet_files import FleetFiles
@@ -57,7 +58,7 @@ def test_each_link_is_a_row_and_all_at_once_is_their_sum(monkeypatch: pytest.Mon
 
 
 def test_a_failed_link_is_reported_and_exits_with_1(monkeypatch: pytest.MonkeyPatch, pair: Path) -> None:
-    failed = LinkRate("enP2p1s0f1np1", problem="Failed status 12")
+    failed = LinkRate("enP2p1s0f1np1", diagnostic=Diagnostic("x", "Failed status 12", code="test"))
     result = replace(RESULT, at_once=(RESULT.at_once[0], failed))
     code, out = bench(monkeypatch, result, str(pair), "pair")
     assert code == 1

@@ -15,6 +15,7 @@ from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.fabric import (
     IPERF,
+    NOT_MEASURED,
     RDMA,
     STREAM,
     TOOLS,
@@ -140,4 +141,6 @@ def _one(system: System, request: BenchRequest, lane: Lane, port: int) -> LinkRa
             return LinkRate(lane.link, rate)
         problem = ran.text.splitlines()[-1][:300] if ran.text else f"exit code {ran.code}"
         system.sleep(1)
-    return LinkRate(lane.link, problem=problem)
+    hint = f"check the cable and `ip link show {lane.link}` on both Sparks, then run again"
+    wrong = Diagnostic(lane.link, f"{request.tool}: {problem}", hint=hint, code=NOT_MEASURED)
+    return LinkRate(lane.link, diagnostic=wrong)

@@ -125,13 +125,19 @@ def test_a_listener_that_is_not_there_yet_is_tried_again(spark: Spark) -> None:
     assert spark.slept == 2
 
 
+@pytest.mark.provokes("fabric-link-not-measured")
 def test_a_link_that_cannot_be_measured_says_why(spark: Spark) -> None:
     spark.answers = [Ran(1, err="x\nFailed status 12: wr_id 7 syndrom 0x81")] * bench.TRIES
     result = bench.measure(spark, REQUEST)  # type: ignore[arg-type]
-    assert result.alone[0] == LinkRate("enp1s0f1np1", problem="Failed status 12: wr_id 7 syndrom 0x81")
+    wrong = result.alone[0].diagnostic
+    assert wrong
+    assert (wrong.location, wrong.code) == ("enp1s0f1np1", "fabric-link-not-measured")
+    assert wrong.message == "ib_write_bw: Failed status 12: wr_id 7 syndrom 0x81"
     assert result.alone[1].gbits == 109.17
     spark.answers = [Ran(3)] * bench.TRIES
-    assert bench.measure(spark, REQUEST).alone[0].problem == "exit code 3"  # type: ignore[arg-type]
+    wrong = bench.measure(spark, REQUEST).alone[0].diagnostic  # type: ignore[arg-type]
+    assert wrong
+    assert wrong.message == "ib_write_bw: exit code 3"
 
 
 def test_listeners_run_detached_and_end_by_themselves(spark: Spark) -> None:
