@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+TESTING = "testing"
 _OWN_KEYRING = re.compile(r"/(debian|ubuntu)-archive-[^/]*$")
 
 
@@ -21,11 +22,13 @@ class Source:
     uri: str
     suite: str
     components: tuple[str, ...]
+    options: str = ""
+    """In apt's one-line form, with brackets and a space; "" for none."""
 
     @property
     def line(self) -> str:
         """Return the entry in apt's one-line form."""
-        return f"deb {self.uri} {self.suite} {' '.join(self.components)}"
+        return f"deb {self.options}{self.uri} {self.suite} {' '.join(self.components)}"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,19 @@ class Apt:
     def archive(self) -> Source | None:
         """Return the entry of the release itself (not its updates), if there is one."""
         return next((source for source in self.sources if source.suite == self.codename), None)
+
+    @property
+    def with_newer(self) -> Apt:
+        """Return these settings with Debian's next releases, for ``apt-get install -t testing``.
+
+        Without an archive of Debian they are unchanged.
+        """
+        archive = self.archive
+        if archive is None or not archive.uri.rstrip("/").endswith("debian"):
+            return self
+        options = "[check-valid-until=no] "  # they are valid for a week, and a mirror may be older
+        newer = tuple(replace(archive, suite=suite, options=options) for suite in (TESTING, "unstable"))
+        return replace(self, sources=(*self.sources, *newer))
 
     def conf(self, sources_list: str) -> str:
         """Return an apt.conf that uses these sources, written at ``sources_list``, and nothing else."""

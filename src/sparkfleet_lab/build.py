@@ -40,6 +40,7 @@ class Definition:
     base: str
     base_id: str
     packages: tuple[str, ...]
+    """With the options of ``apt-get install`` that they need."""
     files: tuple[Entry, ...] = ()
     late_files: Callable[[], tuple[Entry, ...]] | None = None
     """Further files that take time to create: created during the build, identified before by ``key``."""

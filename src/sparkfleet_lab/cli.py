@@ -24,13 +24,14 @@ def lab() -> None:
 @click.option("--sparks", default=2, show_default=True, metavar="N", help="How many machines.")
 @click.option("--warm", is_flag=True, help="Load the engine images into the machines.")
 @click.option("--ring", is_flag=True, help="Three machines, each linked to the other two.")
-def up(sparks: int, warm: bool, ring: bool) -> None:
+@click.option("--containerd", is_flag=True, help="New machines use Docker's containerd image store.")
+def up(sparks: int, warm: bool, ring: bool, containerd: bool) -> None:
     """Start machines, registry and hub. The first start takes minutes, later ones seconds."""
     from sparkfleet_lab.docker import Docker  # noqa: PLC0415  (keeps the import of the command line fast)
     from sparkfleet_lab.lifecycle import up as lab_up  # noqa: PLC0415
 
     current_lab = find_lab()
-    state = lab_up(Docker(), current_lab, sparks, _report, warm=warm, ring=ring)
+    state = lab_up(Docker(), current_lab, sparks, _report, warm=warm, ring=ring, containerd=containerd)
     click.echo(f"connect:     ssh -F {_short(current_lab)}/ssh_config {state.machines[0].name}")
     click.echo(f"remove:      {_env(current_lab)}sparkfleet lab down")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 from importlib import resources
 from pathlib import Path
 
+from sparkfleet_lab.apt import TESTING
 from sparkfleet_lab.base import Base
 from sparkfleet_lab.build import Definition
 from sparkfleet_lab.content import Entry, digest, tree
@@ -54,6 +56,23 @@ rm -rf /var/lib/docker/* /var/lib/containerd/*
 """
 
 
+_SPARK_CHANGES = ('CMD ["/sbin/init"]', "ENV container=docker", "ENV LC_ALL=C.UTF-8", "WORKDIR /")
+_CONTAINERD_SETTINGS = {
+    "features": {"containerd-snapshotter": True},
+    "runtimes": {"nvidia": {"path": "runc", "runtimeArgs": []}},
+}
+_DOCKER_29 = "[Service]\nEnvironment=DOCKER_MIN_API_VERSION=1.44\n"
+"""What Docker 29 has and 28 lacks: it refuses older versions of the API."""
+_NEWER_SCRIPT = """
+version=$(dockerd --version | sed 's/[^0-9]*\\([0-9]*\\).*/\\1/')
+if [ "$version" -lt 28 ]; then
+  echo "Docker $version has no containerd image store; expected a package source with Docker 28 or later"
+  exit 1
+fi
+rm -rf /var/lib/docker/* /var/lib/containerd/*
+"""
+
+
 def spark(base: Base) -> Definition:
     """Return the image of a machine: systemd, sshd, dockerd, and stand-ins for a Spark's programs."""
     return Definition(
@@ -63,7 +82,24 @@ def spark(base: Base) -> Definition:
         packages=SPARK_PACKAGES,
         files=tree(Path(str(resources.files("sparkfleet_lab") / "rootfs"))),
         script=_SPARK_SCRIPT,
-        changes=('CMD ["/sbin/init"]', "ENV container=docker", "ENV LC_ALL=C.UTF-8", "WORKDIR /"),
+        changes=_SPARK_CHANGES,
+    )
+
+
+def containerd_spark(spark_image: str, image_id: str, *, debian: bool) -> Definition:
+    """Return the image of a machine whose Docker has its images in containerd's store, as Docker 29 does."""
+    settings = json.dumps(_CONTAINERD_SETTINGS).encode()
+    return Definition(
+        name="spark-containerd",
+        base=spark_image,
+        base_id=image_id,
+        packages=("-t", TESTING, "docker.io", "docker-cli", "containerd") if debian else ("docker.io",),
+        files=(
+            Entry("etc/docker/daemon.json", settings),
+            Entry("etc/systemd/system/docker.service.d/lab.conf", _DOCKER_29.encode()),
+        ),
+        script=_NEWER_SCRIPT,
+        changes=_SPARK_CHANGES,
     )
 
 

@@ -27,12 +27,19 @@ MAX_SPARKS = 60
 
 
 def up(  # noqa: PLR0917
-    docker: Docker, lab: Lab, sparks: int, report: Report, warm: bool = False, ring: bool = False
+    docker: Docker,
+    lab: Lab,
+    sparks: int,
+    report: Report,
+    warm: bool = False,
+    ring: bool = False,
+    containerd: bool = False,
 ) -> State:
     """Return a lab with that many running machines; those that run already are not changed.
 
     The first start builds the images (minutes); later starts reuse them (seconds). ``warm``:
     machines that are created from now on have the engine images. ``ring``: three machines without a switch.
+    ``containerd``: machines that are created from now on have Docker's containerd image store, and no images.
     """
     if not 0 < sparks <= MAX_SPARKS:
         raise SparkfleetError(
@@ -59,13 +66,16 @@ def up(  # noqa: PLR0917
         _require_complete(docker, lab, state)
     names = [f"spark-{number:02}" for number in range(1, sparks + 1)]
     existing = {machine.name for machine in state.machines}
-    added = tuple(_machine(name) for name in names if name not in existing)
+    added = tuple(_machine(name, containerd=containerd) for name in names if name not in existing)
+    if containerd and added and not state.containerd_image:
+        image = _containerd_image(docker, state, report)
+        state = dataclasses.replace(state, containerd_image=image)
     state = dataclasses.replace(
         state, machines=tuple(sorted((*state.machines, *added), key=lambda machine: machine.name))
     )
     write_state(lab, state)
-    if warm and not state.warm_volume:
-        first = state.machines[0]
+    first = next((one for one in state.machines if not one.containerd), None)
+    if warm and first and not state.warm_volume:
         _ensure(docker, lab, state, first)
         report("pulling the engine images once, for all machines")
         volume = make_warm(
@@ -186,9 +196,18 @@ def _require_topology(lab: Lab, state: State, *, ring: bool) -> None:
         )
 
 
-def _machine(name: str) -> Machine:
+def _containerd_image(docker: Docker, state: State, report: Report) -> str:
+    apt = make_base(docker, report).apt
+    newer = apt.with_newer
+    found = docker.inspect("image", state.spark_image) or {}
+    definition = images.containerd_spark(state.spark_image, str(found.get("Id")), debian=newer != apt)
+    return build(docker, definition, newer, report, "a newer Docker with the containerd image store")
+
+
+def _machine(name: str, *, containerd: bool) -> Machine:
     key = keys.ssh_key()
-    return Machine(name, int(name.rsplit("-", 1)[1]), free_port(), key.public, key.private)
+    number = int(name.rsplit("-", 1)[1])
+    return Machine(name, number, free_port(), key.public, key.private, containerd)
 
 
 def _ensure(docker: Docker, lab: Lab, state: State, machine: Machine) -> None:

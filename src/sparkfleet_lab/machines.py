@@ -103,6 +103,8 @@ def capabilities(status: str) -> tuple[str, ...]:
 def create_args(lab: Lab, state: State, machine: Machine) -> list[str]:
     """Return the arguments of ``docker create`` for a machine."""
     last = machine.last
+    image = state.containerd_image if machine.containerd else state.spark_image
+    own = "" if machine.containerd else f"{docker_volume(lab, machine.name)}:"
     hosts = [f"--add-host={name}:{state.registry_ip}" for name in REGISTRY_NAMES]
     return [
         "create", "--name", lab.container(machine.name), "--hostname", machine.name,
@@ -110,10 +112,10 @@ def create_args(lab: Lab, state: State, machine: Machine) -> list[str]:
         "--network", state.lan.name, "--ip", state.lan.address(last),
         "-p", f"127.0.0.1:{machine.ssh_port}:22", *hosts,
         "--tmpfs", "/run", "--tmpfs", "/run/lock", "--shm-size", "4g",
-        "-v", f"{docker_volume(lab, machine.name)}:/var/lib/docker",
+        "-v", f"{own}/var/lib/docker",
         "-v", "/var/lib/containerd",
         "--stop-signal", "SIGRTMIN+3", "--stop-timeout", "10",
-        *state.privileges, state.spark_image,
+        *state.privileges, image,
     ]  # fmt: skip
 
 
@@ -156,7 +158,7 @@ def start_machine(docker: Docker, lab: Lab, state: State, machine: Machine) -> N
     """Create and start a machine; it is not up yet when this returns."""
     container = lab.container(machine.name)
     volume = docker_volume(lab, machine.name)
-    if docker.inspect("volume", volume) is None:
+    if not machine.containerd and docker.inspect("volume", volume) is None:
         docker.run("volume", "create", "--label", f"{LABEL}={lab.prefix}", volume)
         if state.warm_volume:
             warm.copy(docker, state, state.warm_volume, volume)

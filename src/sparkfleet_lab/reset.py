@@ -20,10 +20,13 @@ docker images --digests --format '{{.Tag}} {{.Digest}}'
 def reset_machine(docker: Docker, lab: Lab, state: State, name: str, *, cold: bool = False) -> None:
     """Replace a machine by a fresh one: with the lab's images if the lab is warm, without if ``cold``.
 
+    A machine with containerd's image store always starts without.
+
     Images are kept if they are complete and the lab's own, which takes 1 s instead of a copy of 5 s.
     """
     machine = state.machine(name)
-    keep = bool(state.warm_volume) and not cold and _only_lab_images(docker, lab, state, name)
+    warm = bool(state.warm_volume) and not cold and not machine.containerd
+    keep = warm and _only_lab_images(docker, lab, state, name)
     machines.remove_machine(docker, lab, name, keep_images=keep)
     initial = dataclasses.replace(state, warm_volume="") if cold else state
     machines.start_machine(docker, lab, initial, machine)

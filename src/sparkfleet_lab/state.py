@@ -36,6 +36,8 @@ class Machine:
     host_key: str
     """Public host key, ``ssh-ed25519 AAAA...``."""
     host_key_private: str
+    containerd: bool = False
+    """Whether its Docker has the images in containerd's store instead of its own (overlay2)."""
 
     @property
     def last(self) -> int:
@@ -62,6 +64,8 @@ class State:
     machines: tuple[Machine, ...] = ()
     ring: tuple[Network, ...] = ()
     """Two networks for each cable between three machines; () = the machines are at one switch."""
+    containerd_image: str = ""
+    """Image of machines with containerd's store; "" = none was needed so far."""
     warm_volume: str = ""
     """Volume that a machine's images are copied from; "" = machines start without images."""
 

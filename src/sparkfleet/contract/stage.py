@@ -99,7 +99,7 @@ class ImageCopy(SenderPlace):
     size: int
     sha256: str
     id: str = ""
-    """Of a derived image, which has no registry: its id identifies it."""
+    """Of a derived image, which has no registry: hash of its layers and settings; older programs: its id."""
     manifests: tuple[str, ...] = ()
     """Base64, from the index down; empty: its registry supplies them."""
 

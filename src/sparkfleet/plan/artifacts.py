@@ -39,7 +39,11 @@ class Artifact:
     derived: bool = False
     """Whether it is an image that is built on a host: no registry has it."""
     identity: str = ""
-    """Id of an image that is present; "" for a model."""
+    """Of an image that is present: equal on all hosts with the same content; "" for a model."""
+    registry_layers: bool = False
+    """Whether the host stores the layers of an image as the registry sends them: a copy from a host that does
+    not is no use to it.
+    """
 
 
 @dataclass(frozen=True)

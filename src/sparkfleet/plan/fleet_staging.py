@@ -37,6 +37,8 @@ class _SourceHost:
     slots: int
     size: int = 0
     """Bytes that it sends, if they differ from the missing bytes."""
+    registry_layers: bool = False
+    """Whether it sends the layers of an image as the registry does."""
 
 
 def choose_sources(hosts: Mapping[str, Host], plans: Sequence[HostPlan]) -> Sources:
@@ -76,7 +78,7 @@ def _sources(
         return found
     receiving = [name for name in needing if _may_receive(artifacts[name], hosts[name])]
     sources = [
-        _SourceHost(name, 0, policy.parallel, artifact.have if artifact.type is ArtifactType.IMAGE else 0)
+        _source(name, artifact, policy.parallel)
         for name, artifact in artifacts.items()
         if artifact.complete and _may_send(artifact)
     ]
@@ -91,10 +93,20 @@ def _sources(
         built = artifacts[seed] if artifacts[seed].derived else None
         # The whole image is copied, even to a Spark that has its base.
         size = built.have + built.missing if built else 0
-        sources.append(_SourceHost(seed, 0, policy.parallel, size))
-    for name in receiving:
-        found[name] = _take(name, sources, hosts)
+        sources.append(replace(_source(seed, artifacts[seed], policy.parallel), size=size))
+    # A host that needs the registry's layers can send to every other one: it comes first.
+    for name in sorted(receiving, key=lambda one: not artifacts[one].registry_layers):
+        chosen = _take(name, artifacts[name], sources, hosts)
+        if chosen:
+            found[name] = chosen
+        elif name in outside:
+            sources.append(_source(name, artifacts[name], policy.parallel))
     return found
+
+
+def _source(name: str, artifact: Artifact, slots: int) -> _SourceHost:
+    size = artifact.have if artifact.complete and artifact.type is ArtifactType.IMAGE else 0
+    return _SourceHost(name, 0, slots, size, artifact.registry_layers)
 
 
 def _may_send(artifact: Artifact) -> bool:
@@ -122,7 +134,8 @@ def _seed(declared: str, outside: list[str], artifacts: Mapping[str, Artifact]) 
     """Return who downloads: the declared seed if it needs the artifact, else the host that has most of it."""
     if declared != AUTO and declared in outside:
         return declared
-    return max(outside, key=lambda name: artifacts[name].have)  # the first of equals
+    # the first of equals
+    return max(outside, key=lambda name: (artifacts[name].registry_layers, artifacts[name].have))
 
 
 def _not_seed(declared: str, needing: list[str], outside: list[str]) -> str:
@@ -131,12 +144,20 @@ def _not_seed(declared: str, needing: list[str], outside: list[str]) -> str:
     return f"the seed {declared} {'has no space to send it' if declared in outside else 'is offline'}"
 
 
-def _take(name: str, sources: list[_SourceHost], hosts: Mapping[str, Host]) -> ArtifactSource:
-    """Choose a source with a free slot, the nearest first; afterwards the host is a source, too."""
-    free = [one for one in sources if one.slots]
+def _take(
+    name: str, artifact: Artifact, sources: list[_SourceHost], hosts: Mapping[str, Host]
+) -> ArtifactSource | None:
+    """Choose a source with a free slot, the nearest first; afterwards the host is a source, too.
+
+    None: no source has the layers as the host needs them.
+    """
+    free = [one for one in sources if one.slots and (one.registry_layers or not artifact.registry_layers)]
+    if not free:
+        return None
     chosen = min(free, key=lambda one: (not near(hosts[name], hosts[one.name]), one.depth))
     chosen.slots -= 1
-    sources.append(_SourceHost(name, chosen.depth + 1, hosts[name].stage.parallel, chosen.size))
+    parallel, layers = hosts[name].stage.parallel, artifact.registry_layers
+    sources.append(_SourceHost(name, chosen.depth + 1, parallel, chosen.size, layers))
     return ArtifactSource(chosen.name, near(hosts[name], hosts[chosen.name]), chosen.size)
 
 

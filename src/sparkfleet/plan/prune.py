@@ -200,9 +200,12 @@ def _images(stored: Stored, needed: Needs) -> Iterator[Item]:
     for image in stored.images:
         if not image.refs or needs.in_use(image, stored) or needs.digests_of(image.refs) & needed.digests:
             continue
-        known = [ours[short_image_name(ref)] for ref in image.refs if short_image_name(ref) in ours]
-        used = max([entry.at for entry in known] + [_promoted(stored, image)])
-        is_ours = len(known) == len(image.refs)  # a name of another owner makes it unmanaged
+        known = {ref: ours[short_image_name(ref)] for ref in image.refs if short_image_name(ref) in ours}
+        used = max([entry.at for entry in known.values()] + [_promoted(stored, image)])
+        tagged = {ref.rpartition(":")[0] for ref in known if "@" not in ref}
+        # A name of another owner makes it unmanaged. The containerd image store gives every repository of an
+        # image a digest, too.
+        is_ours = all(ref in known or ref.partition("@")[0] in tagged for ref in image.refs)
         name = min(image.refs, key=lambda ref: ("@" in ref, ref))
         yield Item(Kind.IMAGE, _short(name), image.id, image.bytes, used, is_ours, image.refs)
 

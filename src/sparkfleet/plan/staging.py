@@ -38,12 +38,14 @@ def image_artifact(image: ImageRef, observed: Observed) -> Artifact:
     """Return the image's state: identified by its digest, a derived one by name and label."""
     present = present_image(image, observed)
     free, rates = observed.disks["images"].free, _rates(observed, PULL)
-    whole, identity = present is not None, present.id if present else ""
+    whole, identity = present is not None, present.build if present else ""
     if image.derived_packages is None:
         have, missing = (present.size, 0) if present else (0, image.size)
-        return Artifact(
+        pulled = Artifact(
             ArtifactType.IMAGE, image.pull_ref, whole, have, missing, free, *rates, identity=identity
         )
+        registry_layers = present.has_registry_layers if present else observed.registry_layers
+        return replace(pulled, registry_layers=registry_layers)
     base = observed.images.get(image.base.pull_ref)
     have = present.size if present else base.size if base else 0
     missing = 0 if present else image.derived_packages.size + (0 if base else image.size)

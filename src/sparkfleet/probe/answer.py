@@ -339,6 +339,7 @@ def _observed(parts: _Parts, available: Sequence[str]) -> Observed:
         disks=_disks(parts),
         instances=tuple(instance for one in by_runtime for instance in one.instances),
         images={reference: image for one in by_runtime for reference, image in one.images.items()},
+        registry_layers=any(one.registry_layers for one in by_runtime),
         units=systemd.units,
         generations=files.records(state.files),
         rollout=state.rollout,

@@ -123,6 +123,8 @@ class Observed:
     listeners: Mapping[int, Listener]
     toolkit: tuple[str, ...] = ()
     """What gives a container the GPU: programs of the NVIDIA container toolkit, CDI files."""
+    registry_layers: bool = False
+    """Whether missing images must arrive with their layers as the registry sends them."""
     hashed: Mapping[str, Mapping[str, tuple[str, bool]]] = field(default_factory=dict)
     """``repo@revision`` -> file -> (expected blob name, whether the hash of its present state matched); only
     files that were hashed."""

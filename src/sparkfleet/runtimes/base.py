@@ -180,6 +180,12 @@ class Runtime(Protocol):
     def data_directory(self) -> Path:
         """Return where the runtime writes: free space is checked there."""
 
+    def content_of(self, artifact: str) -> str:
+        """Return what identifies the content of an instance's artifact on every host.
+
+        docker: hash of the image's layers and settings; venv: the artifact.
+        """
+
     def inspect(self, instance: str) -> Instance | None:
         """Return the instance, None when there is none. venv: from ``systemctl show``."""
 
@@ -257,6 +263,8 @@ class Image:
     size: int = 0
     """Bytes on disk, shared layers included."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    content: str = ""
+    """Hash of its layers and settings. Unlike the id it is the same in every image store."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,24 @@ class ImageSeen:
     user: str = ""
     working_dir: str = ""
     size: int = 0
+    top_layer: str = ""
+    """Hash of the unpacked content of its last layer: tells builds from the same base apart."""
+
+    @property
+    def build(self) -> str:
+        """Return what is equal on all hosts with the same image, also where their ids are not."""
+        if not self.top_layer:
+            return self.id
+        settings = (self.entrypoint, self.env, sorted(self.labels.items()), self.user, self.working_dir)
+        return f"{self.top_layer} {hashlib.sha256(repr(settings).encode()).hexdigest()[:16]}"
+
+    @property
+    def has_registry_layers(self) -> bool:
+        """Return whether it is in containerd's store, with its layers as the registry sent them.
+
+        Its id is the digest of its manifest then, else that of its configuration.
+        """
+        return any(name.endswith(f"@{self.id}") for name in self.digests)
 
 
 @dataclass(frozen=True)

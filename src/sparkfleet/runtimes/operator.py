@@ -49,6 +49,10 @@ class RuntimeSeen:
     instances: tuple[InstanceSeen, ...] = ()
     images: Mapping[str, ImageSeen | None] = field(default_factory=dict)
     """By the requested reference and by id; None: not on the Spark."""
+    registry_layers: bool = False
+    """Whether missing images must arrive with their layers as the registry sends them; False if none is
+    missing. docker: the containerd image store.
+    """
 
 
 @dataclass(frozen=True)

@@ -62,3 +62,13 @@ def test_apt_conf_replaces_all_sources_and_passes_the_proxy_on() -> None:
         'Acquire::http::Proxy "http://proxy:3142";\nAcquire::https::Proxy "http://proxy:3142";\n'
     )
     assert Apt("", ()).conf("/mnt/list") == ""
+
+
+def test_newer_packages_come_from_debians_next_releases_alone() -> None:
+    debian = Source("http://m/debian", "bookworm", ("main",))
+    assert [source.suite for source in Apt("bookworm", (debian,)).with_newer.sources] == [
+        "bookworm", "testing", "unstable",
+    ]  # fmt: skip
+    ubuntu = Apt("noble", (Source("http://m/ubuntu", "noble", ("main",)),))
+    assert ubuntu.with_newer == ubuntu
+    assert Apt("", ()).with_newer == Apt("", ())

@@ -129,3 +129,18 @@ def test_of_cgroup_version_1_each_hierarchy_is_shown_by_itself_of_version_2_the_
     )
     second = "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
     assert machines.cgroup_mounts(second) == ("-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw")
+
+
+def test_a_machine_with_the_containerd_image_store_has_its_own_image_and_no_images_of_the_warm_volume(
+    lab: Lab, state: State
+) -> None:
+    files_of(lab)
+    machine = replace(state.machines[0], containerd=True)
+    other = replace(state, containerd_image="sparkfleet-lab/spark-containerd:1", warm_volume="warm")
+    docker = Recorder()
+    machines.start_machine(docker, lab, other, machine)
+    (created,) = (args for args in docker.calls if args[0] == "create")
+    assert created[-1] == "sparkfleet-lab/spark-containerd:1"
+    volumes = [created[at + 1] for at, word in enumerate(created) if word == "-v"]
+    assert {"/var/lib/docker", "/var/lib/containerd"} <= set(volumes)
+    assert not any(args[:2] == ("volume", "create") for args in docker.calls)

@@ -125,6 +125,8 @@ class World:
     docker_gone: bool = False
     dockerd_back_at: float = 0.0
     docker_stopped: bool = False
+    contents: dict[str, str] = field(default_factory=dict)
+    """Id of an image -> its content; the id for one without."""
     """systemd holds dockerd down; with socket activation a question would start it."""
     woken: bool = False
     """Somebody asked it all the same."""
@@ -530,6 +532,9 @@ class FakeRuntime:
             service=box.labels.get(LABEL_SERVICE, ""), generation=box.labels.get(LABEL_GENERATION, ""),
             artifact=f"sha256:{box.image}", details={"Id": box.id, "Config": {"Env": list(box.env)}},
         )  # fmt: skip
+
+    def content_of(self, artifact: str) -> str:
+        return self._world.contents.get(artifact, artifact)
 
     def _own(self) -> list[Box]:
         return [box for box in self._world.boxes.values() if box.runtime == self.runtime_name]

@@ -77,6 +77,28 @@ def test_a_converged_spark_has_an_empty_plan_and_says_which_build_it_has() -> No
     assert plan.artifacts[0].identity == image_seen(IMAGE).id
 
 
+def test_the_same_build_has_another_id_in_the_other_image_store_and_the_same_identity() -> None:
+    seen = converged(DERIVED)
+    own = replace(image_seen(IMAGE), top_layer="sha256:top")
+    found = [
+        host_plan(DERIVED, replace(seen, images={**seen.images, KEY: replace(own, id=identity)}))
+        for identity in ("sha256:config", "sha256:index")
+    ]
+    (identity,) = {plan.artifacts[0].identity for plan in found}
+    other = replace(seen, images={**seen.images, KEY: replace(own, env=("A=1",))})
+    assert host_plan(DERIVED, other).artifacts[0].identity != identity
+
+
+@pytest.mark.parametrize("containerd", [True, False])
+def test_the_store_of_an_image_is_seen_by_its_id_or_where_it_is_missing_by_docker(containerd: bool) -> None:
+    digest = NGC.pull_ref.rpartition("@")[2]
+    present = replace(image_seen(NGC), id=digest if containerd else "sha256:config")
+    seen = converged(PLAIN)
+    present_plan = host_plan(PLAIN, replace(seen, images={**seen.images, NGC.pull_ref: present}))
+    missing = host_plan(PLAIN, replace(fresh(PLAIN), registry_layers=containerd))
+    assert [plan.artifacts[0].registry_layers for plan in (present_plan, missing)] == [containerd, containerd]
+
+
 def test_another_image_of_that_name_is_not_taken_for_it() -> None:
     seen = converged(DERIVED)
     foreign = replace(image_seen(IMAGE), labels={"io.sparkfleet.derived": "something else"})

@@ -201,10 +201,12 @@ def test_a_plan_without_anything_to_fetch_stays_as_it_is() -> None:
 IMAGE = "nvcr.io/nvidia/vllm@sha256:" + "c" * 64
 
 
-def image(name: str, *, local: bool, free: int = 400) -> HostPlan:
+def image(name: str, *, local: bool, free: int = 400, containerd: bool = False) -> HostPlan:
     """Return the plan of a Spark that has or lacks an image of 8 GiB, 20 unpacked."""
     have, missing = (20 * GIB, 0) if local else (0, 8 * GIB)
-    artifact = Artifact(ArtifactType.IMAGE, IMAGE, local, have, missing, free * GIB)
+    artifact = Artifact(
+        ArtifactType.IMAGE, IMAGE, local, have, missing, free * GIB, registry_layers=containerd
+    )
     change_sets = () if local else (ChangeSet("nano", (PullImage(artifact, "vllm"),)),)
     return HostPlan(name, change_sets, artifacts=(artifact,))
 
@@ -244,6 +246,25 @@ def test_with_a_mirror_one_offline_spark_gets_the_image_from_it_and_the_others_f
     assert found["b", IMAGE] == Source("a")
     (entry,) = apply_sources(image("a", local=False), found).change_sets
     assert "from the offline mirror" in entry.fields()[0].note
+
+
+def copied(*plans: HostPlan) -> dict[str, str]:
+    """Return who gets the image from whom; "" = the registry."""
+    return {name: source.host for name, source in sources(*plans).items() if source}
+
+
+def test_a_host_with_the_containerd_image_store_gets_no_image_from_one_without() -> None:
+    old, new = image("a", local=True), image("b", local=False, containerd=True)
+    assert copied(old, new) == {"b": ""}
+    assert copied(old, new, image("c", local=False, containerd=True)) == {"b": "", "c": "b"}
+    assert copied(image("a", local=True, containerd=True), image("b", local=False)) == {"b": "a"}
+
+
+def test_one_pull_serves_both_image_stores() -> None:
+    new = [image(name, local=False, containerd=True) for name in ("c", "d", "e", "f")]
+    assert copied(image("a", local=False), image("b", local=False), *new) == {
+        "c": "", "d": "c", "e": "c", "f": "d", "a": "d", "b": "e",
+    }  # fmt: skip
 
 
 @given(

@@ -179,7 +179,7 @@ def test_a_plan_has_what_its_probe_read() -> None:
 
 
 @pytest.mark.provokes("cluster-image-differs")
-def test_an_image_with_another_id_on_one_member_blocks_all_before_anything_stops() -> None:
+def test_an_image_with_other_content_on_one_member_blocks_all_before_anything_stops() -> None:
     found = []
     for rank in (0, 1):
         declared = host(rank, flags=(("tensor-parallel-size", 2), ("max-model-len", 1024)))
@@ -193,7 +193,7 @@ def test_an_image_with_another_id_on_one_member_blocks_all_before_anything_stops
     for one in joined.values():
         assert one.state is HostState.BLOCKED
         reasons = [reason for own in one.change_sets if own.blocked for reason in own.blocked.each]
-        assert any("spark-02 has another image id of " in reason.message for reason in reasons)
+        assert any("spark-02 has another content of " in reason.message for reason in reasons)
 
 
 def test_an_image_that_one_member_lacks_does_not_block() -> None:

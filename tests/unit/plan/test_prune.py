@@ -353,6 +353,17 @@ def test_an_image_with_a_name_of_another_owner_is_unmanaged() -> None:
     assert Kind.IMAGE not in {item.kind for item in plan_of(disk(images=images)).hosts[0].items}
 
 
+def test_the_digest_that_containerds_image_store_gives_a_derived_image_is_no_name_of_another_owner() -> None:
+    name, digest = "localhost/sparkfleet/derived:0123456789abcdef", "sha256:" + "e" * 64
+    refs = (name, f"{name.rpartition(':')[0]}@{digest}")
+    images = (StoredImage(digest, refs, 1),)
+    staged = {name: StagedItem(1, 1.0)}
+    ((_, item),) = listed(plan_of(disk(images=images, staged_images=staged)), Kind.IMAGE)
+    assert (item.ours, item.refs) == (True, refs)
+    theirs = (StoredImage(digest, (*refs, "mine:latest", f"mine@{digest}"), 1),)
+    assert not list(listed(plan_of(disk(images=theirs, staged_images=staged)), Kind.IMAGE))
+
+
 def test_an_image_from_a_mirror_is_ours_by_the_name_that_it_got_on_the_way() -> None:
     carried = f"127.0.0.1:7355/sparkfleet/{image_ref(OLD.digest)}"
     images = (StoredImage("sha256:id4", (carried,), 1),)

@@ -162,6 +162,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
         "/containers/webui/json": inspect("webui", {}),
         "/images/repo@sha256:2/json": {"Id": "sha256:2", "Config": {"Entrypoint": ["vllm", "serve"]}},
         "/images/sha256:1/json": {"Id": "sha256:1", "Config": {}},
+        "/info": {"DockerRootDir": "/data/docker"},
     }
     with UnixServer(str(path), FakeDocker) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -199,6 +200,18 @@ def test_an_image_is_seen_by_its_digest_under_whatever_name_it_came(docker: dict
     images = docker_look.collect({"images": [f"repo@{digest}", "repo@sha256:" + "e" * 64]})["images"]
     assert images[f"repo@{digest}"]["id"] == "sha256:7"
     assert images["repo@sha256:" + "e" * 64] is None
+
+
+def test_an_image_without_settings_is_seen_as_docker_29_reports_it(docker: dict[str, Any]) -> None:
+    docker["/images/repo@sha256:2/json"] = {"Id": "sha256:2", "RootFS": {"Layers": ["sha256:a", "sha256:b"]}}
+    seen = docker_look.collect({"images": ["repo@sha256:2"]})["images"]["repo@sha256:2"]
+    assert (seen["entrypoint"], seen["labels"], seen["user"], seen["top_layer"]) == ([], {}, "", "sha256:b")
+
+
+def test_the_image_store_is_asked_for_only_where_an_image_is_missing(docker: dict[str, Any]) -> None:
+    assert docker_look.collect({"images": ["repo@sha256:9"]})["data"] == "/data/docker"
+    docker["/info"] = None
+    assert "data" not in docker_look.collect({"images": ["repo@sha256:2"]})
 
 
 def test_a_daemon_that_answers_with_an_error_is_an_error_and_no_empty_list(docker: dict[str, Any]) -> None:

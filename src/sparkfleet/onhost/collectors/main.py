@@ -72,7 +72,12 @@ def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
         "disks": {
             "models": part(paths.disk, models),
             "cache": part(paths.disk, cache),
-            **{"images" if name == names[0] else name: part(paths.disk, own[name].DATA) for name in names},
+            **{
+                "images" if name == names[0] else name: part(
+                    paths.disk, found_runtimes[name].get("data") or own[name].DATA
+                )
+                for name in names
+            },
             "state": part(paths.disk, basics.STATE_DIR),
             "units": part(paths.disk, basics.UNIT_DIR),
             "programs": part(paths.disk, "/usr/local/lib"),

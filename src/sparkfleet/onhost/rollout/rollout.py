@@ -308,9 +308,10 @@ class Rollout:
         return True
 
     def image_of(self, container_id: str) -> str:
-        """Return the id of what the container runs from."""
-        container = runtime_of(self.system, self.request.candidate).inspect(container_id)
-        return container.artifact if container else ""
+        """Return what identifies the content that the container runs from on every host."""
+        runtime = runtime_of(self.system, self.request.candidate)
+        container = runtime.inspect(container_id)
+        return runtime.content_of(container.artifact) if container else ""
 
     def create(self, generation: Generation) -> str:
         """Create the candidate's container beside the running one."""

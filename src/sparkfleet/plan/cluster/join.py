@@ -49,7 +49,7 @@ def _join(plans: dict[str, HostPlan], cluster: str, hosts: tuple[str, ...]) -> N
 
 
 def _other_images(cluster: str, plans: Sequence[HostPlan]) -> Iterator[Diagnostic]:
-    """Yield members whose image has another id: a rollout compares ids, and refuses them."""
+    """Yield members whose image has other content: a rollout compares it, and refuses them."""
     first: dict[str, tuple[str, str]] = {}
     for plan in plans:
         for artifact in plan.artifacts:
@@ -58,15 +58,13 @@ def _other_images(cluster: str, plans: Sequence[HostPlan]) -> Iterator[Diagnosti
             host, identity = first.setdefault(artifact.key, (plan.host, artifact.identity))
             if identity == artifact.identity:
                 continue
-            what = "build" if artifact.derived else "image id"
+            what = "build" if artifact.derived else "content"
             remedy = f"on {plan.host}: docker image rm --force {artifact.key}; then run again: it is "
-            remedy += (
-                "copied" if artifact.derived else "pulled; ids also differ between storage drivers of Docker"
-            )
+            remedy += "copied" if artifact.derived else "pulled"
             yield Diagnostic(
                 f"cluster {cluster}",
                 f"{plan.host} has another {what} of {artifact.key} than {host}",
-                "the same image id on every member",
+                "the same image on every member",
                 remedy,
                 code="cluster-image-differs",
             )

@@ -99,3 +99,5 @@ class DockerPart:
 
     containers: tuple[ContainerPart, ...] = ()
     images: Mapping[str, ImageSeen | None] = field(default_factory=dict)
+    data: str = ""
+    """Directory with the images, if one is missing."""

@@ -10,6 +10,7 @@ from sparkfleet.contract.generation import Generation
 from sparkfleet.runtimes.base import Role
 from sparkfleet.runtimes.docker import compare, render
 from sparkfleet.runtimes.docker.answer import DockerPart
+from sparkfleet.runtimes.docker.onhost import api
 from sparkfleet.runtimes.docker.onhost.names import UNIT, container_name
 from sparkfleet.runtimes.errors import DENIED, DOWN, HANGS, MISSING
 from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
@@ -75,7 +76,8 @@ class Docker:
     def read_answer(self, part: object) -> RuntimeSeen:
         """Return containers and images."""
         found = codec.read(DockerPart, part, self.name)
-        return RuntimeSeen(tuple(one.seen() for one in found.containers), found.images)
+        instances = tuple(one.seen() for one in found.containers)
+        return RuntimeSeen(instances, found.images, registry_layers=found.data == api.CONTAINERD_DATA)
 
     def unavailable(self, host: str, state: str, error: str) -> Diagnostic:
         """Return why dockerd did not respond."""

@@ -85,6 +85,13 @@ def test_nothing_is_touched_when_a_rank_has_another_image(cluster: World) -> Non
     assert old.running
 
 
+def test_ranks_whose_docker_has_different_image_stores_start_from_the_same_image(cluster: World) -> None:
+    cluster.serve(generation())
+    cluster.contents["sha256:img:2"] = "sha256:content"
+    worker(cluster, prepare={"shared": {"image": "sha256:content", "fingerprint": "fingerprint"}})
+    assert ask(cluster, 0).outcome == "promoted"
+
+
 def test_a_rank_that_fails_takes_all_back_with_its_cause(cluster: World) -> None:
     cluster.serve(generation())
     why = {"location": "nano", "message": "out of memory", "code": "killed-for-memory"}

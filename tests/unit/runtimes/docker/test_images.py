@@ -22,6 +22,8 @@ from sparkfleet.runtimes.base import (
     RuntimeRefusedError,
 )
 from sparkfleet.runtimes.docker.onhost import images as docker_images
+from sparkfleet.runtimes.docker.onhost.api import data_of
+from sparkfleet.runtimes.docker.onhost.engine import content_of
 from sparkfleet.runtimes.docker.onhost.images import DockerImages
 
 BASE, DERIVED = "nvcr.io/nvidia/vllm@sha256:1", "localhost/sparkfleet/derived:0123"
@@ -105,7 +107,8 @@ def test_a_derived_image_has_the_settings_of_its_base_and_its_own_labels(dockerd
     dockerd.derive(ORDER)
     config = dockerd.images[DERIVED]["Config"]
     assert {key: config[key] or None for key in CONFIG} == {**CONFIG, "User": None}
-    assert dockerd.find_image(DERIVED) == Image("sha256:new", 9, {"derived": "0123"})
+    content = content_of(dockerd.images[DERIVED])
+    assert dockerd.find_image(DERIVED) == Image("sha256:new", 9, {"derived": "0123"}, content)
     assert dockerd.containers == {}
 
 
@@ -247,3 +250,47 @@ def test_the_output_of_a_command_has_both_streams(dockerd: Dockerd, command: Pat
     output, _ = process.communicate()
     assert "run --rm" in output
     assert "unexpected EOF" in output
+
+
+def test_the_content_of_an_image_is_the_same_in_both_image_stores_and_the_id_plays_no_part() -> None:
+    layers = {"Type": "layers", "Layers": ["sha256:a", "sha256:b"]}
+    classic = {"Id": "sha256:config", "RootFS": layers, "Config": {**CONFIG, "Hostname": "", "Labels": None}}
+    settings = {key: value for key, value in CONFIG.items() if value}  # Docker 29 omits what is empty
+    containerd = {"Id": "sha256:index", "RootFS": layers, "Config": settings, "Descriptor": {}}
+    assert content_of(classic) == content_of(containerd)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"RootFS": {"Layers": ["sha256:a", "sha256:c"]}},
+        {"Config": {**CONFIG, "Cmd": ["y"]}},
+        {"Config": {**CONFIG, "Labels": {"build": "2"}}},
+    ],
+    ids=["a layer", "a setting", "a label"],
+)
+def test_the_content_of_an_image_changes_with_its_layers_and_settings(other: dict[str, Any]) -> None:
+    image = {"RootFS": {"Layers": ["sha256:a", "sha256:b"]}, "Config": CONFIG}
+    assert content_of(image) != content_of({**image, **other})
+
+
+@pytest.mark.parametrize(
+    ("info", "directory"),
+    [
+        (
+            {"DockerRootDir": "/data/docker", "DriverStatus": [["Backing Filesystem", "extfs"]]},
+            "/data/docker",
+        ),
+        ({"DockerRootDir": "/data/docker", "DriverStatus": None}, "/data/docker"),
+        (
+            {
+                "DockerRootDir": "/var/lib/docker",
+                "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
+            },
+            "/var/lib/containerd",
+        ),
+        ({}, "/var/lib/docker"),
+    ],
+)
+def test_the_disk_of_the_images_is_that_of_their_store(info: dict[str, Any], directory: str) -> None:
+    assert data_of(info) == directory

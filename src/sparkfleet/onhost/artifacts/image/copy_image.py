@@ -1,9 +1,14 @@
 """An image from another host: exported there, copied, loaded here, and pulled for its digest.
 
-A loaded image has no digest. A subsequent pull by digest finds the image's configuration, and thus the whole
-image, on the host and transfers only the manifest, a few kilobytes. It proves the loaded content, because the
-manifest names the configuration by its hash, and that names each layer by its hash. A derived image has no
-registry; its id, which the sender reports, identifies it.
+A loaded image has no name with a digest. A subsequent pull by digest finds the image's configuration, and
+thus the whole image, on the host and transfers only the manifest, a few kilobytes. It proves the loaded
+content, because the manifest names the configuration by its hash, and that names each layer by its hash.
+
+In the containerd image store an archive has the layers as the registry sent them, and the pull finds those.
+An archive of the older store has them unpacked: the plan copies no such image to a host with containerd's
+store (docs/explanation/decisions.md).
+
+A derived image has no registry: the hash of its layers and settings, which the sender reports, identifies it.
 """
 
 from __future__ import annotations
@@ -69,7 +74,7 @@ def export(reference: str, user: LoginUser, state: Path, journal: Journal) -> Ex
     os.chown(part, user.uid, user.gid)
     os.chmod(part, 0o600)
     os.replace(part, path)
-    exported = ExportedImage(str(path), size, digest.hexdigest(), image.id if image else "")
+    exported = ExportedImage(str(path), size, digest.hexdigest(), image.content if image else "")
     files.write_document(path.with_suffix(".json"), exported)
     return exported
 
@@ -124,9 +129,10 @@ def copy(order: ImageCopy, user: LoginUser, transfer_key: str, journal: Journal,
     files.remove(path)
 
 
-def _is_present(reference: str, image_id: str) -> bool:
+def _is_present(reference: str, content: str) -> bool:
+    """Return whether the image is here; an older sender reports its id instead of its content."""
     image = onhost.images().find_image(reference)
-    return image is not None and image_id in ("", image.id)
+    return image is not None and content in ("", image.content, image.id)
 
 
 def _require_id(order: ImageCopy, state: Path) -> None:
@@ -136,8 +142,8 @@ def _require_id(order: ImageCopy, state: Path) -> None:
         files.remove(archive_path(state, order.image))
         raise StageError(
             order.image,
-            f"has another id than on {order.sender}; it was discarded",
-            "compare the image stores of both hosts (docker info), then run again",
+            f"has other content than on {order.sender}; it was discarded",
+            "run again; if it persists, check the disks of both hosts",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sparkfleet.runtimes.docker.collectors.probe import LABEL_SERVICE, get
+from sparkfleet.runtimes.docker.onhost.api import data_of
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ def collect() -> dict[str, Any]:
         "state": "ok",
         "version": info.get("ServerVersion", ""),
         "driver": info.get("Driver", ""),
-        "root": info.get("DockerRootDir", ""),
+        "root": data_of(info),
         "runtimes": sorted(info.get("Runtimes") or ()),
         "containers": [
             {

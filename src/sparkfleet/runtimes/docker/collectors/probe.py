@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sparkfleet.onhost.collectors import basics
-from sparkfleet.runtimes.docker.onhost.api import EngineApi
+from sparkfleet.runtimes.docker.onhost.api import EngineApi, data_of
 from sparkfleet.runtimes.errors import DOWN, MISSING, RuntimeUnavailableError
 
 TYPE_CHECKING = False  # as typing's, without its import
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SOCKET = "/var/run/docker.sock"
 DATA = "/var/lib/docker"
-"""Where images are stored, as a rule."""
+"""Where images are stored, as a rule; ``data`` of the answer overrides it."""
 TIMEOUT_S = 20
 LABEL_SERVICE = "io.sparkfleet.service"
 
@@ -81,20 +81,26 @@ def collect(request: dict[str, Any]) -> dict[str, Any]:
     ids = {container["image_id"] for container in containers if "Cmd" in container["config"]}
     for reference in sorted(set(request.get("images", ())) | ids):
         data = image(reference)
-        images[reference] = (
-            None
-            if data is None
-            else {
-                "id": data["Id"],
-                "digests": data.get("RepoDigests") or [],
-                "entrypoint": data["Config"].get("Entrypoint") or [],
-                "cmd": data["Config"].get("Cmd") or [],
-                "env": data["Config"].get("Env") or [],
-                "labels": data["Config"].get("Labels") or {},
-                "user": data["Config"].get("User") or "",
-                "working_dir": data["Config"].get("WorkingDir") or "",
-                "arch": data.get("Architecture", ""),
-                "size": data.get("Size", 0),
-            }
-        )
-    return {"state": "ok", "containers": containers, "images": images, "pids": pids}
+        images[reference] = data and image_facts(data)
+    found = {"state": "ok", "containers": containers, "images": images, "pids": pids}
+    if None in images.values():  # space is needed; where it is costs a request
+        found["data"] = data_of(get("/info"))
+    return found
+
+
+def image_facts(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of ``docker image inspect`` that a plan compares. Docker 29 omits empty settings."""
+    config = data.get("Config") or {}
+    return {
+        "id": data["Id"],
+        "digests": data.get("RepoDigests") or [],
+        "entrypoint": config.get("Entrypoint") or [],
+        "cmd": config.get("Cmd") or [],
+        "env": config.get("Env") or [],
+        "labels": config.get("Labels") or {},
+        "user": config.get("User") or "",
+        "working_dir": config.get("WorkingDir") or "",
+        "arch": data.get("Architecture", ""),
+        "size": data.get("Size", 0),
+        "top_layer": ((data.get("RootFS") or {}).get("Layers") or [""])[-1],
+    }

@@ -17,9 +17,10 @@ def images() -> list[dict[str, Any]]:
     return [
         {
             "id": row["Id"],
+            # The containerd image store lists digests among the tags, too.
             "refs": [
                 name
-                for name in (row.get("RepoTags") or []) + (row.get("RepoDigests") or [])
+                for name in dict.fromkeys((row.get("RepoTags") or []) + (row.get("RepoDigests") or []))
                 if "<none>" not in name
             ],
             "bytes": row.get("Size", 0),

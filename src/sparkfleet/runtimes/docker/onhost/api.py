@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 SOCKET = "/var/run/docker.sock"
+CONTAINERD_DATA = "/var/lib/containerd"
+"""Where images are stored with the containerd image store."""
 QUICK_S = 20.0
 """Seconds for a response that needs no work of dockerd. A dockerd under memory pressure is slow, not gone."""
 NOT_FOUND, NOT_MODIFIED, FIRST_ERROR = 404, 304, 400
@@ -143,6 +145,12 @@ def _state(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return DENIED
     return HANGS if isinstance(error, TimeoutError) else DOWN
+
+
+def data_of(info: Mapping[str, Any]) -> str:
+    """Return the directory with the images, by ``/info``. A new Docker 29 has them in containerd's store."""
+    in_containerd = ["driver-type", "io.containerd.snapshotter.v1"] in (info.get("DriverStatus") or ())
+    return CONTAINERD_DATA if in_containerd else info.get("DockerRootDir") or "/var/lib/docker"
 
 
 def message(body: bytes) -> str:

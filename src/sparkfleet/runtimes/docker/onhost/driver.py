@@ -15,7 +15,7 @@ from sparkfleet.runtimes.base import (
     Workload,
 )
 from sparkfleet.runtimes.docker.onhost import container, daemon
-from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
+from sparkfleet.runtimes.docker.onhost.engine import DockerEngine, content_of
 from sparkfleet.runtimes.docker.onhost.names import container_name
 from sparkfleet.runtimes.docker.onhost.workload import workload_of
 
@@ -68,13 +68,18 @@ class DockerRuntime(DockerEngine):
         )
 
     def data_directory(self) -> Path:
-        """Return dockerd's data directory."""
+        """Return where Docker writes."""
         return self.root()
 
     def holds(self, instance: Instance, owner: PortOwner, port: int) -> bool:
         """Return whether a process is in the container, or is dockerd's proxy of its published port."""
         may_be_proxy = not owner.pid or "docker-proxy" in owner.command
         return instance.has_process(owner.cgroup) or (may_be_proxy and port in instance.ports)
+
+    def content_of(self, artifact: str) -> str:
+        """Return a hash of the image's layers and settings; the id of one that is gone."""
+        found = self._image(artifact)
+        return content_of(found) if found else artifact
 
     def find(self, service: str, role: Role = Role.CURRENT) -> Instance | None:
         """Return the container of that name."""

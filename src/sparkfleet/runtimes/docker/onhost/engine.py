@@ -4,11 +4,12 @@ people know and that the plan shows.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,14 @@ from urllib.parse import quote
 
 from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnavailableError, Stop
 from sparkfleet.runtimes.docker.onhost import container
-from sparkfleet.runtimes.docker.onhost.api import FIRST_ERROR, NOT_FOUND, Connection, EngineApi, message
+from sparkfleet.runtimes.docker.onhost.api import (
+    FIRST_ERROR,
+    NOT_FOUND,
+    Connection,
+    EngineApi,
+    data_of,
+    message,
+)
 from sparkfleet.runtimes.docker.onhost.streams import lines_of, unframed
 
 PULL_SILENCE_S = 900.0
@@ -24,6 +32,8 @@ PULL_SILENCE_S = 900.0
 _PINNED = re.compile(r"[\w.:/-]+@sha256:[0-9a-f]{64}")
 """An argument that is an image."""
 CONFLICT = 409
+SETTINGS = ("Entrypoint", "Cmd", "Env", "User", "WorkingDir", "Labels")
+"""Settings of an image that a container inherits."""
 
 
 def part(name: str) -> str:
@@ -34,6 +44,17 @@ def part(name: str) -> str:
 def _without_tag(reference: str) -> str:
     """Return ``repository@digest`` of ``repository:tag@digest``."""
     return re.sub(r":[^/@:]+@", "@", reference)
+
+
+def content_of(image: Mapping[str, Any]) -> str:
+    """Return a hash of an image's layers and settings, which does not depend on Docker's image store.
+
+    The id does: in the containerd image store it is the digest of the manifest or index, else that of the
+    configuration.
+    """
+    layers, config = (image.get("RootFS") or {}).get("Layers") or [], image.get("Config") or {}
+    text = json.dumps([layers, [config.get(key) or None for key in SETTINGS]], sort_keys=True)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 class DockerEngine(EngineApi):
@@ -102,8 +123,8 @@ class DockerEngine(EngineApi):
         self._ask("DELETE", f"/images/{quote(reference, safe='/:@')}", timeout=600, missing_ok=True)
 
     def root(self) -> Path:
-        """Return dockerd's data directory."""
-        return Path(self._json("GET", "/info").get("DockerRootDir") or "/var/lib/docker")
+        """Return the directory with the images and the files of containers."""
+        return Path(data_of(self._json("GET", "/info")))
 
     def _local_name(self, reference: str) -> str:
         """Return the name to create a container from: the reference with the tag that people know, or another

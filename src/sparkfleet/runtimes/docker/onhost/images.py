@@ -23,7 +23,7 @@ from sparkfleet.runtimes.base import (
     RuntimeRefusedError,
     RuntimeUnavailableError,
 )
-from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
+from sparkfleet.runtimes.docker.onhost.engine import DockerEngine, content_of
 
 COMMIT_S = 1800.0
 """Seconds for an image to be made of a container."""
@@ -44,7 +44,7 @@ class DockerImages(DockerEngine):
         if data is None:
             return None
         labels = (data.get("Config") or {}).get("Labels") or {}
-        return Image(str(data["Id"]), int(data.get("Size") or 0), labels)
+        return Image(str(data["Id"]), int(data.get("Size") or 0), labels, content_of(data))
 
     def pull(self, name: str, credential: Credential | None, on_progress: Callable[[int, int], None]) -> int:
         """Pull ``repository@digest``."""
@@ -115,7 +115,7 @@ class DockerImages(DockerEngine):
         return {str(row["Id"]): str(row["ImageID"]) for row in rows}
 
     def data_directory(self) -> Path:
-        """Return dockerd's data directory."""
+        """Return where Docker stores images."""
         return self.root()
 
     def start_command(self, command: ImageCommand) -> subprocess.Popen[str]:

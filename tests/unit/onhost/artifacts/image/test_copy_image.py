@@ -22,7 +22,7 @@ from tests.unit.onhost.artifacts.fake_images import FakeImages
 
 REFERENCE = "nvcr.io/nvidia/vllm@sha256:" + "c" * 64
 DERIVED = "localhost/sparkfleet/derived:0123456789abcdef"
-ID = "sha256:" + "1" * 64
+ID, CONTENT = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 USER = LoginUser("nvidia", os.getuid(), os.getgid(), "/home/nvidia")
 ORDER = ImageCopy("spark-01", (), REFERENCE, len(FakeImages.content), "f" * 64)
 
@@ -31,7 +31,7 @@ ORDER = ImageCopy("spark-01", (), REFERENCE, len(FakeImages.content), "f" * 64)
 def images(images: FakeImages, monkeypatch: pytest.MonkeyPatch) -> FakeImages:
     """Images of a Spark on which a load adds what the registry then gives its digest."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    images.loads = {DERIVED: Image(ID, 7)}
+    images.loads = {DERIVED: Image(ID, 7, content=CONTENT)}
 
     def pull(reference: str, user: LoginUser, _: Journal) -> None:
         assert (reference, user) == (REFERENCE, USER)
@@ -113,22 +113,23 @@ def test_an_archive_that_cannot_be_loaded_is_removed(
     assert fetch_record.read(tmp_path).images == {}
 
 
-def test_a_derived_image_is_identified_by_its_id_without_a_pull(
-    images: FakeImages, tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("identity", [CONTENT, ID], ids=["content", "id, from a host with older programs"])
+def test_a_derived_image_is_identified_by_its_content_without_a_pull(
+    images: FakeImages, tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch, identity: str
 ) -> None:
     receive(monkeypatch, images.content)
-    order = replace(ORDER, image=DERIVED, id=ID)
+    order = replace(ORDER, image=DERIVED, id=identity)
     copy(order, journal, tmp_path)
     assert set(images.present) == {DERIVED}
     copy(order, journal, tmp_path)
     assert images.calls == ["load"]
 
 
-def test_a_derived_image_with_another_id_than_the_senders_is_discarded(
+def test_a_derived_image_with_other_content_than_the_senders_is_discarded(
     images: FakeImages, tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receive(monkeypatch, images.content)
-    with pytest.raises(StageError, match="has another id than on spark-01"):
+    with pytest.raises(StageError, match="has other content than on spark-01"):
         copy(replace(ORDER, image=DERIVED, id="sha256:other"), journal, tmp_path)
     assert images.present == {}
     assert list((tmp_path / "images").iterdir()) == []
