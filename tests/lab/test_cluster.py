@@ -183,7 +183,7 @@ def test_another_image_under_the_same_digest_on_one_member_is_refused_before_an_
     restart_dockerd_with(pair, json.dumps(repositories))
     before = pair.containers()
     text = pair.fleet.run().text
-    assert "spark-02 has another content of nvcr.io/nvidia/vllm@sha256:" in text
+    assert "spark-02 has other content of nvcr.io/nvidia/vllm@sha256:" in text
     assert pair.containers() == before
     assert pair.serves()
     restart_dockerd_with(pair, original)

@@ -193,7 +193,7 @@ def test_an_image_with_other_content_on_one_member_blocks_all_before_anything_st
     for one in joined.values():
         assert one.state is HostState.BLOCKED
         reasons = [reason for own in one.change_sets if own.blocked for reason in own.blocked.each]
-        assert any("spark-02 has another content of " in reason.message for reason in reasons)
+        assert any("spark-02 has other content of " in reason.message for reason in reasons)
 
 
 def test_an_image_that_one_member_lacks_does_not_block() -> None:

@@ -58,12 +58,12 @@ def _other_images(cluster: str, plans: Sequence[HostPlan]) -> Iterator[Diagnosti
             host, identity = first.setdefault(artifact.key, (plan.host, artifact.identity))
             if identity == artifact.identity:
                 continue
-            what = "build" if artifact.derived else "content"
+            what = "another build" if artifact.derived else "other content"
             remedy = f"on {plan.host}: docker image rm --force {artifact.key}; then run again: it is "
             remedy += "copied" if artifact.derived else "pulled"
             yield Diagnostic(
                 f"cluster {cluster}",
-                f"{plan.host} has another {what} of {artifact.key} than {host}",
+                f"{plan.host} has {what} of {artifact.key} than {host}",
                 "the same image on every member",
                 remedy,
                 code="cluster-image-differs",
