@@ -109,18 +109,27 @@ def test_a_server_that_allows_no_forwarding_serves_all_that_needs_none(pair: Ser
 @contextmanager
 def ipv6_way(port: int) -> Iterator[int]:
     """Pass connections to a port of [::1] on to a port of 127.0.0.1; yield the former."""
+    ends: list[socket.socket] = []
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
-        threading.Thread(target=_accept, args=(server, port), daemon=True).start()
-        yield int(server.getsockname()[1])
+        accepting = threading.Thread(target=_accept, args=(server, port, ends))
+        accepting.start()
+        try:
+            yield int(server.getsockname()[1])
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+            for end in ends:
+                end.close()
 
 
-def _accept(server: socket.socket, port: int) -> None:
+def _accept(server: socket.socket, port: int, ends: list[socket.socket]) -> None:
     with suppress(OSError):
         while True:
             caller, _ = server.accept()
             called = socket.create_connection(("127.0.0.1", port))
-            for ends in ((caller, called), (called, caller)):
-                threading.Thread(target=_pump, args=ends, daemon=True).start()
+            ends += [caller, called]
+            for pair in ((caller, called), (called, caller)):
+                threading.Thread(target=_pump, args=pair, daemon=True).start()
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:

@@ -320,6 +320,10 @@ def test_state_has_the_text_of_each_file_and_a_rollout_without_a_result(
     assert seen["files"]["services/broken/current.json"] == "{"
     assert "Is a directory" in seen["files"]["rates.json"]["error"]
     assert seen["rollout"] == "s2"
+    monkeypatch.setattr(state, "RUN_DIR", str(tmp_path / "run"))
+    (tmp_path / "run" / "rollouts" / "s2").mkdir(parents=True)
+    (tmp_path / "run" / "rollouts" / "s2" / "result.json").write_text("{}")  # the disk could not be written
+    assert state.collect_state()["rollout"] == ""
 
 
 def state_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

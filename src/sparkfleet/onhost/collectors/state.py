@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
     from typing import Any
 
+RUN_DIR = "/run/sparkfleet"
 RECORD = "prepared.json"
 LONGEST = 1 << 26
 """Bytes of a file that are read, at most."""
@@ -53,8 +54,11 @@ def collect_state() -> dict[str, Any]:
     found = [(name, text_of(name)) for name in ("rates.json", "staged.json", *records)]
     in_progress = ""
     for folder in rollouts():
-        if os.path.exists(folder + "/request.json") and not os.path.exists(folder + "/result.json"):
-            in_progress = os.path.basename(folder)
+        name = os.path.basename(folder)
+        kept = os.path.join(RUN_DIR, "rollouts", name)  # in memory, while its directory could not be written
+        ended = any(os.path.exists(place + "/result.json") for place in (folder, kept))
+        if os.path.exists(folder + "/request.json") and not ended:
+            in_progress = name
     return {
         "files": {name: text for name, text in found if text is not None},
         "rollout": in_progress,
