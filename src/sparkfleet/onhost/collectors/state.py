@@ -55,8 +55,10 @@ def collect_state() -> dict[str, Any]:
     in_progress = ""
     for folder in rollouts():
         name = os.path.basename(folder)
-        kept = os.path.join(RUN_DIR, "rollouts", name)  # in memory, while its directory could not be written
-        ended = any(os.path.exists(place + "/result.json") for place in (folder, kept))
+        fallback = os.path.join(
+            RUN_DIR, "rollouts", name
+        )  # in memory, while its directory could not be written
+        ended = any(os.path.exists(place + "/result.json") for place in (folder, fallback))
         if os.path.exists(folder + "/request.json") and not ended:
             in_progress = name
     return {
