@@ -29,7 +29,8 @@ OF_ONE_HOST = frozenset(
     )
 )  # fmt: skip
 """Boot parameters that name a disk, an address or a host (``boot_image``: the kernel, which is compared)."""
-_SECRET = re.compile(r"passw|secret|token|(?:^|[._])key(?:[._]|$)", re.IGNORECASE)
+_SECRET = re.compile(r"passw|secret|token|credential|(?:^|[._])key(?:[._=]|$)|:[^@]*@", re.IGNORECASE)
+"""In the name of a boot parameter, or in its value: ``systemd.setenv=API_TOKEN=x``, ``iscsi:me:word@x``."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,9 @@ def boot_parameters(text: str) -> tuple[str, ...]:
 
 
 def shown(parameter: str) -> str:
-    """Return a boot parameter for people: without its value if that is a secret by its name."""
+    """Return a boot parameter for people: without its value if that may have a secret."""
     name, equals, value = parameter.partition("=")
-    return f"{name}=***" if equals and value and _SECRET.search(name) else parameter
+    return f"{name}=***" if equals and value and _SECRET.search(parameter) else parameter
 
 
 def unknown_machine(reason: str) -> MachineSeen:

@@ -61,7 +61,7 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
             case "--ipc":
                 host["IpcMode"] = value
             case "--shm-size":
-                host["ShmSize"] = int(value.removesuffix("g")) << 30
+                host["ShmSize"] = int(value[:-1]) << {"m": 20, "g": 30}[value[-1]]
             case "--gpus":
                 host["DeviceRequests"] = [
                     {"Driver": "", "Count": -1, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {}}
@@ -77,11 +77,16 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
             case "--ulimit":
                 host["Ulimits"].append({"Name": key, "Hard": int(rest), "Soft": int(rest)})
             case "--device":
+                # As Docker reads HOST, HOST:ACCESS, HOST:CONTAINER and HOST:CONTAINER:ACCESS.
+                path, *more = value.split(":")
+                access = more.pop() if more and not more[-1].startswith("/") else "rwm"
+                inside = more[0] if more else path
                 host["Devices"].append(
-                    {"PathOnHost": value, "PathInContainer": value, "CgroupPermissions": "rwm"}
+                    {"PathOnHost": path, "PathInContainer": inside, "CgroupPermissions": access}
                 )
             case "--cap-add":
-                host["CapAdd"] = [*(host["CapAdd"] or []), value]
+                name = "CAP_" + value.upper().removeprefix("CAP_")  # as Docker stores it
+                host["CapAdd"] = [*(host["CapAdd"] or []), name]
             case "--mount":
                 parts = dict(part.partition("=")[::2] for part in value.split(","))
                 mount = {"Type": "bind", "Source": parts["source"], "Target": parts["target"]}

@@ -145,6 +145,9 @@ def test_boot_parameters_are_equal_by_meaning(one: str, other: str, equal: bool)
     [
         ("netconsole.password=canary", "netconsole.password=***"),
         ("rd.luks.key=canary", "rd.luks.key=***"),
+        ("systemd.set_credential=x:canary", "systemd.set_credential=***"),
+        ("systemd.setenv=API_TOKEN=canary", "systemd.setenv=***"),
+        ("netroot=iscsi:me:canary@192.0.2.1::::x", "netroot=***"),
         ("keyboard=us", "keyboard=us"),
         ("token", "token"),
         ("kho=off", "kho=off"),

@@ -80,7 +80,8 @@ def declared(source: DeclaredWorkload, image: ImageSeen | None) -> dict[Field, s
             values = (setting.from_image(image),)
         for value in values:
             key, text = setting.normalize(value)
-            found[_field(setting, key)] = text
+            if text != setting.default:
+                found[_field(setting, key)] = text
     return found
 
 
@@ -95,7 +96,8 @@ def observed(container: InstanceSeen, image: ImageSeen | None) -> dict[Field, st
         for path in setting.inspect:
             part, _, name = path.partition(".")
             for key, text in setting.parse(container.details[part].get(name), image).items():
-                found[_field(setting, key)] = text
+                if text != setting.default:
+                    found[_field(setting, key)] = text
     return found | _without_row(container.details["HostConfig"])
 
 

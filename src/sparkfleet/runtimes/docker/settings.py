@@ -24,6 +24,8 @@ LOG_OPTIONS = {"max-file": "3", "max-size": "50m"}
 """Docker keeps logs without bound by default; an engine under load writes one line per request."""
 DEFAULT_SHM_BYTES = 64 << 20
 """The size of /dev/shm that Docker gives a container without ``--shm-size``."""
+ALL_ACCESS = "rwm"
+"""What Docker allows with a device, if its option does not end with something else."""
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 PortMapping = Annotated[
@@ -75,6 +77,8 @@ class Setting:
     """One declared value -> key and text that compare with what ``parse`` returns."""
     parse: Callable[[Any, ImageSeen | None], Mapping[str, str]] = lambda value, _: _scalar(value)
     """The value at an ``inspect`` path, and the image if known -> texts by key; {} = Docker's default."""
+    default: str | None = None
+    """Text of Docker's default where ``parse`` returns it: as if nothing were declared."""
     compose: str = ""
     """Key of a compose service; "" = none."""
     to_compose: Callable[[Values], Any] = lambda values: values[0] if values else None
@@ -174,10 +178,6 @@ def _security(text: str) -> tuple[str, str]:
     return text.removesuffix(":true"), "yes"
 
 
-def _shm(value: Any, _: ImageSeen | None) -> dict[str, str]:
-    return {} if value in (None, 0, DEFAULT_SHM_BYTES) else {"": str(value)}
-
-
 def _gpus(value: Any, _: ImageSeen | None) -> dict[str, str]:
     found = {}
     for request in value or ():
@@ -198,12 +198,25 @@ def _working_directory(value: Any, image: ImageSeen | None) -> dict[str, str]:
 
 
 def _capability(text: str) -> tuple[str, str]:
-    return text.removeprefix("CAP_"), "yes"
+    return text.upper().removeprefix("CAP_"), "yes"
 
 
 def _device(text: str) -> tuple[str, str]:
-    parts = text.split(":")
-    return parts[0], parts[-1]
+    path, *rest = text.split(":")
+    access = rest.pop() if rest and not rest[-1].startswith("/") else ALL_ACCESS
+    return path, _device_text(rest[0] if rest else path, access)
+
+
+def _device_text(path: str, access: str) -> str:
+    """Return a device in the container: with what is allowed, if that is not everything."""
+    return path if set(access) >= set(ALL_ACCESS) else f"{path}:{''.join(sorted(access))}"
+
+
+def _devices(value: Any, _: ImageSeen | None) -> dict[str, str]:
+    return {
+        one["PathOnHost"]: _device_text(one["PathInContainer"], one.get("CgroupPermissions") or ALL_ACCESS)
+        for one in value or ()
+    }
 
 
 def _mount_option(mount: Mount) -> str:
@@ -332,7 +345,7 @@ class Container:
             ("HostConfig.ShmSize",),
             declare=lambda source: () if source.container.ipc == "host" else texts(source.container.shm_size),
             normalize=lambda value: ("", str(size_in_bytes(value))),
-            parse=_shm,
+            default=str(DEFAULT_SHM_BYTES),
             compose="shm_size",
             label="shm",
         ),
@@ -397,7 +410,7 @@ class Container:
             option("--device"),
             ("HostConfig.Devices",),
             normalize=_device,
-            parse=lambda value, _: {one["PathOnHost"]: one["PathInContainer"] for one in value or ()},
+            parse=_devices,
             compose="devices",
             to_compose=as_list,
             label="device",

@@ -163,10 +163,26 @@ def test_settings_that_no_user_writes_are_not_in_yaml() -> None:
     assert list(ContainerSpec.model_fields) == in_yaml
 
 
-@pytest.mark.parametrize("container", [Container(), EVERYTHING])
+OTHER_SPELLINGS = Container(
+    ipc="private",
+    shm_size="64m",
+    devices=("/dev/a:/dev/b", "/dev/c:/dev/d:rwm", "/dev/e:/dev/f:r", "/dev/g:rw"),
+    cap_add=("ipc_lock", "cap_sys_nice"),
+)
+"""Docker's own default, and what Docker stores in another spelling."""
+
+
+@pytest.mark.parametrize("container", [Container(), EVERYTHING, OTHER_SPELLINGS])
 def test_a_container_created_from_the_table_shows_no_difference(container: Container) -> None:
     host = with_service(container=container)
     assert not host_plan(host, fake_spark.converged(host)).change_sets
+
+
+def test_what_is_allowed_with_a_device_is_a_difference() -> None:
+    before = with_service(container=Container(devices=("/dev/e:/dev/f:r",)))
+    after = with_service(container=Container(devices=("/dev/e:/dev/f",)))
+    (entry,) = host_plan(after, fake_spark.converged(before)).change_sets
+    assert ("device", "/dev/e", "/dev/f:r", "/dev/f") in rows(entry)
 
 
 def test_a_setting_that_docker_update_changed_and_that_has_no_row_is_shown_by_its_own_name() -> None:
