@@ -161,7 +161,8 @@ def test_an_older_versions_host_is_taken_over_while_its_engine_keeps_serving(
     assert names == {
         ("programs", PROGRAM),
         ("directory", "/srv/fixture"),
-        ("unit", f"{UNIT} ExecStart"),
+        ("unit", "/etc/systemd/system/sparkfleet-recover.service"),
+        *(("unit", f"{UNIT} {setting}") for setting in ("ExecStart", "MemoryMax", "OOMPolicy")),
         ("supervisor", ""),
     }
     assert spark.sh(ENGINE) == engine
