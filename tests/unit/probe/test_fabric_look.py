@@ -138,9 +138,12 @@ def test_the_management_link_is_that_of_the_default_route(spark: Spark) -> None:
     assert (seen.management, seen.management_address) == (("enP7s7",), "192.168.1.21")
 
 
-def test_the_link_by_which_ssh_came_in_is_management_too_and_comes_first(spark: Spark) -> None:
+def test_the_link_by_which_ssh_came_in_is_management_too_and_comes_first(
+    spark: Spark, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spark.addresses["wlP9s9"] = ["10.0.0.7/24"]
-    pid = os.getppid()
+    pid = 4711
+    monkeypatch.setattr(os, "getppid", lambda: pid)
     spark.write(f"proc/{pid}/stat", f"{pid} (sh (x) y) S 777 1 1")
     spark.write("proc/777/stat", "777 (sudo) S 1 1 1")
     spark.write("proc/777/environ", "A=1\0SSH_CONNECTION=10.0.0.2 50000 10.0.0.7 22\0B=2")
