@@ -17,6 +17,9 @@ from sparkfleet.probe.machine import PROPRIETARY, MachineSeen
 
 OPEN_ONLY = (580, 173)
 """The first driver whose proprietary modules do not start a GB10 (Start9Labs/start-technologies#3693)."""
+COUNTER_DRIFT_KIB = 16 << 10
+"""The kernel counts free memory per core: a sum may be too high by 125 pages of each, 10 MiB on a Spark.
+Kexec HandOver reserves 0.9 GiB and more."""
 BEFORE_HANDOVER = (6, 17)
 """The kernel of DGX OS before 7.0, which needs no ``kho=off``."""
 
@@ -48,10 +51,10 @@ def _of_service(host: Host, service: Service, seen: MachineSeen) -> Iterator[Dia
 def reserved_memory(host: Host, machine: MachineSeen) -> Diagnostic | None:
     """Return that the kernel lends reserved memory as CMA: an error where a cluster needs RDMA.
 
-    More free than total is possible only for that memory, whatever the kernel's version.
+    Much more free than total is possible only for that memory, whatever the kernel's version.
     """
     total, free = machine.cma_total_kib, machine.cma_free_kib
-    if total is None or free is None or free <= total:
+    if total is None or free is None or free <= total + COUNTER_DRIFT_KIB:
         return None
     needs_rdma = host.member is not None and not host.member.fabric.tcp
     effect = "NCCL cannot register memory for RDMA" if needs_rdma else "the GPU driver may get no memory"

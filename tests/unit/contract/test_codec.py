@@ -128,6 +128,22 @@ def test_a_wrong_type_is_named_with_its_field(change: dict[str, Any], message: s
     assert error.code == codec.SHAPE
 
 
+@pytest.mark.parametrize(
+    "kind, value, message",
+    [
+        (tuple[int, ...], [1, True], "[1]: found a boolean"),
+        (tuple[bool, ...], [True, 1], "[1]: found an integer 1"),
+        (tuple[str, ...], ["x", None], "[1]: found null"),
+        (int | str, True, "found a boolean"),
+        (int | str, None, "found null"),
+    ],
+)
+def test_a_list_and_a_choice_take_their_own_types_alone(kind: Any, value: object, message: str) -> None:
+    with pytest.raises(codec.ContractError) as caught:
+        codec.read(kind, value, "x")
+    assert caught.value.diagnostic.message == message
+
+
 @pytest.mark.provokes("contract-shape")
 def test_an_error_does_not_show_a_secret() -> None:
     assert "hf_1" not in repr(WHOLE)

@@ -264,12 +264,14 @@ class Vllm(Engine):
     def required_gib(self, service: Service) -> float:
         """Return most of one GPU's weights: files may hold parts that this service does not load.
 
-        0 where the weights in memory may be smaller than their files: quantized by vLLM, or kept elsewhere by
-        a fork.
+        0 where the weights in memory may be smaller than their files: quantized by vLLM, loaded with 16 of 32
+        bits (vLLM's default), or kept elsewhere by a fork.
         """
-        flags = dict(service.flags)
-        quantizes = flags.get("quantization") and "quantization_config" not in dict(service.weights.config)
-        if quantizes or (service.image and images.is_fork(service.image.repository)):
+        flags, config = dict(service.flags), dict(service.weights.config)
+        quantizes = flags.get("quantization") and "quantization_config" not in config
+        parts = (config, config.get("text_config") or {})
+        halves = any(part.get(key) == "float32" for part in parts for key in ("dtype", "torch_dtype"))
+        if quantizes or halves or (service.image and images.is_fork(service.image.repository)):
             return 0.0
         return LOADED_SHARE * service.weights.size / GIB / parallelism.gpus(flags)
 

@@ -22,6 +22,9 @@ QUANTIZED = (("quantization_config", {"quant_method": "modelopt"}),)
         ((("tensor-parallel-size", 2),), (), 6.75),
         ((("quantization", "fp8"),), (), 0.0),
         ((("quantization", "modelopt"),), QUANTIZED, 13.5),
+        ((), (("torch_dtype", "bfloat16"),), 13.5),
+        ((), (("torch_dtype", "float32"),), 0.0),
+        ((), (("text_config", {"dtype": "float32"}),), 0.0),
     ],
 )
 def test_most_of_the_weights_of_one_gpu_are_required(flags: Any, config: Any, gib: float) -> None:

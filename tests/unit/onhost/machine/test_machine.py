@@ -115,6 +115,18 @@ def test_memory_that_comes_late_is_waited_for(world: World) -> None:
     assert memory.wait_until_freed(world, 100_000).available >= 100_000
 
 
+def test_memory_that_begins_to_come_after_a_pause_is_waited_for(world: World) -> None:
+    world.other_memory_mib = 100_000
+    began = world.clock
+
+    def less() -> None:
+        if world.clock - began > 20:
+            world.other_memory_mib = 4_000
+
+    world.on_tick.append(less)
+    assert memory.wait_until_freed(world, 100_000).available >= 100_000
+
+
 def test_memory_that_never_comes_is_not_waited_for_for_ever(world: World) -> None:
     world.other_memory_mib = 100_000
     before = world.clock

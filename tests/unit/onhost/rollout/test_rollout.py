@@ -455,6 +455,13 @@ def test_left_overs_of_an_earlier_rollout_are_tidied_up(world: World) -> None:
     assert [box.name for box in world.boxes.values()] == ["nano"]
 
 
+def test_a_container_that_an_earlier_rollout_left_under_its_other_name_is_not_lost(world: World) -> None:
+    only = world.add("nano.old", OLD, running=False)
+    world.engines["img:2"] = Engine(end_s=5)
+    assert ask(world, NEW, "nano").outcome == "failed"
+    assert [(box.id, box.name) for box in world.boxes.values()] == [(only.id, "nano")]
+
+
 def test_a_rollout_without_a_candidate_removes_the_services(world: World) -> None:
     world.serve(OLD)
     untouched = world.serve(OTHER)
