@@ -47,7 +47,7 @@ def main() -> None:
         document.write_into(ROOT / document.PAGE, json.loads(options.write_docs.read_text()))
         return
     rounds = options.rounds or (2 if options.quick else 7)
-    # As for a user: with it, each process would compile this project again, but no other tool's installed files.
+    # With it, each process would compile this project again, but not what other tools have installed.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
