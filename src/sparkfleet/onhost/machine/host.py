@@ -48,7 +48,7 @@ MEMINFO = "/proc/meminfo"
 WATCHDOG = importlib.resources.files(__package__).joinpath("memory_watchdog.py").read_text(encoding="utf-8")
 """The program of a watchdog process, read now: the file may be replaced later."""
 ENDS_S = 5.0
-"""Seconds for a watchdog process to end after its stdin was closed."""
+"""Seconds for a watchdog process to end after its stdin was closed, and for another one after SIGKILL."""
 LONGEST_REPORT = 64
 """Bytes of its report."""
 
@@ -89,16 +89,24 @@ class Spark:
         return ended.set
 
     def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
-        """Run a command to its end."""
+        """Run a command to its end. One that hangs in the kernel (a GPU driver) is left at the limit."""
         try:
-            process = subprocess.run(
-                list(argv), capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
+            process = subprocess.Popen(
+                list(argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
             )
         except FileNotFoundError:
             return Ran(127, err=f"{argv[0]}: no such command")
+        except OSError as error:
+            return Ran(126, err=f"{argv[0]}: {error.strerror}")
+        try:
+            out, err = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
+            _abandon(process)
             return Ran(124, err=f"{' '.join(argv)}: no end after {timeout_s:.0f} s")
-        return Ran(process.returncode, process.stdout, process.stderr)
+        except BaseException:
+            process.kill()
+            raise
+        return Ran(process.returncode, out, err)
 
     def memory(self) -> Memory:
         """Return the memory of this moment."""
@@ -261,6 +269,16 @@ def listening_inodes(table: str, port: int) -> set[str]:
         if fields[3] == LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
             found.add(fields[9])
     return found
+
+
+def _abandon(process: subprocess.Popen[str]) -> None:
+    """Kill a process; do not wait for one that SIGKILL does not end."""
+    process.kill()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(ENDS_S)
+    for stream in (process.stdout, process.stderr):
+        if stream:
+            stream.close()
 
 
 def _pids() -> list[int]:

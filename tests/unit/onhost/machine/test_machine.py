@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from sparkfleet.onhost.machine import memory, valve
+from sparkfleet.onhost.machine import host, memory, valve
 from sparkfleet.onhost.machine.host import Spark, listening_inodes, parse_memory
-from sparkfleet.onhost.machine.system import HttpRequest, Memory
+from sparkfleet.onhost.machine.system import HttpRequest, Memory, Ran
 from tests.unit.onhost.world import TOTAL_MIB, Engine, World, generation
 
 MEMINFO = """\
@@ -216,3 +218,27 @@ def test_memory_that_rises_past_the_required_amount_is_waited_for_to_its_end(wor
 
     world.on_tick.append(less)
     assert memory.wait_until_freed(world, 30_000).available == TOTAL_MIB - 4_000
+
+
+def test_a_command_that_sigkill_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU driver that hangs keeps nvidia-smi in the kernel: a rollout must still start the last engine."""
+    hung: list[subprocess.Popen[str]] = []
+
+    def kill(process: subprocess.Popen[str]) -> None:
+        hung.append(process)
+
+    monkeypatch.setattr(subprocess.Popen, "kill", kill)
+    monkeypatch.setattr(host, "ENDS_S", 0.1)
+    try:
+        result = Spark().run(("sleep", "1000"), 0.1)
+    finally:
+        for process in hung:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert (result.code, result.err) == (124, "sleep 1000: no end after 0 s")
+
+
+def test_a_command_that_cannot_be_executed_is_a_result(tmp_path: Path) -> None:
+    (tmp_path / "rdma").write_text("")
+    assert Spark().run((str(tmp_path / "rdma"),)).code == 126
+    assert Spark().run(("sh", "-c", "echo out; echo err >&2; exit 3")) == Ran(3, "out\n", "err\n")
