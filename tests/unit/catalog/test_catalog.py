@@ -14,10 +14,12 @@ from sparkfleet.config.reserved_flags import SECRET_ENV
 from sparkfleet.desired_state import Service
 from sparkfleet.engines.llamacpp import schema as llamacpp_schema
 from sparkfleet.engines.vllm import schema
+from sparkfleet.engines.vllm.images import is_fork
 from sparkfleet.inventory import Pins, read_fleet
 from tests.unit.config.fleet_files import write
 
 SHIPPED = Catalog.of()
+FORKS = {name for name, recipe in SHIPPED.items() if is_fork(image.parse(str(recipe.image)).repository)}
 OF_VLLM = [name for name, recipe in SHIPPED.items() if recipe.engine is None]
 SCHEMAS: dict[str, Any] = {"vllm": schema, "llamacpp": llamacpp_schema}
 
@@ -55,15 +57,26 @@ VARIANTS = {
 }
 
 SINCE_JUNE = {
+    "deepseek-v4-flash-0731",
+    "deepseek-v4-flash-vision-exp",
+    "deepseek-v4.1-flash",
     "gemma-4-31b-it-nvfp4-assistant",
+    "laguna-s-2.1-nvfp4-dflash",
+    "mimo-v2.6-flash",
     "minimax-m2.7-nvfp4",
+    "minimax-m3-nvfp4",
     "muse-glimmer-30b",
+    "nemotron-3-ultra-550b-a55b-nvfp4",
     "nemotron-3.5-lightning-30b-a3b-nvfp4",
     "qwen3.5-122b-a10b-nvfp4",
+    "qwen3.6-27b-fp8",
     "qwen3.6-35b-a3b-nvfp4-256k",
     "qwen3.8-27b-nvfp4-dflash2",
+    "qwen3.8-27b-nvfp4-dflash2-2x",
+    "qwen3.8-flash-next-nvfp4",
+    "qwen3.8-flash-next-nvfp4-2x",
 }
-"""Models and settings that NVIDIA or vLLM published for Sparks after the guides."""
+"""Models and settings that were published for Sparks after the guides, by NVIDIA, vLLM or eugr."""
 
 EXPECTED_WARNINGS = {
     "mistral-nemo-12b-fp8-long": ["CTX-04"],
@@ -100,7 +113,7 @@ def test_a_recipe_passes_its_own_check(tmp_path: Path, monkeypatch: pytest.Monke
     assert [note.code for note in found] == EXPECTED_WARNINGS.get(name, []), found
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", SHIPPED.keys() - FORKS)
 def test_a_recipe_is_pinned_to_a_release_that_is_known(name: Any) -> None:
     recipe = SHIPPED[name]
     assert recipe.image is not None
@@ -123,7 +136,10 @@ def test_a_recipe_leaves_to_sparkfleet_what_is_its_own(name: Any) -> None:
     engine = engines.get(recipe.engine or engines.DEFAULT)
     assert not recipe.flags.keys() & (engine.reserved_flags.keys() | engine.secret_flags)
     assert not recipe.env.keys() & (SECRET_ENV | {"HF_HOME", "HF_HUB_OFFLINE"})
-    assert not recipe.flags.keys() & {"download-dir", "load-format"}
+    assert "download-dir" not in recipe.flags
+    # The fork's own loader, which leaves tables on disk; others load faster into more memory.
+    assert recipe.flags.get("load-format") == ("b12x" if "load-format" in recipe.flags else None)
+    assert name in FORKS or "load-format" not in recipe.flags
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -136,9 +152,18 @@ def test_a_recipe_repeats_no_mistake_of_its_source(name: Any) -> None:
         "reasoning-parser-plugin",
     }
     assert "VLLM_FP8_MOE_BACKEND" not in recipe.env
-    assert recipe.image is not None
-    assert "nightly" not in recipe.image
-    assert "latest" not in recipe.image
+    assert name in FORKS or not any(tag in str(recipe.image) for tag in ("nightly", "latest"))
+
+
+@pytest.mark.parametrize("name", sorted(FORKS))
+def test_a_recipe_with_a_fork_says_that_its_tag_moves(name: str) -> None:
+    assert any("fork of vLLM with a tag that moves" in sentence for sentence in SHIPPED[name].limitations)
+
+
+def test_a_recipe_for_several_sparks_says_how_it_is_served() -> None:
+    for name, recipe in SHIPPED.items():
+        if recipe.requires.sparks > 1:
+            assert any(note.startswith("Serve it in a cluster file") for note in recipe.notes), name
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -175,7 +200,14 @@ def test_every_recipe_names_its_source_and_says_what_to_know() -> None:
 
 
 def test_a_recipe_whose_sources_name_two_tool_parsers_has_a_note() -> None:
-    for name in ("qwen3.6-35b-a3b-nvfp4-256k", "nemotron-3.5-lightning-30b-a3b-nvfp4"):
+    names = (
+        "nemotron-3.5-lightning-30b-a3b-nvfp4",
+        "qwen3.6-27b-fp8",
+        "qwen3.6-35b-a3b-nvfp4-256k",
+        "qwen3.8-flash-next-nvfp4",
+        "qwen3.8-flash-next-nvfp4-2x",
+    )
+    for name in names:
         assert any("contradict each other on the tool parser" in note for note in SHIPPED[name].notes)
 
 

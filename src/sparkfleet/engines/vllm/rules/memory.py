@@ -307,7 +307,10 @@ def _are_offloaded(case: Case) -> bool:
 
 
 def _has_tables_on_disk(case: Case) -> bool:
-    return case.env.get("VLLM_PLE_TABLE_MEMORY") == "disk"  # of the fork spark-vllm-b12x
+    """Return whether the fork spark-vllm-b12x keeps the tables on disk; vLLM itself cannot."""
+    config = case.values.get("--engram-config")
+    place = config.get("table_memory") if isinstance(config, Mapping) else None
+    return "disk" in (place, case.env.get("VLLM_PLE_TABLE_MEMORY"))
 
 
 def _size_gib(text: str) -> float | None:

@@ -41,6 +41,7 @@ WITH_MTP, WITH_DFLASH = {"speculative-config": MTP}, {"speculative-config": DFLA
 LONG = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
 
 FLASH_NEXT = "RadixArk/Qwen3.8-Flash-Next-NVFP4"
+DEEPSEEK_41 = "deepseek-ai/DeepSeek-V4.1-Flash"
 GLM = "nvidia/GLM-5.3-Flash-NVFP4"
 INDEXER_64, INDEXER_512 = ({"VLLM_SPARSE_INDEXER_MAX_LOGITS_MB": size} for size in ("64", "512"))
 EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
@@ -252,6 +253,7 @@ FOR = [
     ("CTX-06", Sample(GLM, vllm="0.28.0", flags={"max-model-len": 262144}, env=EXPANDABLE)),
     ("MEM-09", Sample(gib=60)),
     ("MEM-09", Sample(FLASH_NEXT, gib=125, env={"VLLM_PLE_TABLE_MEMORY": "disk"})),
+    ("MEM-09", Sample(DEEPSEEK_41, gib=250, flags={"engram-config": {"table_memory": "disk"}})),
     ("MEM-18", Sample(config=DENSE, gib=20, flags={"gpu-memory-utilization": 0.85})),
     ("MEM-21", Sample(FLASH_NEXT, vllm="0.32.0", flags={"engram-config": {"cpu_offload": False}})),
     ("MEM-21", Sample(FLASH_NEXT, vllm="0.30.0", env={"VLLM_PLE_CPU_OFFLOAD": "0"})),
