@@ -137,6 +137,23 @@ def test_a_program_that_hangs_or_is_not_there_is_an_answer_too(
     assert commands.last_line("") == ""
 
 
+def test_a_program_that_survives_its_kill_in_the_kernel_is_left(
+    bin_: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(process: subprocess.Popen[str], timeout: float | None = None) -> int:
+        assert timeout is not None, "waits for ever"
+        process.returncode = 0  # else Python waits for it later
+        raise subprocess.TimeoutExpired("hangs", timeout)
+
+    monkeypatch.setattr(commands, "LIMIT_S", 0.05)
+    monkeypatch.setattr(commands, "OUTPUT_LIMIT_S", 0.05)
+    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+    program(bin_, "hangs", "exec sleep 5")
+    assert commands.run("hangs")[0] == 124
+    with pytest.raises(TimeoutError, match="did not respond"):
+        commands.output("hangs")
+
+
 def test_the_system_tells_its_release(bin_: Path, tmp_path: Path) -> None:
     program(bin_, "uname", "echo aarch64")
     assert system.collect_system()["arch"] == "aarch64"

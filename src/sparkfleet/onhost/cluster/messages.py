@@ -20,8 +20,9 @@ PROMOTED, ENDED = "promoted", "ended"
 POLL_S, HEARTBEAT_S, REQUEST_S = 0.25, 1.0, 3.0
 PREPARE_S = 60.0
 """Seconds to wait for all ranks before anything changes."""
-STOP_S = 330.0
-"""Seconds for an engine to stop: its own grace period and that of systemd."""
+STOP_S = 600.0
+"""Seconds for a step of a rank: its engine's grace period and that of systemd (330), then the waits for RDMA
+regions (60), memory (90) and GIDs (60)."""
 SILENT_S = 20.0
 """Seconds without a report of a member after which the head gives up."""
 LOST_S = 180.0

@@ -8,23 +8,12 @@ OUTPUT_LIMIT_S = 20
 
 def run(*argv: str) -> tuple[int, str, str]:
     """Return exit code, stdout and stderr; 127 for a missing command, 124 after LIMIT_S."""
-    import subprocess  # noqa: PLC0415  (4 ms; a Spark without units of sparkfleet runs no command)
-
     try:
-        process = subprocess.run(
-            argv,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=LIMIT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        return _run(argv, LIMIT_S, "")
     except FileNotFoundError:
         return 127, "", "%s is not installed" % argv[0]
-    except subprocess.TimeoutExpired:
-        return 124, "", "%s did not respond within %d s" % (argv[0], LIMIT_S)
-    return process.returncode, process.stdout, process.stderr
+    except TimeoutError as error:
+        return 124, "", str(error)
 
 
 def output(*argv: str, stdin: str = "") -> str:
@@ -32,22 +21,27 @@ def output(*argv: str, stdin: str = "") -> str:
 
     Raise FileNotFoundError when it is missing, TimeoutError when it takes longer than OUTPUT_LIMIT_S.
     """
+    return _run(argv, OUTPUT_LIMIT_S, stdin)[1]
+
+
+def _run(argv: tuple[str, ...], limit_s: float, stdin: str) -> tuple[int, str, str]:
     import subprocess  # noqa: PLC0415  (4 ms; a Spark without units of sparkfleet runs no command)
 
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace")
     try:
-        process = subprocess.run(
-            argv,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            timeout=OUTPUT_LIMIT_S,
-            check=False,
-            input=stdin,
-        )
+        out, err = process.communicate(stdin, timeout=limit_s)
     except subprocess.TimeoutExpired:
-        raise TimeoutError("%s did not respond within %g s" % (argv[0], OUTPUT_LIMIT_S)) from None
-    return process.stdout
+        process.kill()
+        for one in (process.stdin, process.stdout, process.stderr):
+            one.close()
+        # No longer: it may hang in the kernel, as with a GPU driver that does not respond.
+        try:  # noqa: SIM105  (contextlib is another import)
+            process.wait(1)
+        except subprocess.TimeoutExpired:
+            pass
+        raise TimeoutError("%s did not respond within %g s" % (argv[0], limit_s)) from None
+    return process.returncode, out, err
 
 
 def last_line(text: str) -> str:
