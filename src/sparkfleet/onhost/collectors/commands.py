@@ -33,7 +33,7 @@ def _run(argv: tuple[str, ...], limit_s: float, stdin: str) -> tuple[int, str, s
         out, err = process.communicate(stdin, timeout=limit_s)
     except subprocess.TimeoutExpired:
         process.kill()
-        for one in (process.stdin, process.stdout, process.stderr):
+        for one in filter(None, (process.stdin, process.stdout, process.stderr)):
             one.close()
         # No longer: it may hang in the kernel, as with a GPU driver that does not respond.
         try:  # noqa: SIM105  (contextlib is another import)
