@@ -70,6 +70,7 @@ SINCE_JUNE = {
     "nemotron-3.5-lightning-30b-a3b-nvfp4",
     "qwen3.5-122b-a10b-nvfp4",
     "qwen3.6-27b-fp8",
+    "qwen3.6-27b-nvidia-nvfp4",
     "qwen3.6-35b-a3b-nvfp4-256k",
     "qwen3.8-27b-nvfp4-dflash2",
     "qwen3.8-27b-nvfp4-dflash2-2x",
@@ -203,6 +204,7 @@ def test_a_recipe_whose_sources_name_two_tool_parsers_has_a_note() -> None:
     names = (
         "nemotron-3.5-lightning-30b-a3b-nvfp4",
         "qwen3.6-27b-fp8",
+        "qwen3.6-27b-nvidia-nvfp4",
         "qwen3.6-35b-a3b-nvfp4-256k",
         "qwen3.8-flash-next-nvfp4",
         "qwen3.8-flash-next-nvfp4-2x",
