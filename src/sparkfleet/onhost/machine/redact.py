@@ -19,8 +19,9 @@ _SHAPES = re.compile(
     r"\b(?:hf|sk|nvapi|ghp|glpat)[-_][A-Za-z0-9_-]{16,}"
     r"|(?<=Bearer )[^\s'\"]+"
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
-    r"|(?<='api_key': )\[[^\]]*\]"
+    r"|(?<='api_key': )\[[^\]\n]*\]?"
 )
+"""Each in linear time: what may have no end, such as a list, matches without one, too."""
 SHORTEST = 6
 """A known value shorter than this is not masked in text: it would mask ordinary words."""
 

@@ -133,6 +133,18 @@ def test_long_lines_cost_no_more_than_short_ones(engine: str, part: str) -> None
     reader.last_meaningful_lines(text, 3)
 
 
+KINDS = ("failures", "harmless", "warnings", "phases", "starts", "progress", "shutdown")
+
+
+@pytest.mark.parametrize(("engine", "entry"), [parameter for kind in KINDS for parameter in entries(kind)])
+def test_a_pattern_does_not_begin_with_a_repeat_without_a_limit(engine: str, entry: dict[str, Any]) -> None:
+    """It is tried at every character of a line: quadratic, as ``[a-z]+: x`` on a line of letters."""
+    for pattern in (entry["re"], entry.get("context", "")):
+        assert not re.match(r"(\((\?:|\?P<\w+>)?)*(\[\^?\]?[^\]]*\]|\\?[^\\(])([+*]|\{\d*,\})", pattern), (
+            pattern
+        )
+
+
 @pytest.mark.parametrize(("engine", "entry"), entries("failures"))
 def test_a_pattern_has_no_repeat_within_a_repeat(engine: str, entry: dict[str, Any]) -> None:
     assert not re.search(r"[+*}]\)[+*]|[+*}]\)\{\d*,\d", entry["re"])

@@ -269,6 +269,31 @@ def test_what_has_the_shape_of_a_secret_is_masked(text: str) -> None:
         assert secret not in masked
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        "'api_key': [",
+        "'api_key': ",
+        "hf_",
+        "sk-a",
+        "Bearer ",
+        "://",
+        "://a:",
+        "://a:b",
+        "a:",
+        "[",
+        "nvapi-nvapi_",
+    ],
+)
+def test_long_text_is_masked_in_linear_time(part: str) -> None:
+    """A shape of quadratic cost would need minutes for these: the time limit of a test ends it."""
+    redact.redact(part * (2_000_000 // len(part)))
+
+
+def test_a_list_of_keys_that_was_cut_off_is_masked_to_the_end_of_its_line() -> None:
+    assert redact.redact("{'api_key': ['abcdef', 'gh\nnext") == "{'api_key': ***\nnext"
+
+
 def test_ordinary_log_lines_are_left_as_they_are() -> None:
     line = "INFO 11-20 [api_server.py:12] vLLM API server version 0.19.0 on http://0.0.0.0:8000 sk_test"
     assert redact.redact(line) == line

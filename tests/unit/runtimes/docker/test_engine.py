@@ -26,7 +26,7 @@ from sparkfleet.runtimes.base import (
 )
 from sparkfleet.runtimes.docker.onhost.container import parse, restart_policy
 from sparkfleet.runtimes.docker.onhost.driver import DockerRuntime
-from sparkfleet.runtimes.docker.onhost.engine import DockerEngine
+from sparkfleet.runtimes.docker.onhost.engine import LOG_LIMIT, DockerEngine
 from sparkfleet.runtimes.docker.onhost.images import DockerImages
 from sparkfleet.runtimes.docker.onhost.workload import workload_of
 
@@ -175,6 +175,13 @@ def test_output_is_unframed_and_both_streams_are_in_order(dockerd: Dockerd, dock
     dockerd.says("/containers/nano/json", INSPECT)
     dockerd.says(f"/containers/{'c' * 64}/logs", frame(1, "one\n") + frame(2, "two\n") + frame(1, "three"))
     assert docker.log("nano", 10) == "one\ntwo\nthree"
+
+
+def test_a_log_of_long_lines_is_read_from_its_end(dockerd: Dockerd, docker: DockerEngine) -> None:
+    dockerd.says("/containers/nano/json", INSPECT)
+    dockerd.says(f"/containers/{'c' * 64}/logs", frame(1, "x" * LOG_LIMIT) + frame(2, "\nthe cause"))
+    found = docker.log("nano", 10)
+    assert (len(found), found[-10:]) == (LOG_LIMIT, "\nthe cause")
 
 
 def test_followed_lines_are_whole_though_frames_cut_them(dockerd: Dockerd, docker: DockerEngine) -> None:

@@ -29,6 +29,8 @@ from sparkfleet.runtimes.docker.onhost.streams import lines_of, unframed
 
 PULL_SILENCE_S = 900.0
 """Seconds that dockerd may stay silent within a pull: a large layer is unpacked without a line of output."""
+LOG_LIMIT = 4 << 20
+"""Bytes of a container's log that are searched: an engine may write lines of any length."""
 _PINNED = re.compile(r"[\w.:/-]+@sha256:[0-9a-f]{64}")
 """An argument that is an image."""
 CONFLICT = 409
@@ -194,14 +196,14 @@ class DockerEngine(EngineApi):
         self._ask("POST", f"/containers/{part(name)}/update", {"RestartPolicy": {"Name": "no"}})
 
     def log(self, name: str, tail: int, since: float = 0.0) -> str:
-        """Return the last ``tail`` lines of its output from ``since`` on."""
+        """Return the last ``tail`` lines of its output from ``since`` on, at most ``LOG_LIMIT`` bytes."""
         found = self.inspect(name)
         if found is None:
             return ""
         path = f"/containers/{found.id}/logs?stdout=1&stderr=1&tail={tail}&since={since:.3f}"
         _, body = self._ask("GET", path, timeout=60)
         plain = body if container.has_tty(found) else unframed(body)
-        return plain.decode("utf-8", "replace")
+        return plain[-LOG_LIMIT:].decode("utf-8", "replace")
 
     def follow(
         self,
