@@ -1,6 +1,6 @@
 """Make an update for ``sparkfleet knowledge update``: this checkout's data files, and more vLLM releases.
 
-    python -m tools.make_knowledge 0.34.0 --version 2026.12.15     # or: make knowledge RELEASE=0.34.0
+    python tools/make_knowledge.py 0.34.0 --version 2026.12.15     # or: make knowledge RELEASE=0.34.0
 
 Each RELEASE is read from its wheel (``tools/dump_vllm_release.py``). Without one, the update has the files
 as they are in this checkout: recipes, failure patterns, tables. The last line is the command that uses it.
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from packaging.version import Version
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # a script finds its own folder alone
 from tools import add_vllm_schema, dump_vllm_release
 
 from sparkfleet import data_files

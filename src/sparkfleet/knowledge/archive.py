@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -34,6 +35,7 @@ _NAME = re.compile(
     r"|onhost/gate/failure_patterns\.json"
     r"|catalog/recipes/[a-z0-9][a-z0-9._-]*\.yaml"
 )
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _VERSION = re.compile(r"\d{4}\.\d{1,2}\.\d{1,2}(?:\.\d{1,4})?")
 _DAMAGED = (
@@ -78,18 +80,24 @@ class Update:
 def load(source: str, sha256: str) -> Update:
     """Return the update of a directory, a file or a URL. ``SparkfleetError`` if ``sha256`` is not its hash.
 
-    The hash is that of the archive; of a directory that of ``knowledge.json``, which has all other hashes.
+    A URL is https, http or file. The hash is that of the archive; of a directory that of ``knowledge.json``,
+    which has all other hashes.
     """
     if not _SHA256.fullmatch(sha256):
         expected = "the SHA-256 of the update: 64 hex digits"
         hint = "copy it from where the update was published"
         raise _error("knowledge-hash-required", "--sha256", f"{sha256!r} is not a SHA-256", expected, hint)
-    if re.match(r"https?://", source):
+    scheme = match[1].lower() if (match := _SCHEME.match(source)) else "file"
+    if scheme in ("http", "https"):
         content = _download(source)
-    elif Path(source).is_dir():
-        return _check(source, _directory(source, sha256), sha256)
+    elif scheme != "file":
+        raise _unreadable(
+            source, f"{scheme} is not a scheme of an update's URL", "download it, and use the file"
+        )
+    elif (path := _path(source)).is_dir():
+        return _check(source, _directory(source, path, sha256), sha256)
     else:
-        content = _read(source, Path(source), MAX_ARCHIVE)
+        content = _read(source, path, MAX_ARCHIVE)
     _require_hash(source, content, sha256)
     return _check(source, dict(_members(source, content)), sha256)
 
@@ -169,8 +177,12 @@ def _require_hash(source: str, content: bytes, sha256: str) -> None:
         raise _error("knowledge-hash-mismatch", source, f"SHA-256 {found}", sha256.lower(), hint)
 
 
-def _directory(source: str, sha256: str) -> dict[str, bytes]:
-    folder = Path(source)
+def _path(source: str) -> Path:
+    """Return the path that a source names, which may be a file URL (of this machine, as curl reads it)."""
+    return Path(unquote(urlsplit(source).path) if _SCHEME.match(source) else source)
+
+
+def _directory(source: str, folder: Path, sha256: str) -> dict[str, bytes]:
     content = _read(source, folder / MANIFEST, MAX_FILE)
     _require_hash(f"{source}/{MANIFEST}", content, sha256)
     names = parse_manifest(content, source).files
@@ -215,7 +227,7 @@ def _read(source: str, path: Path, limit: int) -> bytes:
             content = file.read(limit + 1)
     except OSError as error:
         raise _unreadable(
-            source, f"{path.name} cannot be read: {error.strerror}", f"check the path: ls -l {source}"
+            source, f"{path.name} cannot be read: {error.strerror}", f"check the path: ls -l {path}"
         ) from None
     if len(content) > limit:
         raise _unreadable(source, f"{path.name} is larger than any update")

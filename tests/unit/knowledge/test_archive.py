@@ -48,6 +48,26 @@ def test_an_update_is_read_in_each_form(form: Callable[[Path], Pinned], tmp_path
     assert (found.version, dict(found.files)) == (VERSION, FILES)
 
 
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_an_update_is_read_from_a_file_url(form: Callable[[Path], Pinned], tmp_path: Path) -> None:
+    folder = tmp_path / "an update"
+    folder.mkdir()
+    update = form(folder)
+    url = Path(update.source).as_uri()
+    assert "%20" in url
+    found = load(url, update.sha256)
+    assert (found.version, dict(found.files)) == (VERSION, FILES)
+    assert refused(Pinned(url, "0" * 64))[0] == "knowledge-hash-mismatch"
+    assert refused(Pinned(f"{url}-missing", update.sha256))[1].endswith("No such file or directory")
+
+
+def test_a_url_of_another_scheme_is_refused_by_name() -> None:
+    assert refused(Pinned("s3://bucket/update.tar.gz", "0" * 64)) == (
+        "knowledge-unreadable",
+        "s3 is not a scheme of an update's URL",
+    )
+
+
 def test_the_bundled_files_are_an_update() -> None:
     files = archive.bundled_files()
     assert {IMAGES, updates.PATTERNS, "engines/vllm/data/releases.json.gz"} <= files.keys()

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,15 @@ def test_an_update_of_the_day_of_the_bundled_knowledge_is_newer() -> None:
     year, month, day = map(int, data_files.BUNDLED.split("."))
     assert make_knowledge.next_version(dt.date(year, month, day)) == f"{data_files.BUNDLED}.1"
     assert make_knowledge.next_version(dt.date(2099, 1, 2)) == "2099.1.2"
+
+
+def test_it_is_a_script_of_any_directory(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, make_knowledge.__file__, "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "sparkfleet knowledge update" in done.stdout
