@@ -16,10 +16,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "sparkfleet"
 PAGE = ROOT / "docs" / "explanation" / "limits.md"
-ON_HOST = ("onhost", "runtimes/docker/onhost", "contract")
-"""Directories of programs that run on a Spark (those of resources have no loop and no wait)."""
+ON_HOST = ("onhost", "runtimes/docker/onhost", "runtimes/docker/collectors", "contract", "resources")
+"""Directories of programs that run on a Spark."""
 LIMIT = re.compile(
-    r"(_S|_MIB|_LINES|_LIMIT|_TRIES|_CONNECTIONS|LONGEST|BALLAST|POLL)$|^(MAX|KEPT|LIMIT|MOST|LONGEST|FINISHED)_?"
+    r"(_S|_MIB|_LINES|_LIMIT|_TRIES|_CONNECTIONS|LONGEST(_[A-Z]+)?|BALLAST|POLL)$|^(MAX|KEPT|LIMIT|MOST|LONGEST|FINISHED)_?"
 )
 """Names of constants that limit something."""
 
@@ -30,13 +30,21 @@ REASONS: Mapping[str, Mapping[str, str]] = {
     "onhost/artifacts/copy/places.py": {
         "_default_routes read": "a file of /proc",
     },
+    "onhost/artifacts/copy/file.py": {
+        "IncomingFile.__init__ loop": "the file has at most its locked size",
+    },
     "onhost/artifacts/copy/receive.py": {
+        "Receiver._fetch_once loop": "the locked size of the file; `SILENT_S` a read",
         "Receiver.run queue": "the files of one copy",
         "Receiver._fetch loop": "`TRIES` without progress, `SILENT_S` each",
     },
     "onhost/artifacts/copy/send.py": {
         "Sender._accept accept": "the socket does not block",
+        "Sender.serve loop": "with the copy, or `IDLE_S` without a connection",
         "Sender._serve_requests loop": "`SILENT_S` for a request; with the connection",
+    },
+    "onhost/artifacts/copy/wire.py": {
+        "read_exactly loop": "`count` bytes; `SILENT_S` a read",
     },
     "onhost/artifacts/fetch/fetch.py": {
         "fetch loop": "with the download, whose reads have limits; serves beside it",
@@ -46,15 +54,20 @@ REASONS: Mapping[str, Mapping[str, str]] = {
     },
     "onhost/artifacts/fetch/hash_record.py": {
         "_locked lock": "the lock is held while one file is written",
+        "content_is loop": "the end of a file",
     },
     "onhost/artifacts/fetch/verify.py": {
         "hash_files loop": "with the last file; the engine serves meanwhile",
+    },
+    "onhost/artifacts/image/copy_image.py": {
+        "_write loop": "the end of `docker save`; serves beside it",
     },
     "onhost/artifacts/image/install_packages.py": {
         "main command": "`timeout_s` of the derived image: its container",
         "complaints command": "`timeout_s` of the derived image",
     },
     "onhost/artifacts/image/loopback_registry.py": {
+        "_handler.Handler._send loop": "the end of a file",
         "serve join": "`shutdown` has returned: the thread is ending",
     },
     "onhost/artifacts/stage.py": {
@@ -62,11 +75,28 @@ REASONS: Mapping[str, Mapping[str, str]] = {
     },
     "onhost/cluster/head.py": {
         "Head.open loop": "`DECISION_S`",
+        "Head.prove loop": "`SILENT_S` without a report of a member, in `check`",
+    },
+    "onhost/cluster/member.py": {
+        "Member.prove loop": "`LOST_S` without a response of the head, in `check`",
+        "Member._wait loop": "`limit_s` without a response of the head, or its decision",
+    },
+    "onhost/cluster/ranks.py": {
+        "Peers.wait loop": "with the other ranks, or a signal: nothing else can serve",
     },
     "onhost/collectors/basics.py": {
         "sha256_of read": "the file of the programs, below 1 MB",
     },
+    "onhost/collectors/gpu.py": {
+        "collect_load loop": "`SAMPLES`",
+    },
+    "onhost/collectors/ports.py": {
+        "lines_of loop": "the end of a file of /proc",
+    },
     "onhost/fabric/bench_stream.py": {
+        "sink loop": "`WAIT_S` for each connection",
+        "_receive loop": "the listener's process, by `SPARE_S`",
+        "_send loop": "`WAIT_S` a read",
         "sink accept": "`WAIT_S`",
     },
     "onhost/fabric/watch.py": {
@@ -74,6 +104,12 @@ REASONS: Mapping[str, Mapping[str, str]] = {
     },
     "onhost/gate/gate.py": {
         "Gate._moved loop": "`COUNTER_S`",
+    },
+    "onhost/machine/files.py": {
+        "write_from loop": "`most` of the caller",
+    },
+    "onhost/machine/host.py": {
+        "Spark.every.repeat loop": "with the caller: a background thread",
     },
     "onhost/machine/memory_watchdog.py": {
         "main loop": "with the program that started it: its stdin is closed",
@@ -84,6 +120,10 @@ REASONS: Mapping[str, Mapping[str, str]] = {
     },
     "onhost/machine/programs.py": {
         "identity read": "the file of the programs, below 1 MB",
+    },
+    "onhost/machine/runtime_wait.py": {
+        "wait loop": "`give_up` of the caller; a rollout that is continued and a service wait for "
+        "dockerd: without it nothing serves",
     },
     "onhost/machine/stdio.py": {
         "read read": "a request of the program that started it, on stdin",
@@ -101,6 +141,13 @@ REASONS: Mapping[str, Mapping[str, str]] = {
     },
     "onhost/supervisor/supervisor.py": {
         "Supervisor.run loop": "with the engine, a signal or a refusal: it is the service",
+        "Supervisor._wait_for_end loop": "with the engine or a signal: it is the service",
+    },
+    "resources/kinds/compile_caches.py": {
+        "used_caches read": "a record of sparkfleet",
+    },
+    "resources/kinds/hub_token.py": {
+        "observe read": "the login user's file of a token",
     },
     "runtimes/docker/onhost/api.py": {
         "Response.__init__ readline": "dockerd, which root runs; `QUICK_S` a read",
@@ -172,8 +219,31 @@ def places(module: str, tree: ast.AST, function: str = "") -> Iterator[Place]:
         yield from places(module, node, name)
 
 
+WAITING = {"sleep", "wait", "select", "accept", "read", "pread", "recv", "recv_into"}
+"""Methods with which a loop waits for something or reads to an end that another program decides."""
+
+
+def _is_unlimited(loop: ast.While) -> bool:
+    """Return whether a loop waits or reads, and no clock ends it by its test or by a way out of its body."""
+    if isinstance(loop.test, ast.Constant):
+        return True
+    called = {one.func.attr for one in ast.walk(loop) if _is_method_call(one)}  # type: ignore[attr-defined]
+    tests = [
+        one.test
+        for one in ast.walk(loop)
+        if isinstance(one, ast.If)
+        and any(isinstance(inner, ast.Raise | ast.Return | ast.Break) for inner in ast.walk(one))
+    ]
+    ends = any("monotonic" in ast.unparse(test) for test in (loop.test, *tests))
+    return bool(called & WAITING) and not ends
+
+
+def _is_method_call(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+
+
 def _form(node: ast.AST) -> str:
-    if isinstance(node, ast.While) and isinstance(node.test, ast.Constant):
+    if isinstance(node, ast.While) and _is_unlimited(node):
         return "loop"
     if not isinstance(node, ast.Call):
         return ""

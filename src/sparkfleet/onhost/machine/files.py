@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from sparkfleet.contract import codec
 
@@ -29,6 +29,14 @@ def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
         beside.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def write_from(source: IO[bytes], target: IO[bytes], most: int, step: int) -> None:
+    """Write what ``source`` has, ``step`` bytes at once, and end one byte after ``most``."""
+    left = most + 1
+    while left and (part := source.read(min(step, left))):
+        target.write(part)
+        left -= len(part)
 
 
 def write_document(path: Path, document: codec.Document, mode: int = 0o644) -> None:

@@ -19,6 +19,7 @@ from typing import IO
 from sparkfleet.contract.hub_access import HUB
 from sparkfleet.contract.stage import HubDownloadRequest
 from sparkfleet.onhost.artifacts.fetch.hub_cache import repository
+from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.stdio import read
 
 CHUNK = 4 << 20
@@ -94,8 +95,7 @@ def _file(url: str, token: str, blob: Path, size: int) -> None:
             continued = response.status == PARTIAL
             _check_size(url, _total(response.headers), size, partial)
             with partial.open("ab" if continued else "wb") as file:
-                while chunk := response.read(CHUNK):
-                    file.write(chunk)
+                files.write_from(response, file, size - file.tell(), CHUNK)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == UNSATISFIABLE:  # the file there ends before what is here already

@@ -32,6 +32,8 @@ from sparkfleet.runtimes.base import DerivedImage, DeriveError, RuntimeRefusedEr
 INSTANCE_PREFIX = "sparkfleet-build-"
 """Name of the instance in which an image is built, before its tag."""
 BUILD_S = 3600
+LONGEST_WHEEL = 4 << 30
+"""Bytes of a wheel whose size is not in the lock file."""
 MAX_AGE_S = 24 * 3600
 """Age after which wheels of an incomplete build are removed."""
 
@@ -117,8 +119,7 @@ def _download(wheel: WheelFile, part: Path) -> None:
         raise StageError(wheel.name, f"a Spark cannot download {wheel.url}", "sparkfleet lock --update '*'")
     try:
         with urllib.request.urlopen(wheel.url, timeout=60) as response, part.open("wb") as file:
-            while chunk := response.read(BUFFER):
-                file.write(chunk)
+            files.write_from(response, file, wheel.size or LONGEST_WHEEL, BUFFER)
     except urllib.error.HTTPError as error:
         raise StageError(
             wheel.name,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,27 @@ def test_a_file_that_the_hub_does_not_have_ends_with_its_answer(hub: Hub, tmp_pa
         requested, model=replace(requested.model, files=(replace(file, path="tiny-Q2_K.gguf"),))
     )
     with pytest.raises(http_download.DownloadError, match=r"EntryNotFound HTTP 404"):
+        http_download.download(requested)
+
+
+def test_a_file_without_an_end_is_not_read_beyond_its_locked_size(
+    monkeypatch: pytest.MonkeyPatch, hub: Hub, tmp_path: Path
+) -> None:
+    class Endless(io.BytesIO):
+        status, headers = 200, Message()
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            assert size is not None
+            assert 0 < size <= http_download.CHUNK
+            return b"x" * size
+
+    def opened(*_: object, **__: object) -> Endless:
+        return Endless()
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", opened)
+    requested = request(hub, tmp_path, TINY_GGUF, "tiny-Q8_0.gguf")
+    (file,) = requested.model.files
+    with pytest.raises(http_download.DownloadError, match=f"{file.size + 1} of {file.size} bytes"):
         http_download.download(requested)
 
 

@@ -6,6 +6,7 @@ import errno
 import functools
 import hashlib
 import http.server
+import io
 import os
 import threading
 import time
@@ -86,7 +87,7 @@ def index(tmp_path: Path) -> Iterator[Index]:
 @pytest.fixture
 def order(index: Index) -> ImageBuild:
     wheels = tuple(
-        WheelFile(name, index.url(name), hashlib.sha256(content).hexdigest(), 1)
+        WheelFile(name, index.url(name), hashlib.sha256(content).hexdigest(), len(content))
         for name, content in WHEELS.items()
     )
     return ImageBuild(DERIVED, BASE, ("extra-tool==1.2",), wheels, {"io.sparkfleet.base": BASE})
@@ -153,6 +154,20 @@ def test_a_wheel_with_another_content_is_neither_installed_nor_kept(
         build(with_wheel(order, sha256="0" * 64))
     assert images.derived == []
     assert list((tmp_path / "builds" / TAG).iterdir()) == []
+
+
+def test_a_wheel_that_is_longer_than_its_locked_size_is_not_read_to_its_end(
+    monkeypatch: pytest.MonkeyPatch, order: ImageBuild, build: Build
+) -> None:
+    class Endless(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            assert size is not None
+            assert 0 < size <= order.wheels[0].size + 1
+            return b"x" * size
+
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: Endless())
+    with pytest.raises(StageError, match="does not match the lock file"):
+        build(order)
 
 
 def test_a_build_continues_with_complete_wheels_of_an_earlier_attempt(
