@@ -175,6 +175,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "docs/reference/errors.md", MARK + errors()
     yield "docs/reference/symptoms.md", MARK + symptoms()
     yield "docs/reference/glossary.md", MARK + glossary_page()
+    yield "docs/README.md", MARK + first_page()
 
 
 def glossary_page() -> str:
@@ -245,6 +246,94 @@ def symptoms() -> str:
     parts.append("## Detected before a start by `sparkfleet check`\n\n| rule | finds |\n|---|---|")
     parts.append("\n".join(f"| `{id_}` | {_cell(title)} |" for id_, title in rules) + "\n")
     return "\n".join(parts)
+
+
+FIRST_PAGE = """\
+# Documentation
+
+## It does not work: symptom and page
+
+`sparkfleet diagnose LOG` names the cause that a log shows; `sparkfleet explain TERM` says what a code, rule
+or key means.
+
+| symptom | page |
+|---|---|
+"""
+SECTIONS = (
+    ("tutorial", "Start"),
+    ("how-to", "Tasks"),
+    ("reference", "Reference"),
+    ("explanation", "Explanation"),
+)
+
+
+def first_page() -> str:
+    """Return the first page: where to read on, by symptom (patterns, rules, codes), and all other pages."""
+    shared = failure_patterns.shared_patterns()["failures"]
+    logs = {
+        engines.on_host(n).title: failure_patterns.engine_patterns(n)["failures"]
+        for n in engines.host_names()
+    }
+    logs["Docker, CUDA, network"] = [entry for entry in shared if entry.get("log") != "kernel"]
+    logs["Kernel's log"] = [entry for entry in shared if entry.get("log") == "kernel"]
+    causes = {
+        entry["id"]: _cell(entry["cause"])
+        for entries in reversed(logs.values())
+        for entry in reversed(entries)
+    }
+    families = sorted(
+        {rule.id.partition("-")[0] for name in engines.names() for rule in engines.get(name).rules()}
+    )
+    rows = [("an engine does not start", _link("how-to/when-a-start-fails"))]
+    rows += [("any log of a failed start", _link("how-to/diagnose"))]
+    for title, entries in logs.items():
+        sample = _code(entries[0]["samples"][0]["text"], 90)
+        rows.append(
+            (
+                f"{title}: one of {len(entries)} known log lines, such as {sample}",
+                _link("reference/symptoms", title),
+            )
+        )
+    rows.append(
+        (
+            "no line in the log, but an exit code",
+            _link("reference/symptoms", "Without a log line, by exit code"),
+        )
+    )
+    rows.append(
+        ("an error in the log of an engine that serves", _link("reference/symptoms", "Harmless errors"))
+    )
+    rows += [(f"{causes[code]} (`{code}`)", _link(f"how-to/{page}")) for code, page in sorted(HOW_TO.items())]
+    found = ", ".join(f"`{family}-..`" for family in families)
+    check = "Detected before a start by `sparkfleet check`"
+    rows.append(
+        (f"a rule at the end of a message of `sparkfleet check`: {found}", _link("reference/symptoms", check))
+    )
+    rows += [
+        (
+            f"{area}: a message with one of {len(codes)} codes, such as `[{min(codes)}]`",
+            _link("reference/errors", area),
+        )
+        for area, codes in AREAS.items()
+    ]
+    rows.append(("a row of `sparkfleet status --preflight` that is not `ok`", _link("reference/preflight")))
+    parts = [FIRST_PAGE + "\n".join(f"| {symptom} | {page} |" for symptom, page in rows) + "\n"]
+    for folder, title in SECTIONS:
+        pages_ = sorted(path.stem for path in (ROOT / "docs" / folder).glob("*.md"))
+        parts.append(
+            f"## {title}\n\n" + "\n".join(f"- {_link(f'{folder}/{name}')}" for name in pages_) + "\n"
+        )
+    return "\n".join(parts)
+
+
+def _link(page: str, section: str = "") -> str:
+    """Return a link from docs/ to a page, by its title, or to a section of it."""
+    heading = re.search(r"^# (.+)$", (ROOT / f"docs/{page}.md").read_text(encoding="utf-8"), re.MULTILINE)
+    title = heading[1] if heading else page
+    if not section:
+        return f"[{title}]({page}.md)"
+    anchor = re.sub(r"[^\w\- ]", "", section.lower()).replace(" ", "-")
+    return f"[{title}: {section}]({page}.md#{anchor})"
 
 
 def _symptom_table(entries: list[dict[str, Any]]) -> str:

@@ -28,6 +28,26 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_to_a_section_leads_to_one(page: Path) -> None:
+    for target, section in re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", page.read_text()):
+        headings = re.findall(
+            r"^#+ (.+)$", (page.parent / target if target else page).read_text(), re.MULTILINE
+        )
+        anchors = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+        assert section in anchors, f"{target}#{section}"
+
+
+FIRST_PAGE = (ROOT / "docs" / "README.md").read_text()
+
+
+def test_the_first_page_leads_from_symptoms_to_pages_and_names_every_page() -> None:
+    first_heading = re.findall(r"^## (.+)$", FIRST_PAGE, re.MULTILINE)[0]
+    assert "symptom" in first_heading
+    for path in sorted((ROOT / "docs").glob("*/*.md")):
+        assert f"]({path.parent.name}/{path.name}" in FIRST_PAGE, path
+
+
 HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 
 
