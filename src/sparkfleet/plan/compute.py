@@ -290,7 +290,7 @@ def desired_generation(host: Host, service: Service, observed: Observed) -> tupl
     return render.generation(host, service, observed.user, _entrypoint(service, observed), observed.fabric)
 
 
-_RESTARTED = FieldChange(Action.CHANGE, "state", old="serving", new="restarted with the other ranks")
+_RESTARTED = FieldChange(Action.CHANGE, "state", old="running", new="restarted with the other ranks")
 
 
 def _memory(service: Service, host: Host, total_gib: float, measured: object) -> list[Note]:

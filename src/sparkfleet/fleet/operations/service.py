@@ -164,7 +164,7 @@ def _check_args(act: executor.RunContext, subject: str, generation: Generation) 
                 f"{engine.title} {answer.version} in {source} refuses the flags: {answer.error}; "
                 "nothing was touched",
                 f"flags that this {engine.title} knows",
-                f"fix the host file (sparkfleet check suggests the nearest flag); {subject} keeps serving",
+                "fix the host file (sparkfleet check suggests the nearest flag)",
                 code="flags-rejected-by-image",
             )
         )

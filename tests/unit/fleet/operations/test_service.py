@@ -47,6 +47,8 @@ def test_flags_that_the_images_own_parser_rejects_end_the_rollout_before_anythin
     (found,) = failed.value.diagnostics
     assert found.location == "spark-01: nano"
     assert "0.19.0 in the image refuses the flags: unrecognized arguments: --max-modle-len" in found.message
+    assert "nothing was touched" in found.message
+    assert "serv" not in str(found)  # whether the service serves is not known here
     assert [argv[len(remote.PROGRAM)] for argv in ran] == ["run-program"]
 
 

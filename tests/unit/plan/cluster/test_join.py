@@ -141,7 +141,7 @@ def test_a_limitation_of_a_cluster_is_shown_once() -> None:
 def test_the_report_names_the_member_that_has_a_field_alone() -> None:
     found = both(plan(host(0), converged(host(0))), plan(host(1), stopped(host(1))))
     text = plan_text(Plan(tuple(found.values())))
-    assert "  ~ state       serving → restarted with the other ranks   on spark-01\n" in text
+    assert "  ~ state       running → restarted with the other ranks   on spark-01\n" in text
     assert "  ~ state       exited → serving   on spark-02\n" in text
 
 
