@@ -23,6 +23,7 @@ from tests.lab import package_index
 from tests.lab.fleet import FleetDirectory
 from tests.lab.machine import Machine
 from tests.lab.names import lab_name
+from tests.lab.pairs import Pair
 from tests.lab.serving_fleet import nano
 from tests.lab.test_staging import bytes_sent_by_registry
 from tests.wheels import real_pip, wheel
@@ -185,3 +186,40 @@ def test_a_derived_image_is_built_in_one_store_and_copied_to_both(
     prune = stores.fleet.command("sparkfleet", "prune", "inventories/lab.py", "--json").expect(0)
     unmanaged = [item for host in json.loads(prune.out)["hosts"] for item in host["others"]]
     assert [item for item in unmanaged if item["kind"] == "image"] == []
+
+
+@pytest.mark.full
+def test_an_offline_spark_with_containerds_store_gets_image_and_digest_from_the_mirror(
+    stores: Stores,
+) -> None:
+    spark = stores.machine("spark-03")
+    spark.reset()
+    for name in NAMES:
+        stores.fleet.host(name, {"serve": None})
+    stores.fleet.host("spark-03", {**nano(), "prepare": {"offline": True}})
+    stores.fleet.lock()
+    stores.fleet.command("sparkfleet", "mirror", "inventories/lab.py", "mirror").expect(0)
+    stores.fleet.set_group_data(stage={"mirror": "mirror"})
+    before = bytes_sent_by_registry(stores.lab)
+    stores.fleet.run("--limit", "spark-03").expect(0)
+    assert bytes_sent_by_registry(stores.lab) - before < MANIFESTS
+    assert "nano" in spark.sh(MODELS)
+    digest = spark.image(NANO_IMAGE).rpartition("@")[2]
+    assert spark.sh("docker images --no-trunc --format '{{.Repository}} {{.ID}}'") == (
+        f"127.0.0.1:7355/sparkfleet/nvcr.io/nvidia/vllm {digest}"
+    )
+    assert "spark-03   no changes" in stores.fleet.plan("--limit", "spark-03").expect(0).out
+
+
+@pytest.mark.full
+def test_the_ranks_of_a_cluster_may_have_different_image_stores(stores: Stores) -> None:
+    stores.fleet.set_group_data(stage={})
+    pair = Pair(stores.fleet, tuple(stores.machine(name) for name in NAMES[:2]), "mixed")
+    for name in NAMES:
+        stores.fleet.host(name, {"serve": None})
+    pair.declare()
+    stores.fleet.lock()
+    stores.fleet.run().expect(0)
+    assert pair.serves()
+    used = [machine.sh("docker inspect -f '{{.Image}}' wide") for machine in pair.machines]
+    assert len(set(used)) == 2
