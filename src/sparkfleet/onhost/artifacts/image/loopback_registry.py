@@ -28,6 +28,8 @@ from sparkfleet.onhost.artifacts.image.image_refs import LOOPBACK, USER
 PORT = 7355
 """Preferred port; it becomes part of the image's name."""
 BUFFER = 1 << 20
+TLS_HANDSHAKE = b"\x16"
+"""First byte of a connection by TLS."""
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _PATH = re.compile(r"/v2/.+/(manifests|blobs)/sha256:([0-9a-f]{64})")
@@ -82,6 +84,15 @@ def _handler(folder: Path, password: str) -> type[BaseHTTPRequestHandler]:
 
     class Handler(BaseHTTPRequestHandler):
         """Answers the requests of a pull by digest."""
+
+        def handle(self) -> None:
+            if self.rfile.peek(1)[:1] == TLS_HANDSHAKE:
+                # With containerd's image store dockerd tries TLS first, also on loopback. Only an answer that
+                # begins like HTTP lets it go on without.
+                self.rfile.read1(BUFFER)
+                self.wfile.write(b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\n")
+                return
+            super().handle()
 
         def do_GET(self) -> None:
             self._respond(body=True)

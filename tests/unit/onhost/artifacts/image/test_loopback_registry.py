@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,3 +94,15 @@ def test_the_name_of_an_image_has_its_original_name_and_digest() -> None:
     assert image_refs.plain("127.0.0.1:5000/theirs/a:1") == "127.0.0.1:5000/theirs/a:1"
     assert (registry.credential.password, registry.credential.server) == ("secret", "127.0.0.1:7355")
     assert "secret" not in repr(registry)
+
+
+def test_a_client_that_tries_tls_first_is_answered_like_http(registry: LoopbackRegistry) -> None:
+    """Go's HTTP client reports the first bytes of the answer; containerd goes on without TLS for `HTTP/`."""
+    with socket.create_connection(("127.0.0.1", registry.port), timeout=20) as connection:
+        context = ssl.create_default_context()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        connection.sendall(outgoing.read())
+        assert connection.recv(64).startswith(b"HTTP/1.0 400")
