@@ -13,6 +13,7 @@ import json
 import os
 import re
 import secrets
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,10 +87,10 @@ def _handler(folder: Path, password: str) -> type[BaseHTTPRequestHandler]:
         """Answers the requests of a pull by digest."""
 
         def handle(self) -> None:
-            if self.rfile.peek(1)[:1] == TLS_HANDSHAKE:
+            if self.connection.recv(1, socket.MSG_PEEK) == TLS_HANDSHAKE:
                 # With containerd's image store dockerd tries TLS first, also on loopback. Only an answer that
                 # begins like HTTP lets it go on without.
-                self.rfile.read1(BUFFER)
+                self.connection.recv(BUFFER)
                 self.wfile.write(b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\n")
                 return
             super().handle()
