@@ -6,10 +6,12 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sparkfleet import engines
+from sparkfleet.onhost.gate import failure_patterns
 
 SOURCE = Path(engines.__file__).parents[1]
 NAMES = re.compile(
@@ -67,3 +69,8 @@ OUTSIDE = sorted(path for path in SOURCE.rglob("*.py") if SOURCE / "engines" not
 @pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_no_code_outside_engines_names_an_engine(path: Path) -> None:
     assert named(path) == set()
+
+
+@pytest.mark.parametrize("entry", failure_patterns.shared_patterns()["failures"], ids=lambda one: one["id"])
+def test_a_failure_of_every_engine_names_none_in_pattern_cause_and_remedy(entry: dict[str, Any]) -> None:
+    assert not any(NAMES.search(entry[key]) for key in ("re", "cause", "remedy"))
