@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +91,20 @@ def _read(path: Path) -> str:
         text = sys.stdin.buffer.read().decode(errors="replace")
     else:
         text = path.read_bytes().decode(errors="replace")
-    return "\n".join(text.replace("\r\n", "\n").split("\n")[-MAX_LINES:])
+    lines = text.replace("\r\n", "\n").split("\n")[-MAX_LINES:]
+    return textwrap.dedent("\n".join(map(_message, lines)))
+
+
+def _message(line: str) -> str:
+    """Return the message of a line of Docker's json-file or `journalctl -o json`; any other line as it is."""
+    if line.startswith("{"):
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError):
+            return line
+        text = next((fields[key] for key in ("log", "MESSAGE") if isinstance(fields.get(key), str)), line)
+        return str(text).rstrip("\n")
+    return line
 
 
 def _evidence(directory: Path, base: Sources) -> Sources:

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,30 @@ def test_a_log_without_a_failure_gets_no_cause() -> None:
     text = "INFO:     Application startup complete.\n"
     assert json.loads(run("-", "--json", stdin=text).output)["id"] is None
     assert "stdin: no known failure found" in run("-", stdin=text).output
+
+
+INDENTED = "        {}".format
+JSON_FILE = {"stream": "stderr", "time": "2026-09-14T08:11:40Z"}
+CARRIERS = {
+    "indented in a report": INDENTED,
+    "docker's json-file": lambda line: json.dumps({"log": f"{line}\n", **JSON_FILE}),
+    "journalctl -o json": lambda line: json.dumps({"MESSAGE": line, "_PID": "7"}),
+}
+
+
+@pytest.mark.parametrize("carrier", CARRIERS.values(), ids=CARRIERS)
+def test_a_log_is_read_in_what_carries_it(carrier: Callable[[str], str]) -> None:
+    survived = f"(EngineCore pid=7) WARNING 01-28 06:36:45 [core.py:946] {LINE}"
+    assert json.loads(run("-", "--json", stdin=carrier(survived)).output)["id"] is None
+    lines = (survived, "(EngineCore pid=7) Traceback (most recent call last):", f"(EngineCore pid=7) {LINE}")
+    found = json.loads(run("-", "--json", stdin="\n".join(map(carrier, lines))).output)
+    assert (found["id"], found["line"]) == ("speculative-tokens", LINE)
+
+
+@pytest.mark.parametrize("line", ['{"log": 1}', '{"a": ', "{}", '{"MESSAGE": null}'])
+def test_other_json_in_a_log_is_a_line_like_any_other(line: str) -> None:
+    found = json.loads(run("-", "--json", stdin=f"{line}\n{LINE}\n").output)
+    assert (found["id"], found["line"]) == ("speculative-tokens", LINE)
 
 
 def test_the_banner_of_an_image_for_a_newer_driver_is_read_over_its_two_lines() -> None:
