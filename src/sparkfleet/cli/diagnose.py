@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import sys
 import textwrap
@@ -97,14 +96,24 @@ def _read(path: Path) -> str:
 
 def _message(line: str) -> str:
     """Return the message of a line of Docker's json-file or `journalctl -o json`; any other line as it is."""
-    if line.startswith("{"):
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError):
-            return line
-        text = next((fields[key] for key in ("log", "MESSAGE") if isinstance(fields.get(key), str)), line)
-        return str(text).rstrip("\n")
-    return line
+    from sparkfleet.contract import codec  # noqa: PLC0415
+
+    if not line.startswith("{"):
+        return line
+    try:
+        carrier = codec.parse(_Carrier, line, "line")
+    except codec.ContractError:
+        return line
+    message = carrier.log if carrier.log is not None else carrier.MESSAGE
+    return line if message is None else message.rstrip("\n")
+
+
+@dataclass(frozen=True)
+class _Carrier:
+    """A line of Docker's json-file, or of ``journalctl -o json``."""
+
+    log: str | None = None
+    MESSAGE: str | None = None
 
 
 def _evidence(directory: Path, base: Sources) -> Sources:
