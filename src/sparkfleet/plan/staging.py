@@ -39,18 +39,20 @@ def image_artifact(image: ImageRef, observed: Observed) -> Artifact:
     present = present_image(image, observed)
     free, rates = observed.disks["images"].free, _rates(observed, PULL)
     whole, identity = present is not None, present.build if present else ""
+    registry_layers = present.has_registry_layers if present else observed.registry_layers
     if image.derived_packages is None:
         have, missing = (present.size, 0) if present else (0, image.size)
         pulled = Artifact(
             ArtifactType.IMAGE, image.pull_ref, whole, have, missing, free, *rates, identity=identity
         )
-        registry_layers = present.has_registry_layers if present else observed.registry_layers
         return replace(pulled, registry_layers=registry_layers)
     base = observed.images.get(image.base.pull_ref)
     have = present.size if present else base.size if base else 0
     missing = 0 if present else image.derived_packages.size + (0 if base else image.size)
     made = Artifact(ArtifactType.IMAGE, image.pull_ref, whole, have, missing, free, *rates)
-    return replace(made, derived=True, identity=identity)
+    # Also of a derived one: with the layers of its base as another store has them, containerd would take a
+    # later pull of that base for complete.
+    return replace(made, derived=True, identity=identity, registry_layers=registry_layers)
 
 
 def present_image(image: ImageRef, observed: Observed) -> ImageSeen | None:

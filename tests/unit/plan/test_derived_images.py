@@ -140,6 +140,14 @@ def test_one_spark_builds_and_the_others_copy_also_where_they_are_offline() -> N
     assert "9.0 GiB from b" in changed(only(applied), "build").note
 
 
+def test_containerd_gets_no_derived_image_from_another_store_and_sends_to_both() -> None:
+    hosts = {"a": named("a"), "b": named("b"), "c": named("c")}
+    old = host_plan(hosts["a"], converged(hosts["a"]))
+    new = [host_plan(hosts[name], replace(fresh(hosts[name]), registry_layers=True)) for name in ("b", "c")]
+    found = {name: source for (name, key), source in choose_sources(hosts, [old, *new]).items() if key == KEY}
+    assert {name: source and source.host for name, source in found.items()} == {"b": "", "c": "b"}
+
+
 def test_an_image_that_one_spark_has_is_built_nowhere_else() -> None:
     hosts = {"a": named("a"), "b": named("b")}
     plans = [host_plan(hosts["a"], fresh(hosts["a"])), host_plan(hosts["b"], converged(hosts["b"]))]
