@@ -66,6 +66,14 @@ class _Cases:
 _CASES: dict[tuple[str, str], _Cases] = {}
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Refuse cases out of a set: processes side by side must collect them in the same order."""
+    for marker in metafunc.definition.iter_markers("parametrize"):
+        values = marker.args[1] if len(marker.args) > 1 else marker.kwargs["argvalues"]
+        if isinstance(values, (set, frozenset)):
+            raise pytest.UsageError(f"{metafunc.definition.nodeid}: parametrize: a set has no order: sort it")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pycollect_makeitem(
     collector: pytest.Collector,
