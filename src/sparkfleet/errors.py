@@ -46,3 +46,8 @@ class SparkfleetError(Exception):
     def text(self) -> str:
         """Return all diagnostics for a terminal, with their codes."""
         return "\n".join(map(paragraph, self.diagnostics))
+
+
+def user_error(code: str, where: str, found: str, expected: str, hint: str) -> SparkfleetError:
+    """Return an error with one diagnostic."""
+    return SparkfleetError(Diagnostic(where, found, expected, hint, code=code))

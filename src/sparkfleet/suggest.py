@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 SHORTEST_PREFIX = 3
 """A shorter beginning of a name says too little."""
@@ -26,11 +26,23 @@ def closest(
     return [choices[found] for found in difflib.get_close_matches(_folded(name), choices, count, cutoff)]
 
 
-def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
-    """Return "did you mean '...'?", or ``otherwise`` if no known name is close or begins with this one."""
+def did_you_mean(
+    name: str,
+    known: Iterable[str],
+    otherwise: str = "",
+    cutoff: float = 0.6,
+    count: int = 1,
+    *,
+    other_numbers: bool = False,
+    show: Callable[[str], str] = repr,
+) -> str:
+    """Return "did you mean '...'?", or ``otherwise`` if no known name is close or begins with this one.
+
+    The other arguments are those of ``closest``; ``show`` returns a known name as the text has it.
+    """
     names = list(known)
-    guesses = closest(name, names) or _longer(name, names)
-    return f"did you mean {' or '.join(repr(guess) for guess in guesses)}?" if guesses else otherwise
+    guesses = closest(name, names, cutoff, count, other_numbers=other_numbers) or _longer(name, names)
+    return f"did you mean {' or '.join(map(show, guesses))}?" if guesses else otherwise
 
 
 def _longer(name: str, known: Iterable[str], count: int = 3) -> list[str]:

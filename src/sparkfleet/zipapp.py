@@ -44,6 +44,7 @@ SINGLE = (
     "sparkfleet/runtimes/base.py",
     "sparkfleet/runtimes/errors.py",
     "sparkfleet/runtimes/onhost.py",
+    "sparkfleet/units.py",
 )
 """Modules of other packages that run on a Spark."""
 COLLECTORS = frozenset({"__init__", "basics", "commands", "state", *RESOURCE_PARTS})

@@ -28,6 +28,7 @@ ON_A_SPARK = [
     *(SOURCE / "contract").rglob("*.py"),
     *(SOURCE / "onhost").rglob("*.py"),
     SOURCE / "data_files.py",
+    SOURCE / "units.py",
     *(SOURCE / "engines" / name for name in ENGINE_MODULES),
     *(SOURCE / "engines").glob("*/onhost.py"),
     *(SOURCE / "engines").glob("*/__init__.py"),

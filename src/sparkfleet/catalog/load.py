@@ -13,7 +13,7 @@ from sparkfleet.config.models import Recipe
 from sparkfleet.config.validate import describe, valid_part, validate
 from sparkfleet.config.yaml_file import Document, Path_, parse, read, shown
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.errors import SparkfleetError, user_error
 from sparkfleet.suggest import did_you_mean
 
 SHIPPED = Path(__file__).with_name("recipes")
@@ -92,7 +92,7 @@ class Catalog(Mapping[str, Recipe]):
         """Return the recipe, merged with the recipes it extends; ``SparkfleetError`` when there is none."""
         if name not in self.files:
             remedy = did_you_mean(name, self.files, "run `sparkfleet catalog list`")
-            raise _error("recipe-unknown", name, "unknown recipe", "a recipe of the catalog", remedy)
+            raise user_error("recipe-unknown", name, "unknown recipe", "a recipe of the catalog", remedy)
         if name not in self._recipes:
             raw = self._load(name, ())
             self._recipes[name] = validate(Recipe, raw.data, raw.where)
@@ -127,7 +127,7 @@ class Catalog(Mapping[str, Recipe]):
         if not isinstance(data, dict):
             message = f"the file is {describe(data)}"
             hint = "start the file with `recipe: NAME`"
-            raise _error("yaml-invalid-value", document.where(), message, "a mapping", hint)
+            raise user_error("yaml-invalid-value", document.where(), message, "a mapping", hint)
         if data.get("recipe") != name:
             raise SparkfleetError(*_without_its_name(name, document))
         places = {_normal(place): f"{file}:{line}" for place, line in document.lines.items()}
@@ -145,11 +145,11 @@ class Catalog(Mapping[str, Recipe]):
         if base in below:
             circle = " -> ".join((*below[below.index(base) :], base))
             message, expected = f"cyclic 'extends': {circle}", "no cycle"
-            raise _error("recipe-extends-invalid", place, message, expected, "remove one 'extends:'")
+            raise user_error("recipe-extends-invalid", place, message, expected, "remove one 'extends:'")
         if base not in self.files:
             remedy = did_you_mean(base, self.files, "run `sparkfleet catalog list`")
             message = f"'extends' names an unknown recipe: '{base}'"
-            raise _error("recipe-extends-invalid", place, message, "the name of a recipe", remedy)
+            raise user_error("recipe-extends-invalid", place, message, "the name of a recipe", remedy)
         return self._load(base, below)
 
 
@@ -221,7 +221,3 @@ def _without_its_name(name: str, document: Document) -> tuple[Diagnostic, ...]:
     if "extends" in data:
         return (diagnostic,)
     return (diagnostic, *valid_part(Recipe, {**data, "recipe": name}, document.where).diagnostics)
-
-
-def _error(code: str, where: str, found: str, expected: str, hint: str) -> SparkfleetError:
-    return SparkfleetError(Diagnostic(where, found, expected, hint, code=code))

@@ -85,11 +85,11 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from sparkfleet.suggest import closest  # noqa: PLC0415  (after a mistake alone)
+            from sparkfleet.suggest import did_you_mean  # noqa: PLC0415  (after a mistake alone)
 
-            found = [RENAMED[args[0]]] if args[0] in RENAMED else closest(args[0], self.list_commands(ctx))
-            if found:
-                raise click.UsageError(f"{error.message} Did you mean '{found[0]}'?", ctx) from None
+            hint = did_you_mean(RENAMED.get(args[0], args[0]), self.list_commands(ctx))
+            if hint:
+                raise click.UsageError(f"{error.message} D{hint[1:]}", ctx) from None
             raise
 
 

@@ -61,7 +61,7 @@ def question(plan: Plan) -> str:
     """Return the question before a run: how many changes, where, and the longest time without service."""
     from sparkfleet.plan.groups import names  # noqa: PLC0415
     from sparkfleet.plan.model import HostState  # noqa: PLC0415
-    from sparkfleet.plan.units import duration  # noqa: PLC0415
+    from sparkfleet.units import duration  # noqa: PLC0415
 
     hosts = [host for host in plan.hosts if host.state is HostState.CHANGE]
     number = sum(len(change_set.operations) for host in hosts for change_set in host.change_sets)

@@ -69,9 +69,9 @@ def prune(  # noqa: PLR0917  (one a switch)
     from sparkfleet.fleet import prune  # noqa: PLC0415
     from sparkfleet.plan.prune import PruneOptions, fleet_prune, limit_to  # noqa: PLC0415
     from sparkfleet.plan.prune_report import prune_data, prune_text  # noqa: PLC0415
-    from sparkfleet.plan.units import size  # noqa: PLC0415
     from sparkfleet.probe.observation import Observed  # noqa: PLC0415
     from sparkfleet.terminal import echo_report  # noqa: PLC0415
+    from sparkfleet.units import size  # noqa: PLC0415
 
     options = PruneOptions(time.time(), older_than * DAY_S, keep, include_unmanaged)
     fleet = prune.probe_all(inventory, {"--limit": limit, "--exclude-host": exclude_host})

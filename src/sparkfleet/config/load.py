@@ -21,7 +21,7 @@ from sparkfleet.config.yaml_file import shown
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Fleet, Host, Mirror, PackageIndex, Paths, Prepare, Service, Stage
 from sparkfleet.errors import SparkfleetError
-from sparkfleet.suggest import closest
+from sparkfleet.suggest import did_you_mean
 
 T = TypeVar("T")
 
@@ -59,12 +59,10 @@ def fleet_paths(inventory: Path) -> FleetPaths:
     if not directory.is_dir():
         candidates = {path.name: f"{shown(path)}.py" for path in _fleet_directories(directory.parent)}
         existing = [path for path in candidates.values() if Path(path).is_file()]
-        guess = closest(directory.name, candidates)
         remedy = "write a fleet: sparkfleet init"
-        if guess:
-            remedy = f"did you mean {candidates[guess[0]]}?"
-        elif existing:
+        if existing:
             remedy = f"use one of: {', '.join(sorted(existing))}; or {remedy}"
+        remedy = did_you_mean(directory.name, candidates, remedy, show=candidates.__getitem__)
         expected = f"the directory {shown(directory)}/ with host files"
         raise SparkfleetError(
             Diagnostic(str(inventory), "the fleet does not exist", expected, remedy, code="fleet-unknown")

@@ -21,8 +21,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from sparkfleet.contract import codec
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.errors import SparkfleetError, user_error
 
 FORMAT = 1
 """Format of the manifest and of all data files; raised when an older sparkfleet cannot read one of them."""
@@ -86,7 +85,9 @@ def load(source: str, sha256: str) -> Update:
     if not _SHA256.fullmatch(sha256):
         expected = "the SHA-256 of the update: 64 hex digits"
         hint = "copy it from where the update was published"
-        raise _error("knowledge-hash-required", "--sha256", f"{sha256!r} is not a SHA-256", expected, hint)
+        raise user_error(
+            "knowledge-hash-required", "--sha256", f"{sha256!r} is not a SHA-256", expected, hint
+        )
     scheme = match[1].lower() if (match := _SCHEME.match(source)) else "file"
     if scheme in ("http", "https"):
         content = _download(source)
@@ -132,7 +133,7 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
                 if format_ > FORMAT
                 else "use a newer update"
             )
-            raise _error("knowledge-format-unknown", where, f"format {format_}", f"format {FORMAT}", hint)
+            raise user_error("knowledge-format-unknown", where, f"format {format_}", f"format {FORMAT}", hint)
         manifest = codec.parse(Manifest, content, MANIFEST)
     except ValueError as error:
         raise _unreadable(where, str(error).splitlines()[0]) from None
@@ -167,14 +168,14 @@ def _require_data_files(source: str, names: Iterable[str]) -> None:
     for name in names:
         if not is_data_file(name):
             expected = "the names of sparkfleet's data files: never code, never a path outside"
-            raise _error("knowledge-path-invalid", source, f"a file {name!r}", expected, _REMAKE)
+            raise user_error("knowledge-path-invalid", source, f"a file {name!r}", expected, _REMAKE)
 
 
 def _require_hash(source: str, content: bytes, sha256: str) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256.lower():
         hint = "compare it with the published hash; do not use the new hash without knowing why it differs"
-        raise _error("knowledge-hash-mismatch", source, f"SHA-256 {found}", sha256.lower(), hint)
+        raise user_error("knowledge-hash-mismatch", source, f"SHA-256 {found}", sha256.lower(), hint)
 
 
 def _path(source: str) -> Path:
@@ -258,8 +259,4 @@ def _unreadable(
     where: str, found: str, hint: str = "fetch the update again, and compare its hash"
 ) -> SparkfleetError:
     expected = "a directory, a .tar.gz or .zip of `make knowledge`, or the URL of one"
-    return _error("knowledge-unreadable", where, found, expected, hint)
-
-
-def _error(code: str, where: str, found: str, expected: str, hint: str) -> SparkfleetError:
-    return SparkfleetError(Diagnostic(where, found, expected, hint, code=code))
+    return user_error("knowledge-unreadable", where, found, expected, hint)

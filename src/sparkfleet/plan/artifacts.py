@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sparkfleet.plan.units import duration, size
+from sparkfleet.units import duration, size
 
 
 class ArtifactType(StrEnum):

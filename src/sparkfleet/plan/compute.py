@@ -37,10 +37,10 @@ from sparkfleet.plan.operations import (
     UpdateService,
 )
 from sparkfleet.plan.service_changes import Baseline
-from sparkfleet.plan.units import MIB_IN_GIB
 from sparkfleet.probe.observation import Observed, ObservedResources, WithoutRuntime, role_of
 from sparkfleet.runtimes.base import Role
 from sparkfleet.runtimes.observation import InstanceSeen
+from sparkfleet.units import MIB_IN_GIB
 
 
 def probe_request(host: Host) -> ProbeRequest:

@@ -11,9 +11,9 @@ from sparkfleet.contract.generation import Generation
 from sparkfleet.desired_state import Weights
 from sparkfleet.plan.artifacts import Artifact, ArtifactSource, amount_text, origin_text
 from sparkfleet.plan.model import Action, ChangeKind, FieldChange, Operation, Step
-from sparkfleet.plan.units import size
 from sparkfleet.probe.observation import PathSeen
 from sparkfleet.resources.base import Resource
+from sparkfleet.units import size
 
 ABSENT = PathSeen("absent")
 SHORT_COMMIT = 7

@@ -119,58 +119,52 @@ def machine_values(seen: Mapping[str, MachineSeen]) -> dict[str, Values]:
     }
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What a difference between the members of a cluster means."""
-
-    effect: str
-    remedy: str
-    all_have_it: bool = True
-    """Whether a host without a value differs from others; else something else reports it."""
-
-
 NONE = "none"
 UPDATE = "on the members that are behind: sudo apt-get update && sudo apt-get dist-upgrade && sudo reboot"
-RULES: Mapping[str, Rule] = {
-    KERNEL_ROW: Rule("memory and RDMA behave differently in different kernels", UPDATE),
-    BOOT_ROW: Rule(
+
+
+def _differs(effect: str, remedy: str) -> Diagnostic:
+    expected = "the same on every member"
+    return Diagnostic("", effect, expected, remedy, severity=Severity.WARNING, code="cluster-members-differ")
+
+
+DIFFERENCES: Mapping[str, Diagnostic] = {
+    KERNEL_ROW: _differs("memory and RDMA behave differently in different kernels", UPDATE),
+    BOOT_ROW: _differs(
         "a parameter that one member lacks, such as kho=off, can break RDMA there alone",
         "make GRUB_CMDLINE_LINUX* in /etc/default/grub and /etc/default/grub.d/ equal, then: sudo "
         "update-grub && sudo reboot",
     ),
-    DRIVER_ROW: Rule("NCCL and the engine's kernels are tested with one driver on all members", UPDATE),
-    FLAVOUR_ROW: Rule(
+    DRIVER_ROW: _differs("NCCL and the engine's kernels are tested with one driver on all members", UPDATE),
+    FLAVOUR_ROW: _differs(
         "the GPU of a Spark needs the open kernel modules",
         "where it is proprietary: sudo apt-get install nvidia-driver-580-open (580: the first number of the "
         "driver's version) && sudo reboot",
     ),
-    FIRMWARE_ROW: Rule(
+    FIRMWARE_ROW: _differs(
         "links between different firmware may be slow or unstable",
         "on the members that are behind: sudo fwupdmgr refresh && sudo fwupdmgr update; then switch them off "
         "and on",
-        all_have_it=False,  # without a cable there is no ConnectX-7: the fabric's plan says so
     ),
-    CLOCKS_ROW: Rule(
+    CLOCKS_ROW: _differs(
         "all ranks run at the speed of the slowest",
         "declare the same `prepare: {gpu: {clocks_mhz: [MIN, MAX]}}` for all members",
     ),
 }
-"""By row. A row without a rule is shown, and may differ: Docker, for example."""
+"""By row: what it means that members differ. A row that is not here is shown, and may differ: Docker, for
+example."""
+MAY_BE_MISSING = frozenset({FIRMWARE_ROW})
+"""Rows that a member may lack: without a cable there is no ConnectX-7, and the fabric's plan reports it."""
 
 
 def member_differences(cluster: str, values: Mapping[str, Values]) -> Iterator[Diagnostic]:
     """Yield what members of a cluster should have in common, and do not. ``values``: theirs, by row."""
-    for name, rule in RULES.items():
+    for name, difference in DIFFERENCES.items():
         found = row(name, values.get(name, {}))
-        if found.differs and (rule.all_have_it or all(value != NONE for value, _ in found.values)):
-            yield Diagnostic(
-                f"cluster {cluster}",
-                f"{name}: {found.text}: {rule.effect}",
-                "the same on every member",
-                rule.remedy,
-                severity=Severity.WARNING,
-                code="cluster-members-differ",
-            )
+        is_missing = name in MAY_BE_MISSING and any(value == NONE for value, _ in found.values)
+        if found.differs and not is_missing:
+            message = f"{name}: {found.text}: {difference.message}"
+            yield replace(difference, location=f"cluster {cluster}", message=message)
 
 
 @dataclass(frozen=True)

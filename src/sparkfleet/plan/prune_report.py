@@ -9,7 +9,7 @@ from typing import Any
 from sparkfleet.errors import with_code
 from sparkfleet.plan.prune import FleetPrune, HostPrune, Item
 from sparkfleet.plan.report import FIELD_WIDTH, HOST_WIDTH
-from sparkfleet.plan.units import size
+from sparkfleet.units import size
 
 NAME_WIDTH = 58
 LISTED_OTHERS = 5

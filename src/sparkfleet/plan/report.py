@@ -11,7 +11,7 @@ from sparkfleet.errors import with_code
 from sparkfleet.plan.cluster.report import ClusterChange, split_clusters
 from sparkfleet.plan.groups import Group, groups, names
 from sparkfleet.plan.model import Action, ChangeKind, ChangeSet, FieldChange, HostPlan, HostState, Note, Plan
-from sparkfleet.plan.units import duration
+from sparkfleet.units import duration
 
 HOST_WIDTH = 10
 TITLE_WIDTH = 55

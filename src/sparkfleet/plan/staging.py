@@ -15,9 +15,9 @@ from sparkfleet.plan.artifacts import Artifact, ArtifactType
 from sparkfleet.plan.model import Note, Step
 from sparkfleet.plan.operations import BuildImage, FetchOperation, FetchWeights, FileToFetch, PullImage
 from sparkfleet.plan.reclaimable import reclaimable
-from sparkfleet.plan.units import size
 from sparkfleet.probe.observation import Observed
 from sparkfleet.runtimes.observation import ImageSeen
+from sparkfleet.units import size
 
 UNPACK_FACTOR = 3
 """An unpacked image needs about this many times its compressed size, the download included."""

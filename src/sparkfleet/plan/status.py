@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import GateResult
 from sparkfleet.onhost.state.units import unit_name
-from sparkfleet.plan.units import MIB_IN_GIB
 from sparkfleet.probe.observation import Observed, WithoutRuntime
 from sparkfleet.runtimes.observation import InstanceSeen
+from sparkfleet.units import MIB_IN_GIB
 
 
 @dataclass(frozen=True)

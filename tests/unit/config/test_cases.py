@@ -107,7 +107,7 @@ TABLE: dict[str, Row] = {
         (14, E, "BK-16", ("NVIDIA_VISIBLE_DEVICES",)),
         (15, E, "secret-exposed", ("http_proxy",)),
     ],
-    "b45": [(8, E, "not-registered", ("B12X_MLA_SPARSE", "did you mean FLASHMLA_SPARSE"))],
+    "b45": [(8, E, "not-registered", ("B12X_MLA_SPARSE", "did you mean 'FLASHMLA_SPARSE'"))],
     "b46": [
         (5, *UNKNOWN_VLLM),
         (5, W, "BK-17", ("dgx-spark-playbooks#107",)),

@@ -204,5 +204,5 @@ def test_an_image_that_one_member_lacks_does_not_block() -> None:
 
 def test_all_rules_are_for_rows_that_exist() -> None:
     known = {one.name for one in parity.PROPERTIES} | {parity.CLOCKS_ROW}
-    assert set(parity.RULES) == known
+    assert set(parity.DIFFERENCES) == known
     assert list(member_differences("pair", {})) == []

@@ -17,7 +17,7 @@ from sparkfleet.plan.groups import groups, names
 from sparkfleet.plan.model import HostPlan, HostState, Operation, Plan
 from sparkfleet.plan.operations import FetchOperation, ReplaceService
 from sparkfleet.plan.report import plan_text
-from sparkfleet.plan.units import duration, size
+from sparkfleet.units import duration, size
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import CONVERGED, HOST, NANO, STOCK, foreign, with_service
 

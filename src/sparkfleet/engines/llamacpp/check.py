@@ -11,7 +11,7 @@ from typing import Any
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.engines.llamacpp.args import parse, read_value
 from sparkfleet.engines.llamacpp.schema import Flag, Schema
-from sparkfleet.suggest import closest
+from sparkfleet.suggest import did_you_mean
 
 _NUMBERS: dict[str, type] = {"int": int, "float": float}
 _STATES = {"tristate": ("on", "off", "auto"), "on_off": ("on", "off")}
@@ -55,7 +55,7 @@ def check_environment(names: Iterable[str], schema: Schema) -> tuple[Diagnostic,
         Diagnostic(
             name,
             f"llama.cpp {schema.version} does not read {name}: it has no effect",
-            hint=_near(name, schema.variables) or "write the flag under flags: instead",
+            hint=did_you_mean(name, schema.variables, "write the flag under flags: instead", 0.8, 2),
             severity=Severity.WARNING,
             code="unknown-env",
         )
@@ -77,7 +77,7 @@ def _unknown(option: str, schema: Schema, severity: Severity, doubt: str) -> Dia
     return Diagnostic(
         option,
         f"llama.cpp {schema.version} has no flag {option}{doubt}",
-        hint=_near(option, schema.options) or "correct the flag, or remove it",
+        hint=did_you_mean(option, schema.options, "correct the flag, or remove it", 0.8, 2),
         severity=severity,
         code="unknown-flag",
     )
@@ -144,8 +144,3 @@ def _expected(flag: Flag, value: Any) -> str:
         number = "a whole number" if flag.type == "int" else "a number"
         return "" if isinstance(read_value(flag, str(value)), _NUMBERS[flag.type]) else number
     return "" if not flag.choices or value in flag.choices else f"one of {', '.join(flag.choices)}"
-
-
-def _near(name: str, names: Iterable[str]) -> str:
-    close = closest(name, names, 0.8, 2)
-    return f"did you mean {' or '.join(close)}?" if close else ""

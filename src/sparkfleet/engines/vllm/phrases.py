@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sparkfleet.suggest import closest
+from sparkfleet.suggest import did_you_mean
 
 
 def near(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return ``did you mean X?`` for the closest names; "" if none is close, or for a number."""
-    if name.isdigit():
-        return ""
-    close = closest(name, map(str, names), cutoff, 2, other_numbers=True)
-    return f"did you mean {' or '.join(close)}?" if close else ""
+    """Return a suggestion for a flag, value, key or variable; "" if no name is close, or for a number."""
+    return "" if name.isdigit() else did_you_mean(name, map(str, names), "", cutoff, 2, other_numbers=True)
 
 
 def listing(names: Iterable[object], most: int = 12) -> str:

@@ -40,7 +40,7 @@ from sparkfleet.fleet.operations import cluster
 from sparkfleet.fleet.run import executor
 from sparkfleet.plan.model import Operation, Step
 from sparkfleet.plan.operations import RolloutOperation, UpdateService
-from sparkfleet.plan.units import duration
+from sparkfleet.units import duration
 
 
 @operation()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparkfleet.plan.units import duration, size
+from sparkfleet.units import duration, size
 
 if TYPE_CHECKING:
     from rich.live import Live

@@ -12,9 +12,9 @@ from sparkfleet.plan import blockers, staging
 from sparkfleet.plan.model import FieldChange
 from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import INCOMPLETE, Check, failed, incomplete, of, warned
-from sparkfleet.plan.units import size
 from sparkfleet.probe.observation import Disk, Observed
 from sparkfleet.probe.preflight import Engine, PreflightSeen, Unread
+from sparkfleet.units import size
 
 RUN = "GPU in a container"
 """Name of the check that starts a container."""

@@ -10,11 +10,11 @@ from sparkfleet.onhost.machine import valve
 from sparkfleet.plan import kernel
 from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import Check, failed, incomplete, of, warned
-from sparkfleet.plan.units import MIB_IN_GIB, size
 from sparkfleet.probe.answer import sudo_diagnostic
 from sparkfleet.probe.machine import CMDLINE, DRIVER, KERNEL, MEMINFO, OPEN, MachineSeen
 from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.preflight import Blocks, Clock, Gpu, Load, Nvidia, PreflightSeen, System, Unread
+from sparkfleet.units import MIB_IN_GIB, size
 
 ARCH = "aarch64"
 DGX_OS = 7

@@ -10,9 +10,9 @@ from sparkfleet.desired_state import Host
 from sparkfleet.plan import parity
 from sparkfleet.plan.parity import Row, Unknown, Value, Values
 from sparkfleet.plan.preflight.model import Check, HostPreflight, of
-from sparkfleet.plan.units import MIB_IN_GIB
 from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.preflight import Engine, Footprints, Gpu, PreflightSeen, System, Unread
+from sparkfleet.units import MIB_IN_GIB
 
 
 @dataclass(frozen=True)

@@ -63,10 +63,10 @@ from sparkfleet.resources.base import (
     Target,
     described,
 )
+from sparkfleet.units import size
 
 DAY_S = 86400
 GIB = 1 << 30
-STEP = 1024
 STALE = "host-changed-since-plan"
 
 
@@ -122,7 +122,7 @@ class CompileCaches(ResourceKind):
             if too_old or too_large:
                 count = caches[name][0]
                 total -= count
-                note = f"{_size(count)}, not written to for {days} days"
+                note = f"{size(count)}, not written to for {days} days"
                 removals.append(Difference("-", f"{resource.key}/{name}", note=note))
         return removals
 
@@ -139,16 +139,6 @@ class CompileCaches(ResourceKind):
             if path in used_caches(host):
                 raise ResourceError(f"{path} is in use", hint="run again", code=STALE)
             shutil.rmtree(host.path(path))
-
-
-def _size(count: int) -> str:
-    """Return bytes as ``19.4 GiB``, ``812 MiB`` or ``3 KiB``."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if value < STEP:
-            return f"{value:.0f} {unit}"
-        value /= STEP
-    return f"{value:.1f} GiB"
 
 
 KIND = CompileCaches()

@@ -14,7 +14,7 @@ KNOWN = schema.load("0.5.0")
 @pytest.mark.parametrize(
     "line, code, part",
     [
-        ("--ctx-sizes 4096", "unknown-flag", "did you mean --ctx-size"),
+        ("--ctx-sizes 4096", "unknown-flag", "did you mean '--ctx-size'"),
         ("--ctx-size=4096", "unknown-flag", "two arguments"),
         ("--max-model-len 4096", "unknown-flag", ""),
         ("--ctx-size big", "bad-flag-value", "a whole number"),
@@ -58,4 +58,4 @@ def test_a_variable_without_effect_is_a_warning() -> None:
     names = ["LLAMA_ARG_CTX_SIZE", "LLAMA_ARG_NO_JINJA", "LLAMA_ARG_CTX_SIZES", "PATH"]
     (found,) = check.check_environment(names, KNOWN)
     assert "LLAMA_ARG_CTX_SIZES" in found.message
-    assert found.hint == "did you mean LLAMA_ARG_CTX_SIZE?"
+    assert found.hint == "did you mean 'LLAMA_ARG_CTX_SIZE'?"

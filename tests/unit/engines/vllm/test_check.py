@@ -332,7 +332,7 @@ def test_the_schema_of_an_image_has_no_neighbours() -> None:
 
 def test_an_environment_variable_with_a_slip_of_the_pen_is_found() -> None:
     (finding,) = check_env({"VLLM_LOGGING_LEVLE": "DEBUG"}, NEW)
-    assert finding.hint == "did you mean VLLM_LOGGING_LEVEL?"
+    assert finding.hint == "did you mean 'VLLM_LOGGING_LEVEL'?"
 
 
 def test_other_programs_variables_are_none_of_our_business() -> None:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from sparkfleet.contract import codec, hub_access
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import HubDownloadRequest, LoginUser, ModelDownload, ModelFile
 from sparkfleet.onhost.artifacts.errors import StageError
 from sparkfleet.onhost.artifacts.fetch import fetch_record, hash_record, http_download, rates
@@ -29,96 +29,88 @@ FETCH_LABEL, FETCH_PREFIX = "io.sparkfleet.fetch", "sparkfleet-fetch-"
 """Label and name of the instance that downloads; one that was left behind is removed by them."""
 
 
-class Cause(NamedTuple):
-    """Why a download failed, by a pattern in the output of ``hf download``."""
-
-    pattern: str
-    cause: str
-    remedy: str
-    code: str = "staging-failed"
+def _cause(pattern: str, found: str, remedy: str, code: str = "staging-failed") -> tuple[str, Diagnostic]:
+    return pattern, Diagnostic("", found, hint=remedy, code=code)
 
 
-LOCK_DIFFERS = (
-    "the hub has another file than fleet.lock says",
-    (
-        "correct the entry in fleet.lock: sparkfleet lock INVENTORY --update {repo}; if it stays the same, a "
-        "proxy or mirror changes the content"
-    ),
-    "lock-content-differs",
-)
-"""Cause, remedy and code. A commit never changes: another attempt would end in the same way."""
 CAUSES = (
-    Cause(http_download.LOCK_DIFFERS, *LOCK_DIFFERS),
-    Cause(
+    _cause(
+        http_download.LOCK_DIFFERS,  # a commit never changes: another attempt would end in the same way
+        "the hub has another file than fleet.lock says",
+        "correct the entry in fleet.lock: sparkfleet lock INVENTORY --update {repo}; if it stays the same, a "
+        "proxy or mirror changes the content",
+        "lock-content-differs",
+    ),
+    _cause(
         r"GatedRepo|Access to model .* is restricted|is gated",
         "the model is gated, and its licence is not accepted for this token",
         "accept the licence on the model's page on the hub, then run again",
         hub_access.REFUSED,
     ),
-    Cause(
+    _cause(
         r"\b401\b|Invalid (?:username|user token)|LocalTokenNotFound",
         "the hub requires a token, or does not know this one",
         "set hf_token in group_data (env:HF_TOKEN) to a token that may read this model",
         hub_access.REFUSED,
     ),
-    Cause(
+    _cause(
         r"\b403\b|Forbidden",
         "the hub refuses this token",
         "accept the licence on the model's page, with the account that owns the token",
         hub_access.REFUSED,
     ),
-    Cause(
+    _cause(
         r"RepositoryNotFound",
         "the hub does not know this model repository",
         "correct `model:`, then: sparkfleet lock",
         hub_access.REFUSED,
     ),
-    Cause(
+    _cause(
         r"RevisionNotFound",
         "the hub does not know this commit",
         "sparkfleet lock --update, then run again",
         hub_access.REFUSED,
     ),
-    Cause(
+    _cause(
         r"EntryNotFound",
         "the hub does not have a file of the locked commit",
         "sparkfleet lock --update, then run again",
         hub_access.REFUSED,
     ),
-    Cause(
+    _cause(
         r"\b429\b|Too Many Requests",
         "the hub limits the request rate",
         "wait some minutes, then run again; completed data is kept",
         hub_access.REFUSED,
     ),
-    Cause(
+    _cause(
         r"No space left|ENOSPC|Errno 28",
         "the disk is full",
         "free disk space (df -h), then run again; completed data is kept",
         "disk-full",
     ),
-    Cause(
+    _cause(
         r"Name or service not known|Temporary failure in name resolution",
         "the hub's name cannot be resolved",
         "check DNS on the Spark",
     ),
-    Cause(
+    _cause(
         r"No route to host|Network is unreachable",
         "there is no route to the hub",
         "check the Spark's network, then run again; completed data is kept",
     ),
-    Cause(
+    _cause(
         r"certificate (?:is not yet valid|has expired)",
         "the hub's certificate is not valid at the date of the Spark",
         "on the Spark: date; sudo timedatectl set-ntp true; then run again",
     ),
-    Cause(
+    _cause(
         r"Connect(?:ion)?Error|Connection refused|[Tt]imed? ?out|disconnected|IncompleteRead|RemoteProtocol",
         "the connection to the hub broke",
         "run again; completed data is kept",
     ),
 )
-"""The first that matches wins."""
+"""Pattern in the output of ``hf download``, and why the download failed; the first that matches wins."""
 
 
 def fetch(model: ModelDownload, user: LoginUser, token: Path | None, journal: Journal, state: Path) -> None:
@@ -255,10 +247,11 @@ _TRACEBACK_LINE = re.compile(r'\s*File ".*", line \d+')
 def download_error(repo: str, output: str, incomplete: int) -> StageError:
     """Return the error of a failed download, with the relevant line of its output."""
     lines = [line.strip() for line in output.splitlines() if line.strip() and not _TRACEBACK_LINE.match(line)]
-    for known in CAUSES:
-        line = next((line for line in reversed(lines) if re.search(known.pattern, line)), None)
+    for pattern, known in CAUSES:
+        line = next((line for line in reversed(lines) if re.search(pattern, line)), None)
         if line:
-            return StageError(repo, known.cause, known.remedy.format(repo=repo), line[:300], code=known.code)
+            hint = known.hint.format(repo=repo)
+            return StageError(repo, known.message, hint, line[:300], code=known.code)
     if incomplete and not lines:
         return StageError(repo, f"{incomplete} files are incomplete after the download", "run again")
     last = (lines or [""])[-1][:300]
