@@ -5,6 +5,7 @@ from __future__ import annotations
 STEP = MIB_IN_GIB = 1024
 SMALL = 90
 """Below this count, the smaller unit is used: 75 s, not 1 min."""
+HOUR, DAY = 3600, 86400
 
 
 def size(count: int) -> str:
@@ -23,3 +24,12 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < SMALL else f"{minutes // 60} h {minutes % 60} min"
+
+
+def age(seconds: float) -> str:
+    """Return a time that has passed in its largest unit: ``40 s``, ``12 min``, ``2 h``, ``3 days``."""
+    if seconds < HOUR:
+        return duration(max(0.0, seconds))
+    if seconds < 2 * DAY:
+        return f"{seconds // HOUR:.0f} h"
+    return f"{seconds // DAY:.0f} days"

@@ -204,7 +204,7 @@ def _run() -> int:
         click.echo(interrupts.message(), err=True)
         return Code.INTERRUPTED
     except SparkfleetError as error:
-        click.echo(error.text, err=True)
+        terminal.echo_paragraph(error.text)
         return Code.ERROR
     except Exception as error:
         if isinstance(error, ImportError) and "socksio" in str(error):

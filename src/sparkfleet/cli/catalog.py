@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sparkfleet import terminal
 from sparkfleet.cli import arguments, completers, output
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def show(name: str, inventory: Path | None, as_json: bool) -> None:
     if as_json:
         output.as_json(_data(recipe))
         return
-    click.echo(_page(recipe, recipes.where(name).rpartition(":")[0]))
+    terminal.echo_page(_page(recipe, recipes.where(name).rpartition(":")[0]))
 
 
 def _catalog(inventory: Path | None) -> Catalog:
@@ -106,7 +108,7 @@ def _row(recipe: Recipe) -> tuple[str, ...]:
     model_info = recipe.model_info
     return (
         recipe.recipe,
-        _parameters(recipe),
+        _short_parameters(recipe),
         model_info.quantization or "?",
         f"{model_info.weights_gib:g} GiB" if model_info.weights_gib is not None else "?",
         _tokens(model_info.context),
@@ -125,6 +127,11 @@ def _parameters(recipe: Recipe) -> str:
         else ""
     )
     return f"{model_info.parameters_b:g}B{active}"
+
+
+def _short_parameters(recipe: Recipe) -> str:
+    """Return the parameters as names of models have them: ``35B-A3B``."""
+    return re.sub(r", (\S+) active", r"-A\1", _parameters(recipe))
 
 
 def _tokens(count: int | None) -> str:

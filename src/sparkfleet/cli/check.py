@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparkfleet import data_files
+from sparkfleet import data_files, terminal
 from sparkfleet.cli import arguments, output
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError, paragraph
+from sparkfleet.errors import SparkfleetError
 from sparkfleet.exit_codes import Code
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def check(inventory: Path, show_all: bool, as_json: bool) -> None:
     else:
         shown = [note for note in findings if show_all or note.severity != "info"]
         for item in (*diagnostics, *shown):
-            click.echo(paragraph(item), err=True)
+            terminal.echo_diagnostic(item)
         if version := data_files.update_version():
             click.echo(f"knowledge {version}, not the bundled one (sparkfleet knowledge show)")
         click.echo(_summary(inventory, fleet, diagnostics, findings, show_all=show_all))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparkfleet import terminal
 from sparkfleet.cli import output
-from sparkfleet.errors import paragraph
 
 if TYPE_CHECKING:
     from sparkfleet.onhost.gate.diagnosis import LogReader, Sources
@@ -159,7 +159,7 @@ def _container(text: str, path: str) -> _Container:
     try:
         return codec.parse(_Container, text, path)
     except codec.ContractError as error:
-        click.echo(paragraph(error.diagnostic), err=True)
+        terminal.echo_diagnostic(error.diagnostic)
         return _Container()
 
 

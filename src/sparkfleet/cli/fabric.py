@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparkfleet import terminal
 from sparkfleet.cli import arguments, completers, output
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.fabric import BenchResult, LinkRate
-from sparkfleet.errors import SparkfleetError, paragraph
+from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def bench(inventory: Path, cluster: str, seconds: int, as_json: bool) -> None:
             if link.diagnostic:
                 failed = True
                 located = replace(link.diagnostic, location=f"{sender}: {link.link} to {result.to}")
-                click.echo(paragraph(located), err=True)
+                terminal.echo_diagnostic(located)
     sys.exit(failed)
 
 

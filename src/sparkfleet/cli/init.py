@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparkfleet import terminal
 from sparkfleet.cli import output
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError, paragraph
+from sparkfleet.errors import SparkfleetError
 
 if TYPE_CHECKING:
     from sparkfleet.catalog.load import Catalog
@@ -250,7 +251,7 @@ def _report(directory: Path, fleet: str, hosts: Sequence[NewHost], contacts: Map
     for host in hosts:
         contact = contacts.get(host.name)
         if contact is not None and contact.diagnostic is not None:
-            click.echo(paragraph(contact.diagnostic), err=True)
+            terminal.echo_diagnostic(contact.diagnostic)
         serves = f"serve {host.recipe}" if host.recipe else "no recipe fits"
         memory = f"{contact.memory_gib:.0f} GiB, " if contact and contact.memory_gib else "memory unknown, "
         click.echo(f"  {host.name}  {memory}{serves}")

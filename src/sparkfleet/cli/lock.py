@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sparkfleet import terminal
 from sparkfleet.cli import arguments, output
-from sparkfleet.errors import paragraph
 from sparkfleet.exit_codes import Code
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
     else:
         _print_changes(outcome, fleet)
         for diagnostic in outcome.diagnostics:
-            click.echo(paragraph(diagnostic), err=True)
+            terminal.echo_diagnostic(diagnostic)
         click.echo(_summary(outcome, yaml_file.shown(places.lock)))
     sys.exit(Code.ERROR if outcome.diagnostics else Code.OK)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
+from sparkfleet import terminal
 from sparkfleet.cli import arguments, output
-from sparkfleet.errors import paragraph
 from sparkfleet.exit_codes import Code
 
 
@@ -45,7 +45,7 @@ def mirror(inventory: Path, directory: Path) -> None:
     finally:
         registry.close()
     for diagnostic in diagnostics:
-        click.echo(paragraph(diagnostic), err=True)
+        terminal.echo_diagnostic(diagnostic)
     images, models = output.count(len(content.images), "image"), output.count(len(content.models), "model")
     packages = f", {output.count(len(content.wheels), 'wheel')}" if content.wheels else ""
     left = f"; {len(diagnostics)} missing" if diagnostics else ""

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from sparkfleet import terminal
+from sparkfleet.errors import with_inventory
+
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows: a rich table on a terminal, else the headings and the rows as lines with tabs."""
-    if not sys.stdout.isatty():
-        for row in (headings, *rows):
-            click.echo("\t".join(cell.replace("\n", " ") for cell in row))
+    """Print rows: a table of the terminal's width; piped, headings and rows are lines with tabs."""
+    named = [[with_inventory(cell.replace("\n", " ")) for cell in row] for row in (headings, *rows)]
+    if terminal.is_terminal():
+        terminal.echo_table(named[0], named[1:])
         return
-    from rich import box  # noqa: PLC0415  (a terminal's expense only)
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for heading in headings:
-        shown.add_column(heading, overflow="fold")  # nothing is cut on a narrow terminal
-    for row in rows:
-        shown.add_row(*(Text(cell) for cell in row))
-    # rich honours NO_COLOR itself.
-    Console(width=shutil.get_terminal_size().columns, highlight=False).print(shown)
+    for row in named:
+        click.echo("\t".join(row))
 
 
 def as_json(data: Any) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from sparkfleet import terminal
 from sparkfleet.cli import arguments
 from sparkfleet.exit_codes import Code
 
@@ -65,7 +66,6 @@ def prune(  # noqa: PLR0917  (one a switch)
     from sparkfleet.cli import output  # noqa: PLC0415
     from sparkfleet.contract.diagnostic import Diagnostic  # noqa: PLC0415
     from sparkfleet.contract.stage import StageResult  # noqa: PLC0415
-    from sparkfleet.errors import paragraph  # noqa: PLC0415
     from sparkfleet.fleet import prune  # noqa: PLC0415
     from sparkfleet.plan.prune import PruneOptions, fleet_prune, limit_to  # noqa: PLC0415
     from sparkfleet.plan.prune_report import prune_data, prune_text  # noqa: PLC0415
@@ -100,7 +100,7 @@ def prune(  # noqa: PLR0917  (one a switch)
         row = next(row for row in data["hosts"] if row["host"] == name)
         if isinstance(result, Diagnostic):
             row["result"] = {"error": asdict(result)}
-            click.echo(paragraph(result), err=True)
+            terminal.echo_diagnostic(result)
             failed = True
             continue
         remaining = [replace(one, location=f"{name}: {one.location}") for one in result.remaining]
@@ -110,7 +110,7 @@ def prune(  # noqa: PLR0917  (one a switch)
             "remaining": [asdict(one) for one in remaining],
         }
         for one in remaining:
-            click.echo(paragraph(one), err=True)
+            terminal.echo_diagnostic(one)
         failed = failed or bool(remaining)
         if not as_json:
             click.echo(f"{name}   {result.removed} removed, {size(result.freed)} freed")

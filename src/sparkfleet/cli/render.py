@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from sparkfleet import runtimes
+from sparkfleet import runtimes, terminal
 from sparkfleet.cli import arguments, completers
 from sparkfleet.cli.render_formats import FORMATS
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError, paragraph
+from sparkfleet.errors import SparkfleetError
 from sparkfleet.exit_codes import Code
 from sparkfleet.suggest import did_you_mean
 
@@ -78,5 +78,5 @@ def render(inventory: Path, host: str, form: str | None, home: str | None) -> No
     else:
         click.echo(render_formats.in_format(form or "", spec, generations, user), nl=False)
     for diagnostic in unknown:
-        click.echo(paragraph(diagnostic), err=True)
+        terminal.echo_diagnostic(diagnostic)
     sys.exit(Code.ERROR if unknown else Code.OK)

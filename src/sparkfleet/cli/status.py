@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sparkfleet import terminal
 from sparkfleet.cli import arguments, output
-from sparkfleet.errors import paragraph
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -31,20 +32,23 @@ if TYPE_CHECKING:
     "--run", is_flag=True, help="With --preflight: also start a GPU container from an image on the Spark."
 )
 @click.option(
-    "--compare-all", is_flag=True, help="With --preflight: also list what is the same on all Sparks."
+    "--all",
+    "show_all",
+    is_flag=True,
+    help="With --preflight: also list the checks that are ok, and what is the same on all Sparks.",
 )
 @arguments.JSON
 def status(  # noqa: PLR0917  (click passes them by name)
-    inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, compare_all: bool, as_json: bool
+    inventory: Path, limit: tuple[str, ...], preflight: bool, run: bool, show_all: bool, as_json: bool
 ) -> None:
     """Show what every Spark serves, since when, and the results of its readiness gate. Changes nothing.
 
-    With --preflight: one row per check, with its state and a remedy; then what differs between the Sparks.
+    With --preflight: the checks that are not ok, each with its remedy; then what differs between the Sparks.
 
     Exit code: 0 healthy, 1 a host is unreachable, a service is not running, or a check failed.
     """
-    if (run or compare_all) and not preflight:
-        raise click.UsageError(f"{'--run' if run else '--compare-all'} requires --preflight")
+    if (run or show_all) and not preflight:
+        raise click.UsageError(f"{'--run' if run else '--all'} requires --preflight")
     from sparkfleet.fleet.connection import pyinfra_patches  # noqa: PLC0415
 
     pyinfra_patches.before_connections()
@@ -52,7 +56,7 @@ def status(  # noqa: PLR0917  (click passes them by name)
 
     if preflight:
         checked = queries.fleet_preflight(inventory, limit, run=run)
-        _show_preflight(checked, compare_all=compare_all, as_json=as_json)
+        _show_preflight(checked, show_all=show_all, as_json=as_json)
         sys.exit(any(spark.state == "fail" for spark in checked.hosts))
     sparks = queries.fleet_status(inventory, limit)
     _show_status(sparks, as_json=as_json)
@@ -64,7 +68,7 @@ def status(  # noqa: PLR0917  (click passes them by name)
     )
 
 
-def _show_preflight(checked: FleetPreflight, *, compare_all: bool, as_json: bool) -> None:
+def _show_preflight(checked: FleetPreflight, *, show_all: bool, as_json: bool) -> None:
     if as_json:
         hosts = [
             {"host": one.host, "state": one.state, "checks": [_check(check) for check in one.checks]}
@@ -73,34 +77,36 @@ def _show_preflight(checked: FleetPreflight, *, compare_all: bool, as_json: bool
         parity = [_compared(one) for one in checked.parity]
         click.echo(json.dumps({"schema": 2, "hosts": hosts, "parity": parity}, indent=1, default=str))
         return
-    rows = []
-    for spark in checked.hosts:
-        for check in spark.checks:
-            expected, hint = (
-                (check.diagnostic.expected, check.diagnostic.hint) if check.diagnostic else ("", "")
-            )
-            rows.append((spark.host, check.name, str(check.state), check.found, expected, hint))
-    headings = ("Spark", "Check", "State", "Found", "Expected", "Do")
-    if sys.stdout.isatty():  # commands below the table, in one piece
-        output.table(headings[:4], [row[:4] for row in rows])
-        _show(dict.fromkeys(check.diagnostic for spark in checked.hosts for check in spark.checks))
+    from sparkfleet.plan.preflight.report import counts, preflight_text  # noqa: PLC0415
+
+    if terminal.is_terminal():
+        terminal.echo_report(preflight_text(checked, show_all=show_all))
     else:
-        output.table(headings, rows)
-    counts = ", ".join(
-        f"{sum(row[2] == state for row in rows)} {state}" for state in ("ok", "warn", "fail", "unknown")
-    )
-    _show_parity(checked.parity, compare_all=compare_all)
-    click.echo(f"{output.count(len(checked.hosts), 'Spark')}: {counts}", err=True)
+        shown = [
+            (spark.host, check)
+            for spark in checked.hosts
+            for check in spark.checks
+            if show_all or check.diagnostic
+        ]
+        rows = [(host, check.name, str(check.state), check.found, *_remedy(check)) for host, check in shown]
+        output.table(("Spark", "Check", "State", "Found", "Expected", "Do"), rows)
+    _show_parity(checked.parity, show_all=show_all)
+    rest = "" if show_all else " (--all lists them)"
+    click.echo(f"{output.count(len(checked.hosts), 'Spark')}: {counts(*checked.hosts)}{rest}", err=True)
 
 
-def _show_parity(compared: Sequence[Row], *, compare_all: bool) -> None:
-    """Print what differs between Sparks, or is unknown; ``compare_all``: also what is the same."""
+def _remedy(check: Check) -> tuple[str, str]:
+    return (check.diagnostic.expected, check.diagnostic.hint) if check.diagnostic else ("", "")
+
+
+def _show_parity(compared: Sequence[Row], *, show_all: bool) -> None:
+    """Print what differs between Sparks, or is unknown; ``show_all``: also what is the same."""
     from sparkfleet.plan.groups import names  # noqa: PLC0415
 
     rows = [
         (one.name, state, value, names(hosts))
         for one in compared
-        if compare_all or not one.is_equal
+        if show_all or not one.is_equal
         for state, value, hosts in _parts(one)
     ]
     if rows:
@@ -140,7 +146,7 @@ def _show_status(found: list[SparkStatus], *, as_json: bool) -> None:
 def _show(diagnostics: Iterable[Diagnostic | None]) -> None:
     for diagnostic in diagnostics:
         if diagnostic is not None:
-            click.echo(paragraph(diagnostic), err=True)
+            terminal.echo_diagnostic(diagnostic)
 
 
 def _rows(spark: SparkStatus) -> list[tuple[str, ...]]:
@@ -157,7 +163,17 @@ def _row(host: str, service: ServiceStatus, memory: str) -> tuple[str, ...]:
     gate = service.gate
     passed = f"ready {gate.ready_s} s, first answer {gate.first_s} s" if gate else "no record"
     what = f"{service.name} :{service.port}" if service.port else service.name
-    since = service.since.partition(".")[0]
+    since = _since(service.since)
     state = f"degraded: {service.degraded}" if service.degraded else service.state
     what = f"{what} of {service.cluster}" if service.cluster else what
     return (host, what, state, since, service.generation[:12], service.unit, passed, memory)
+
+
+def _since(started: str) -> str:
+    """Return when a service was started: on a terminal how long ago, else the time."""
+    time = started.partition(".")[0].removesuffix("Z")
+    if not time or not terminal.is_terminal():
+        return time
+    from sparkfleet.units import age  # noqa: PLC0415
+
+    return age((datetime.now(UTC) - datetime.fromisoformat(f"{time}+00:00")).total_seconds())

@@ -47,7 +47,7 @@ def plan_text(plan: Plan) -> str:
 def _warning_lines(warning: Diagnostic) -> Iterator[str]:
     label = str(warning.severity).ljust(HOST_WIDTH)
     yield with_code(f"{label} {warning.location}: {warning.message}", warning.code)
-    yield from _diagnostic_lines(warning)
+    yield from diagnostic_lines(warning)
 
 
 def _knowledge(plan: Plan) -> Iterator[str]:
@@ -87,15 +87,15 @@ def host_lines(plan: HostPlan) -> Iterator[str]:
     if plan.unknown:
         first, *rest = plan.unknown.each
         yield with_code(f"{name} unknown: {first.message}", first.code)
-        yield from _diagnostic_lines(first)
+        yield from diagnostic_lines(first)
         for diagnostic in rest:
             yield with_code(f"  ! and         {diagnostic.message}", diagnostic.code)
-            yield from _diagnostic_lines(diagnostic)
+            yield from diagnostic_lines(diagnostic)
     elif not plan.change_sets:
         yield f"{name} no changes{', except for what is unknown:' if plan.warnings else ''}"
     for warning in plan.warnings:
         yield with_code(f"  ! unknown     {warning.message}", warning.code)
-        yield from _diagnostic_lines(warning)
+        yield from diagnostic_lines(warning)
     for change_set in plan.change_sets:
         yield from change_set_lines(name, change_set)
 
@@ -106,7 +106,7 @@ def change_set_lines(name: str, change_set: ChangeSet) -> Iterator[str]:
     yield f"{name} {title.ljust(TITLE_WIDTH)} {cost(change_set)}".rstrip()
     for diagnostic in change_set.blocked.each if change_set.blocked else ():
         yield with_code(f"  ! blocked     {diagnostic.location}: {diagnostic.message}", diagnostic.code)
-        yield from _diagnostic_lines(diagnostic)
+        yield from diagnostic_lines(diagnostic)
     for change in sorted(change_set.fields(), key=_place):
         yield field_line(change)
     for note in change_set.notes:
@@ -120,7 +120,7 @@ def cluster_lines(change: ClusterChange) -> Iterator[str]:
     yield f"{change.cluster.ljust(HOST_WIDTH)} {title.ljust(TITLE_WIDTH)} {cost(first)}".rstrip()
     for diagnostic in change.diagnostics:
         yield with_code(f"  ! blocked     {diagnostic.location}: {diagnostic.message}", diagnostic.code)
-        yield from _diagnostic_lines(diagnostic)
+        yield from diagnostic_lines(diagnostic)
     for field, hosts in sorted(change.fields(), key=lambda one: _place(one[0])):
         yield _on(field_line(field), hosts)
     for note, hosts in change.notes():
@@ -140,7 +140,8 @@ def _place(change: FieldChange) -> int:
     return _PLACES.get(change.name, len(_PLACES))
 
 
-def _diagnostic_lines(diagnostic: Diagnostic) -> Iterator[str]:
+def diagnostic_lines(diagnostic: Diagnostic) -> Iterator[str]:
+    """Yield what was expected, and the remedy."""
     if diagnostic.expected:
         yield f"              expected: {diagnostic.expected}"
     if diagnostic.hint:

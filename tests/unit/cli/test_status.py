@@ -84,7 +84,7 @@ def test_a_running_change_is_reported(ask: Any) -> None:
     assert "rollout in progress: nano-1" in ask(found=[SparkStatus("spark-01", rollout="nano-1")]).output
 
 
-def test_the_preflight_has_a_line_a_check_and_fails_when_one_does(ask: Any) -> None:
+def test_the_preflight_has_a_line_for_each_check_that_is_not_ok_and_fails_when_one_does(ask: Any) -> None:
     rows = (
         Check("sudo", "the login user may act as root"),
         failed("GPU", "gone", "a GPU", "reboot", code="gpu-unresponsive"),
@@ -93,7 +93,6 @@ def test_the_preflight_has_a_line_a_check_and_fails_when_one_does(ask: Any) -> N
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
         "Spark\tCheck\tState\tFound\tExpected\tDo",
-        "spark-01\tsudo\tok\tthe login user may act as root\t\t",
         "spark-01\tGPU\tfail\tgone\ta GPU\treboot",
         "",
         "Compared\tState\tValue\tSparks",
@@ -102,15 +101,17 @@ def test_the_preflight_has_a_line_a_check_and_fails_when_one_does(ask: Any) -> N
         "CUDA of the driver\tunknown\t13.0\tspark-01",
         "CUDA of the driver\tunknown\tno GPU\tspark-02",
     ]
-    assert result.stderr == "1 Spark: 1 ok, 0 warn, 1 fail, 0 unknown\n"
+    assert result.stderr == "1 Spark: 1 check ok, 1 fail (--all lists them)\n"
     assert ask("--preflight", found=[HostPreflight("spark-01", rows[:1])]).exit_code == 0
 
 
 def test_a_preflight_lists_what_is_the_same_on_request(ask: Any) -> None:
+    rows = (Check("sudo", "the login user may act as root"),)
     assert "Docker" not in ask("--preflight").stdout
-    lines = ask("--preflight", "--compare-all").stdout.splitlines()
+    lines = ask("--preflight", "--all", found=[HostPreflight("spark-01", rows)]).stdout.splitlines()
+    assert "spark-01\tsudo\tok\tthe login user may act as root\t\t" in lines
     assert "Docker\tequal\t29.6.2\tspark-01, spark-02" in lines
-    assert ask("--compare-all").exit_code == 2
+    assert ask("--all").exit_code == 2
 
 
 def test_both_have_json(ask: Any) -> None:
