@@ -19,7 +19,7 @@ PAGE = ROOT / "docs" / "explanation" / "limits.md"
 ON_HOST = ("onhost", "runtimes/docker/onhost", "runtimes/docker/collectors", "contract", "resources")
 """Directories of programs that run on a Spark."""
 LIMIT = re.compile(
-    r"(_S|_MIB|_LINES|_LIMIT|_TRIES|_CONNECTIONS|LONGEST(_[A-Z]+)?|BALLAST|POLL)$|^(MAX|KEPT|LIMIT|MOST|LONGEST|FINISHED)_?"
+    r"(_S|_MIB|_RATE|_LINES|_LIMIT|_TRIES|_CONNECTIONS|LONGEST(_[A-Z]+)?|BALLAST|POLL)$|^(MAX|KEPT|LIMIT|MOST|LONGEST|FINISHED)_?"
 )
 """Names of constants that limit something."""
 
@@ -304,6 +304,51 @@ def _is_number(value: ast.expr) -> bool:
     return all(isinstance(one, ast.Constant) and isinstance(one.value, int | float) for one in parts)
 
 
+NETWORK = (
+    (
+        "file of a model by sparkfleet's own client (GGUF), wheel",
+        "`TIMEOUT_S` a read; `LEAST_RATE` over `WINDOW_S`, from the look-up of the name on; the locked size",
+        "`transfer-too-slow`; the next run continues the file",
+    ),
+    (
+        "model by `hf` of the image",
+        "`LEAST_RATE` over `HUB_CLIENT_WINDOW_S`, by the bytes on disk",
+        "its instance is ended; `transfer-too-slow`; the next run continues",
+    ),
+    (
+        "image from a registry",
+        "`PULL_SILENCE_S` without output of dockerd; `LEAST_RATE` over `WINDOW_S`",
+        "`transfer-too-slow`; complete layers are kept",
+    ),
+    (
+        "copy from another Spark or a mirror",
+        "`SILENT_S` a read; `LEAST_RATE` over `WINDOW_S` for all streams, while none of them hashes",
+        "`transfer-too-slow`; received data is kept, and another source is tried",
+    ),
+    (
+        "access to a model at the hub",
+        "`TIMEOUT_S` of `hub_access.py` for the whole response",
+        "the download itself shows the error",
+    ),
+    (
+        "response of an engine",
+        "one deadline a request; `RESPONSE_LIMIT`",
+        "the gate goes on, up to its timeout",
+    ),
+    (
+        "message of another rank",
+        "`REQUEST_S` or `PATIENCE_S` for the whole message; `LONGEST`",
+        "counts as no answer",
+    ),
+    (
+        "URLs of the preflight",
+        "twice `LIMIT_S` for all of them",
+        "named as silent",
+    ),
+)
+"""What is read from the network, its limits, and what happens at them."""
+
+
 def page() -> str:
     """Return docs/explanation/limits.md."""
     rows = [f"| `{one.name}` | {one.value} | {one.text} | `{one.module}` |" for one in limits()]
@@ -313,6 +358,8 @@ def page() -> str:
     ]
     constants = "\n".join(["| name | value | limits | module |", "|---|---|---|---|", *rows])
     endings_table = "\n".join(["| module | function | form | ends |", "|---|---|---|---|", *endings])
+    rows = [f"| {' | '.join(row)} |" for row in NETWORK]
+    network = "\n".join(["| read | limit | then |", "|---|---|---|", *rows])
     return f"""# Limits on a Spark
 
 A rollout stops one engine before it starts the next one: a wait without a limit in between keeps a service
@@ -324,6 +371,13 @@ Names that end in `_S` are seconds, in `_MIB` mebibytes.
 ## Named limits
 
 {constants}
+
+## Data from the network
+
+A timeout of a socket restarts with every byte: a sender of one byte a minute would never reach it. So each
+read has a deadline for the whole response, or a least rate.
+
+{network}
 
 ## Ends by other means
 

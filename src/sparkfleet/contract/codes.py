@@ -493,6 +493,11 @@ RUN = {
         "An image or model could not be fetched; the running engine was not touched.",
         "Follow the hint, then run again: downloads resume.",
     ),
+    "transfer-too-slow": Code(
+        "A hub, registry, package index or another Spark sent less than 16 KiB/s for 10 minutes (`hf`: 3 "
+        "hours). The running engine was not touched.",
+        "Check the network between the Spark and the sender, then run again: completed data is kept.",
+    ),
     "unit-masked": Code(
         "The service's systemd unit is masked.", "Run `sudo systemctl unmask UNIT` on the host."
     ),

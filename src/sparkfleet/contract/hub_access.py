@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import enum
 import http.client
+import threading
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 
 from sparkfleet.contract.diagnostic import Diagnostic
 
@@ -17,6 +19,7 @@ HUB = "https://huggingface.co"
 REFUSED = "hub-refused"
 """Code: the hub would answer the same to every host."""
 TIMEOUT_S = 30.0
+"""Seconds for a response in all: a socket's timeout restarts with every byte."""
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 
 
@@ -94,8 +97,16 @@ def _head(url: str, token: str) -> tuple[int, dict[str, str]]:
         urllib.request.UnknownHandler,
     ):
         opener.add_handler(handler())
-    try:
-        with opener.open(request, timeout=TIMEOUT_S) as answer:
-            return answer.status, dict(answer.headers)
-    except (OSError, ValueError, http.client.HTTPException):
-        return 0, {}
+    found: list[tuple[int, dict[str, str]]] = []
+
+    def send() -> None:
+        with (
+            suppress(OSError, ValueError, http.client.HTTPException),
+            opener.open(request, timeout=TIMEOUT_S) as answer,
+        ):
+            found.append((answer.status, dict(answer.headers)))
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    sender.join(TIMEOUT_S)
+    return found[0] if found else (0, {})

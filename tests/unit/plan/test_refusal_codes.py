@@ -55,6 +55,7 @@ ONLY_IN_THE_RUN = {
     "rollout-interrupted": "the head of a cluster is restarted during a rollout",
     "runtime-refused": "dockerd refuses the request itself",
     "staging-failed": "a transfer, or the content that arrives, is not as locked",
+    "transfer-too-slow": "a transfer becomes slow while it runs",
     "unit-failed": "systemd refuses the change of a unit",
     "rollback-unavailable": "a rollback is requested on the Spark, without a plan",
 }

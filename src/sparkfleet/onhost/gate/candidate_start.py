@@ -110,7 +110,9 @@ def run(
     """
     for path in generation.rank.clear if generation.rank else ():
         files.remove(Path(path))
-    rdma.wait_for_gids(system, generation, lambda text: journal.log("note", text, phase="rdma"))
+    rdma.wait_for_gids(
+        system, generation, lambda text: journal.log("note", text, phase="rdma"), other_ranks.check
+    )
     # The cache was flushed before the stop; another flush only when it grew much since: it takes time.
     journal.log("note", valve.before_start(system, CACHE_GROWTH_MIB), phase="valve")
     journal.step("start", f"starting {generation.service}", container=container_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -31,12 +32,22 @@ def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
     sync_directory(path.parent)
 
 
-def write_from(source: IO[bytes], target: IO[bytes], most: int, step: int) -> None:
-    """Write what ``source`` has, ``step`` bytes at once, and end one byte after ``most``."""
+def write_from(
+    source: IO[bytes],
+    target: IO[bytes],
+    most: int,
+    step: int,
+    arrived: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Write what ``source`` has, ``step`` bytes at once, and end one byte after ``most``.
+
+    ``arrived`` is called with the size of each part.
+    """
     left = most + 1
     while left and (part := source.read(min(step, left))):
         target.write(part)
         left -= len(part)
+        arrived(len(part))
 
 
 def write_document(path: Path, document: codec.Document, mode: int = 0o644) -> None:

@@ -104,15 +104,19 @@ REMEDY_FRAGMENTED = (
 )
 
 
-def wait_until_freed(system: System, need_mib: int, limit_s: float = 90) -> Memory:
+def wait_until_freed(
+    system: System, need_mib: int, check: Callable[[], None] = lambda: None, limit_s: float = 90
+) -> Memory:
     """Wait until the memory of stopped engines is freed (late on a Spark); return the last sample.
 
-    It is freed when it stops rising; while less than ``need_mib`` is available, it may still come.
+    It is freed when it stops rising; while less than ``need_mib`` is available, it may still come. ``check``
+    is called at each step, and may raise.
     """
     started = system.monotonic()
     memory = system.memory()
     steady = 0
     while system.monotonic() - started < limit_s:
+        check()
         system.sleep(0.5)
         now = system.memory()
         steady = steady + 1 if now.available - memory.available < SETTLED_MIB else 0

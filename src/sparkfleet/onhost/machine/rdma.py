@@ -31,11 +31,11 @@ def wait_for_release(
     system: System,
     containers: Collection[str],
     report: Callable[[str], None],
-    ended: Callable[[], bool] = lambda: False,
+    ended: Callable[[], object] = lambda: False,
 ) -> None:
     """Return when no region of the ended ``containers`` is left, at the limit, or when ``ended`` is true.
 
-    ``report`` gets what was waited for, and what is not known.
+    ``ended`` is called at each step, and may raise. ``report`` gets what was waited for, and what is unknown.
     """
     began = system.monotonic()
     count, unknown = _regions(system, containers)
@@ -79,11 +79,12 @@ def wait_for_gids(
     system: System,
     generation: Generation,
     report: Callable[[str], None],
-    ended: Callable[[], bool] = lambda: False,
+    ended: Callable[[], object] = lambda: False,
 ) -> None:
     """Return when each RDMA device of a rank has its GID, at the limit, or when ``ended`` is true.
 
-    ``report`` gets the indexes of this start, and what was waited for.
+    ``ended`` is called at each step, and may raise. ``report`` gets the indexes of this start, and what was
+    waited for.
 
     NCCL chooses the same entry by itself, per device and at each start: version, family and addresses are in
     the rank's variables. The index changes with every change of a link, so it is in no variable.

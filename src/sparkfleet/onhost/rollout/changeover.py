@@ -6,7 +6,7 @@ it the service; ``revert`` undoes all of that from ``before.json``. These four m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -74,8 +74,17 @@ def stop(system: System, runtime: Runtime, service: str, before: ServiceBefore) 
         raise StartFailedError(Diagnostic(service, running, code="engine-does-not-stop"))
 
 
-def switch_over(system: System, journal: Journal, generation: Generation, candidate_id: str) -> None:
-    """Stop the old services, wait for their memory and RDMA regions, free the names, rename the candidate."""
+def switch_over(
+    system: System,
+    journal: Journal,
+    generation: Generation,
+    candidate_id: str,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Stop the old services, wait for their memory and RDMA regions, free the names, rename the candidate.
+
+    ``check`` is called at each step of a wait, and may raise: another rank may fail meanwhile.
+    """
     state = snapshot.recorded(journal)
     for service, before in state.items():
         if before.container or before.active:
@@ -83,9 +92,9 @@ def switch_over(system: System, journal: Journal, generation: Generation, candid
             stop(system, runtime_of(system, before.current, generation), service, before)
     if generation.rank or any(before.current and before.current.rank for before in state.values()):
         ended = {before.container for before in state.values() if before.container}
-        rdma.wait_for_release(system, ended, lambda text: journal.log("note", text, phase="rdma"))
+        rdma.wait_for_release(system, ended, lambda text: journal.log("note", text, phase="rdma"), check)
     stopped = any(before.running for before in state.values())
-    last_sample = memory.wait_until_freed(system, generation.need_mib) if stopped else system.memory()
+    last_sample = memory.wait_until_freed(system, generation.need_mib, check) if stopped else system.memory()
     journal.log("note", f"{last_sample.available} MiB available", phase="memory")
     if last_sample.available < generation.need_mib:
         raise StartFailedError(

@@ -236,7 +236,9 @@ class Rollout:
         text = f"stopping {', '.join(serving)}; a failure from now on rolls back"
         self.journal.step("stop", text if serving else "no engine to stop")
         try:
-            changeover.switch_over(self.system, self.journal, generation, candidate_id)
+            changeover.switch_over(
+                self.system, self.journal, generation, candidate_id, self.coordinator.check
+            )
             self.coordinator.stopped()
             passed = candidate_start.run(
                 self.system, self.journal, generation, candidate_id, self.coordinator

@@ -11,6 +11,8 @@ from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.contract.rollout import RolloutResult
 from sparkfleet.onhost.cluster.messages import PORT
 from sparkfleet.onhost.machine.system import PortOwner
+from sparkfleet.onhost.state import store
+from sparkfleet.onhost.state.journal import read_events
 from tests.unit.onhost.world import Engine, World, generation
 
 TOKEN = "t0ken"
@@ -231,3 +233,34 @@ def test_an_executor_that_these_programs_do_not_have_is_refused_before_any_chang
     assert "executor newer of vllm" in result.cause
     assert "mp or ray" in result.diagnostic.expected or "ray or mp" in result.diagnostic.expected
     assert (old.running, old.starts) == (True, 1)
+
+
+RDMA = (
+    ("NCCL_IB_HCA", "=rocep1s0f1:1"),
+    ("NCCL_IB_ADDR_FAMILY", "AF_INET"),
+    ("NCCL_IB_ADDR_RANGE", "192.168.176.0/23"),
+)
+
+
+@pytest.mark.parametrize("waits_for", ["regions", "gids"])
+def test_a_member_that_waits_rolls_back_as_soon_as_the_head_does(cluster: World, waits_for: str) -> None:
+    cluster.serve(generation())
+    heard = head(cluster, "stop", "start", "commit")
+    answered, began = cluster.answer_peer, list[float]()
+
+    def answer_peer(address: str, port: int, message: dict[str, Any]) -> dict[str, Any] | None:
+        if not any(box.running for box in cluster.boxes.values()):
+            began.append(cluster.clock)
+        if port == PORT and began and cluster.clock > began[0] + 3:
+            return {"version": 2, "word": "abort", "diagnostic": None}
+        return answered(address, port, message)
+
+    cluster.answer_peer = answer_peer
+    changes: dict[str, Any] = {"env": RDMA} if waits_for == "gids" else {}
+    if waits_for == "regions":
+        cluster.rdma_regions = lambda: "dev rocep1s0f1 mrn 9 rkey 0x9 lkey 0x9 iova 0x9 mrlen 64 pdn 3"
+    result = ask(cluster, 1, **changes)
+    assert (result.outcome, "running" in heard) == ("restored", False)
+    events = read_events(store.rollout_directory(cluster.paths.state, "s1"))
+    (restored,) = (event for event in events if event.step == "restore")
+    assert restored.at - began[0] < 10, "seconds of the clock of the test"

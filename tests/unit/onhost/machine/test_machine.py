@@ -220,6 +220,18 @@ def test_memory_that_rises_past_the_required_amount_is_waited_for_to_its_end(wor
     assert memory.wait_until_freed(world, 30_000).available == TOTAL_MIB - 4_000
 
 
+def test_a_wait_for_memory_ends_when_another_rank_has_failed(world: World) -> None:
+    def check() -> None:
+        if world.clock > began + 3:
+            raise InterruptedError
+
+    began, world.other_memory_mib = world.clock, 100_000
+    world.on_tick.append(lambda: setattr(world, "other_memory_mib", world.other_memory_mib - 300))
+    with pytest.raises(InterruptedError):
+        memory.wait_until_freed(world, 90_000, check)
+    assert world.clock - began < 6
+
+
 def test_a_command_that_sigkill_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU driver that hangs keeps nvidia-smi in the kernel: a rollout must still start the last engine."""
     hung: list[subprocess.Popen[str]] = []

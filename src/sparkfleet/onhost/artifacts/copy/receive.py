@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from sparkfleet.contract.state import VerifiedFile
 from sparkfleet.contract.transfer import FileToReceive
+from sparkfleet.onhost.artifacts import pace
 from sparkfleet.onhost.artifacts.copy import direct, wire
 from sparkfleet.onhost.artifacts.copy.file import BUFFER, IncomingFile, find_complete
 from sparkfleet.onhost.artifacts.errors import StageError
@@ -65,6 +66,8 @@ class Receiver:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
     _failed: set[Listener] = field(default_factory=set)
+    _waiting: int = 0
+    """Threads that wait for the sender: the others hash what is here already."""
 
     def run(self, on_progress: Callable[[], None], every_s: float = 1.0) -> None:
         """Receive every file, calling ``on_progress`` every ``every_s``. Raise StageError if one fails."""
@@ -73,13 +76,27 @@ class Receiver:
         threads = [threading.Thread(target=self._work, args=(at,), daemon=True) for at in range(count)]
         for thread in threads:
             thread.start()
+        judged = pace.Pace(self.sender, f"{len(self.files)} files")
         for thread in threads:
             while thread.is_alive():
                 thread.join(every_s)
                 on_progress()
+                self._judge(judged, sum(one.is_alive() for one in threads))
         if self._diagnostic is not None:
             raise self._diagnostic
         self._release_sender()
+
+    def _judge(self, judged: pace.Pace, threads: int) -> None:
+        """End the copy when the sender is too slow; while a thread hashes, it is not to blame."""
+        with self._lock:
+            if self._waiting < threads:
+                judged.restart(self.fetched)
+            try:
+                judged.check(self.fetched)
+            except pace.TooSlowError as error:
+                found = pace.too_slow(self.sender, error, self.sender, source_failed=True)
+                self._diagnostic = self._diagnostic or found
+                self._ended.set()
 
     def _work(self, at: int) -> None:
         """Receive files from the queue over one connection, which is reopened when it breaks."""
@@ -137,19 +154,27 @@ class Receiver:
     def _fetch(self, incoming: IncomingFile, link: _Link) -> None:
         """Fetch the rest of a file. A connection may break any number of times, as long as bytes arrive."""
         broken = 0
-        while True:
-            before = incoming.offset
-            try:
-                self._fetch_once(incoming, link.connected())
-            except OSError as error:
-                link.close()
-                broken = 0 if incoming.offset > before else broken + 1
-                if broken >= TRIES:
-                    raise self._broken(error) from error
-                if self._ended.wait(self.pause_s):
-                    raise _CancelledError from None
-            else:
-                return
+        self._wait_for_sender(1)
+        try:
+            while True:
+                before = incoming.offset
+                try:
+                    self._fetch_once(incoming, link.connected())
+                except OSError as error:
+                    link.close()
+                    broken = 0 if incoming.offset > before else broken + 1
+                    if broken >= TRIES:
+                        raise self._broken(error) from error
+                    if self._ended.wait(self.pause_s):
+                        raise _CancelledError from None
+                else:
+                    return
+        finally:
+            self._wait_for_sender(-1)
+
+    def _wait_for_sender(self, count: int) -> None:
+        with self._lock:
+            self._waiting += count
 
     def _fetch_once(self, incoming: IncomingFile, connection: socket.socket) -> None:
         file = incoming.file

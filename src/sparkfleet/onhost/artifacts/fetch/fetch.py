@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pathlib import Path
 from sparkfleet.contract import codec, hub_access
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import HubDownloadRequest, LoginUser, ModelDownload, ModelFile
+from sparkfleet.onhost.artifacts import pace
 from sparkfleet.onhost.artifacts.errors import StageError
 from sparkfleet.onhost.artifacts.fetch import fetch_record, hash_record, http_download, rates
 from sparkfleet.onhost.artifacts.fetch.hub_cache import clear, repository, wrong_files
@@ -22,7 +24,7 @@ from sparkfleet.onhost.machine.redact import redact
 from sparkfleet.onhost.machine.system import PROGRAM
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes import onhost
-from sparkfleet.runtimes.base import BindMount, ImageCommand, RuntimeUnavailableError
+from sparkfleet.runtimes.base import BindMount, ImageCommand, RuntimeRefusedError, RuntimeUnavailableError
 
 TOKEN_IN_IMAGE = "/run/secrets/hf-token"  # noqa: S105  (a path)
 FETCH_LABEL, FETCH_PREFIX = "io.sparkfleet.fetch", "sparkfleet-fetch-"
@@ -40,6 +42,12 @@ CAUSES = (
         "correct the entry in fleet.lock: sparkfleet lock INVENTORY --update {repo}; if it stays the same, a "
         "proxy or mirror changes the content",
         "lock-content-differs",
+    ),
+    _cause(
+        re.escape(pace.TOO_SLOW),
+        "the hub sends too slowly",
+        "check the network between this Spark and the hub, then run again; completed data is kept",
+        pace.CODE,
     ),
     _cause(
         r"GatedRepo|Access to model .* is restricted|is gated",
@@ -127,10 +135,11 @@ def fetch(model: ModelDownload, user: LoginUser, token: Path | None, journal: Jo
     fetch_record.revision(state, snapshot, model.repo, model.revision, sum(file.size for file in model.files))
     clear(root, model.revision, wrong, record)
     # A download whose job was killed may still run: two would wait for each other's locks.
-    with suppress(RuntimeUnavailableError):  # then none runs
-        onhost.images().remove_instances(FETCH_LABEL, FETCH_PREFIX)
+    _remove_instances()
     process = _start(replace(model, files=tuple(wrong)), user, token, journal.directory.name)
     began, before = time.monotonic(), _bytes_on_disk(root)
+    hub = urllib.parse.urlsplit(model.endpoint or hub_access.HUB).netloc
+    judged = pace.Pace(hub, model.repo, pace.HUB_CLIENT_WINDOW_S)
     while True:
         try:
             out, _ = process.communicate(timeout=PROGRESS_EVERY_S)
@@ -139,6 +148,11 @@ def fetch(model: ModelDownload, user: LoginUser, token: Path | None, journal: Jo
             have = max(0, _bytes_on_disk(root) - before)
             text = f"{model.repo} {have >> 20} of {total >> 20} MiB"
             journal.log("phase", text, phase="download", have=have, total=total)
+            try:
+                judged.check(have)
+            except pace.TooSlowError as error:
+                _end(process)
+                raise pace.too_slow(model.repo, error, hub) from None
     incomplete = wrong_files(root, model.revision, model.files)
     if process.returncode or incomplete:
         found = redact(out)
@@ -148,6 +162,18 @@ def fetch(model: ModelDownload, user: LoginUser, token: Path | None, journal: Jo
     rates.note(state, rates.DOWNLOAD, _bytes_on_disk(root) - before, time.monotonic() - began)
     _verify(model, wrong, journal, state)
     journal.log("phase", f"{model.repo} is complete", phase="download")
+
+
+def _remove_instances() -> None:
+    with suppress(RuntimeUnavailableError):  # then none runs
+        onhost.images().remove_instances(FETCH_LABEL, FETCH_PREFIX)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a download: the process, and the instance that it may have started."""
+    process.kill()
+    with suppress(RuntimeRefusedError):
+        _remove_instances()
 
 
 def _differing(snapshot: Path, files: Sequence[ModelFile]) -> str:

@@ -11,18 +11,20 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from email.message import Message
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
 
 from sparkfleet.contract.hub_access import HUB
-from sparkfleet.contract.stage import HubDownloadRequest
+from sparkfleet.contract.stage import HubDownloadRequest, ModelFile
+from sparkfleet.onhost.artifacts import pace
 from sparkfleet.onhost.artifacts.fetch.hub_cache import repository
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.stdio import read
 
-CHUNK = 4 << 20
+CHUNK = 1 << 20
 TIMEOUT_S = 60
 PARTIAL, UNSATISFIABLE = 206, 416
 
@@ -46,7 +48,7 @@ def download(request: HubDownloadRequest) -> None:
         url = f"{base}/{model.repo}/resolve/{model.revision}/{urllib.parse.quote(file.path)}"
         blob = root / "blobs" / file.blob
         if not blob.is_file() or blob.stat().st_size != file.size:
-            _file(url, token, blob, file.size)
+            _file(url, token, blob, file)
         _link(root / "snapshots" / model.revision / file.path, blob)
 
 
@@ -78,10 +80,10 @@ class _TokenForOneHost(urllib.request.HTTPRedirectHandler):
         return following
 
 
-def _file(url: str, token: str, blob: Path, size: int) -> None:
+def _file(url: str, token: str, blob: Path, file: ModelFile) -> None:
     blob.parent.mkdir(parents=True, exist_ok=True)
     partial = blob.with_name(f"{blob.name}.incomplete")
-    start = partial.stat().st_size if partial.is_file() else 0
+    size, start = file.size, partial.stat().st_size if partial.is_file() else 0
     if start >= size:
         start = 0
     request = urllib.request.Request(url)
@@ -90,12 +92,18 @@ def _file(url: str, token: str, blob: Path, size: int) -> None:
     if start:
         request.add_header("Range", f"bytes={start}-")
     opener = urllib.request.build_opener(_TokenForOneHost)
-    try:
+
+    def transfer(arrived: Callable[[int], None]) -> None:
         with opener.open(request, timeout=TIMEOUT_S) as response:
             continued = response.status == PARTIAL
             _check_size(url, _total(response.headers), size, partial)
-            with partial.open("ab" if continued else "wb") as file:
-                files.write_from(response, file, size - file.tell(), CHUNK)
+            with partial.open("ab" if continued else "wb") as target:
+                files.write_from(response, target, size - target.tell(), CHUNK, arrived)
+
+    try:
+        pace.run(pace.Pace(urllib.parse.urlsplit(url).netloc, file.path), transfer)
+    except pace.TooSlowError as error:
+        raise DownloadError(str(error)) from None
     except urllib.error.HTTPError as error:
         with error:
             if error.code == UNSATISFIABLE:  # the file there ends before what is here already

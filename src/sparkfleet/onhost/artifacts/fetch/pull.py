@@ -7,6 +7,7 @@ import time
 from sparkfleet.contract import registry_credentials
 from sparkfleet.contract.registry_credentials import Credential, CredentialError
 from sparkfleet.contract.stage import ROOT, LoginUser
+from sparkfleet.onhost.artifacts import pace
 from sparkfleet.onhost.artifacts.errors import StageError
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes import onhost
@@ -32,6 +33,8 @@ def pull(reference: str, user: LoginUser, journal: Journal) -> int:
         try:
             return pull_as(reference, reference, None, journal)
         except StageError as refused:
+            if refused.diagnostic.code == pace.CODE:
+                raise
             pulled, read = refused.diagnostic, error.diagnostic
             message = f"{pulled.message}; credentials: {read.location}: {read.message}"
             raise StageError(pulled.location, message, read.hint, code=read.code) from refused
@@ -48,11 +51,14 @@ def pull_as(reference: str, name: str, credential: Credential | None, journal: J
     """Pull an image under another name with the same digest. Raise StageError."""
     images = onhost.images()
     subject = reference.partition("@")[0]
+    registry = subject.partition("/")[0]
+    judged = pace.Pace(registry, subject)
     journal.log("phase", f"{subject}: started", phase="pull")
     last = time.monotonic()
 
     def on_progress(have: int, total: int) -> None:
         nonlocal last
+        judged.check(have)
         if time.monotonic() - last > PROGRESS_EVERY_S:
             last = time.monotonic()
             text = f"{subject} {have >> 20} of {total >> 20} MiB"
@@ -63,10 +69,11 @@ def pull_as(reference: str, name: str, credential: Credential | None, journal: J
         count = images.pull(name, credential, on_progress)
     except (RuntimeRefusedError, RuntimeUnavailableError) as refused:
         error = str(refused)
+    except pace.TooSlowError as slow:
+        raise pace.too_slow(f"image {subject}", slow, registry) from None
     else:
         if images.find_image(reference):
             journal.log("phase", f"{subject} is complete", phase="pull")
             return count
-    registry = subject.partition("/")[0]
     message, hint = f"could not be pulled: {error}", images.pull_remedy(error, registry)
     raise StageError(f"image {subject}", message, hint)

@@ -11,13 +11,15 @@ import http.client
 import importlib.resources
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sparkfleet.contract.stage import ROOT, ImageBuild, LoginUser, SenderPlace, StageRequest, WheelFile
 from sparkfleet.contract.transfer import FileToReceive, ReceiveRequest
+from sparkfleet.onhost.artifacts import pace
 from sparkfleet.onhost.artifacts.copy.file import BUFFER
 from sparkfleet.onhost.artifacts.copy.job import receive_in_child
 from sparkfleet.onhost.artifacts.errors import StageError
@@ -32,6 +34,8 @@ from sparkfleet.runtimes.base import DerivedImage, DeriveError, RuntimeRefusedEr
 INSTANCE_PREFIX = "sparkfleet-build-"
 """Name of the instance in which an image is built, before its tag."""
 BUILD_S = 3600
+TIMEOUT_S = 60
+"""Seconds for each read of a download, whose rate is limited, too."""
 LONGEST_WHEEL = 4 << 30
 """Bytes of a wheel whose size is not in the lock file."""
 MAX_AGE_S = 24 * 3600
@@ -117,10 +121,18 @@ def download_wheels(wheels: Sequence[WheelFile], folder: Path, journal: Journal)
 def _download(wheel: WheelFile, part: Path) -> None:
     if not wheel.url.startswith(("https://", "http://")):
         raise StageError(wheel.name, f"a Spark cannot download {wheel.url}", "sparkfleet lock --update '*'")
+
+    def transfer(arrived: Callable[[int], None]) -> None:
+        with urllib.request.urlopen(wheel.url, timeout=TIMEOUT_S) as response, part.open("wb") as file:
+            files.write_from(response, file, wheel.size or LONGEST_WHEEL, BUFFER, arrived)
+
+    index = urllib.parse.urlsplit(wheel.url).netloc
     try:
-        with urllib.request.urlopen(wheel.url, timeout=60) as response, part.open("wb") as file:
-            files.write_from(response, file, wheel.size or LONGEST_WHEEL, BUFFER)
+        pace.run(pace.Pace(index, wheel.name), transfer)
+    except pace.TooSlowError as error:
+        raise pace.too_slow(wheel.name, error, index) from None
     except urllib.error.HTTPError as error:
+        error.close()
         raise StageError(
             wheel.name,
             f"could not be downloaded: HTTP {error.code} {error.reason} from the package index",
