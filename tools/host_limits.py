@@ -139,6 +139,13 @@ REASONS: Mapping[str, Mapping[str, str]] = {
     "onhost/state/journal.py": {
         "follow_events loop": "`wait_s` of the caller",
     },
+    "onhost/service/logs.py": {
+        "_engine loop": "when nobody reads any more: writing the empty line of `ALIVE_S` fails",
+        "_follow_instance queue": "read with the loop that fills it",
+        "_follow_instance loop": "with the instance, or when nobody reads any more",
+        "_supervisor loop": "when nobody reads any more",
+        "_rollout loop": "with the rollout, or when nobody reads any more",
+    },
     "onhost/supervisor/supervisor.py": {
         "Supervisor.run loop": "with the engine, a signal or a refusal: it is the service",
         "Supervisor._wait_for_end loop": "with the engine or a signal: it is the service",

@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, Mapping[Code, str]] = {
         Code.OK: "healthy",
         Code.ERROR: "a host is unreachable, a service is not running, or a check failed",
     },
+    "logs": {Code.OK: "printed", Code.ERROR: "the host is unreachable, or has no such log"},
     "lock": {Code.OK: "everything is pinned", Code.ERROR: "an entry could not be resolved"},
     "mirror": {Code.OK: "the mirror is complete", Code.ERROR: "a download failed"},
     "prune": {Code.OK: "listed, or deleted", Code.ERROR: "a host is unreachable, or an item remains"},

@@ -20,6 +20,7 @@ COMMANDS = {
     "plan": ("sparkfleet.cli.plan", "Show what a run would change, field by field."),
     "apply": ("sparkfleet.cli.apply", "Show the plan, ask, and apply it to every Spark."),
     "status": ("sparkfleet.cli.status", "Show what every Spark serves; --preflight checks its requirements."),
+    "logs": ("sparkfleet.cli.logs", "Print the log of a service, its supervisor, or the last rollout."),
     "lock": ("sparkfleet.cli.lock", "Pin images and models: write fleet.lock."),
     "mirror": ("sparkfleet.cli.mirror", "Download images and models for a site without Internet access."),
     "prune": ("sparkfleet.cli.prune", "List or delete unused images, models and caches."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -44,3 +45,24 @@ LIMIT = click.option(
     shell_complete=completers.hosts,
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One Spark, or one service of it."""
+
+    host: str
+    service: str = ""
+
+
+def _target(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Target | None:
+    if value is None:
+        return None
+    host, slash, service = value.partition("/")
+    if not host or (slash and not service) or set(value) & set("*?["):
+        raise click.BadParameter(f"{value!r}: expected HOST or HOST/SERVICE, by their names")
+    return Target(host, service)
+
+
+TARGET = click.argument("target", metavar="HOST[/SERVICE]", callback=_target, shell_complete=completers.hosts)
+"""One Spark, or a service of it."""

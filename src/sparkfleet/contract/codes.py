@@ -471,6 +471,18 @@ RUN = {
         "A service was restarted after a failed rollout, and no readiness gate proves that it answers.",
         "Send it a request; `sparkfleet status` shows its container and unit.",
     ),
+    "service-unknown": Code(
+        "The Spark has no service of this name, or several where none was named.",
+        "Use one of the names that the message lists.",
+    ),
+    "log-missing": Code(
+        "There is no such log on the Spark: the service has no instance, or no rollout is kept.",
+        "Run the command of the message; `docker logs` and `journalctl` on the Spark show what is there.",
+    ),
+    "programs-outdated": Code(
+        "The programs on the Spark are missing, or older than this sparkfleet.",
+        "Run `deploys/prepare.py`, which replaces them without touching an engine.",
+    ),
     "rollback-unavailable": Code(
         "There is no earlier generation of the service to roll back to.",
         "Run `sparkfleet status` to see the running services.",

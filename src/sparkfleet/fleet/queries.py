@@ -1,4 +1,4 @@
-"""Read-only queries of a fleet: status and preflight."""
+"""Read-only queries of a fleet: status, preflight, and one Spark alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fleet_status(inventory: Path, limit: Sequence[str] = ()) -> list[SparkStatus
             host.name, observe(host, replace(probe_request(spark_plan.declared(host)), resources=None))
         )
 
-    found = _of_each(inventory, limit, one, lambda name, diagnostic: SparkStatus(name, unknown=diagnostic))
+    found = of_each(inventory, limit, one, lambda name, diagnostic: SparkStatus(name, unknown=diagnostic))
     return join_members(found)
 
 
@@ -61,10 +61,28 @@ def fleet_preflight(inventory: Path, limit: Sequence[str] = (), *, run: bool = F
     def unreached(name: str, diagnostic: Diagnostic) -> HostPreflight:
         return HostPreflight(name, (of("connection", diagnostic),))
 
-    return parity.fleet_preflight(_of_each(inventory, limit, one, unreached), hosts, seen)
+    return parity.fleet_preflight(of_each(inventory, limit, one, unreached), hosts, seen)
 
 
-def _of_each(
+def on_one(inventory: Path, name: str, work: Callable[[PyinfraHost], T]) -> T:
+    """Return what ``work`` returns for one Spark.
+
+    Raise SparkfleetError when there is none of that name, it cannot be reached, or ``work`` raises one.
+    """
+    answers: list[T] = []
+    try:
+        state, hosts = fleet_plan.on_each(
+            inventory, (name,), lambda host: answers.append(work(host)), Pins.OPTIONAL
+        )
+    except SparkfleetError as error:
+        found = (replace(one, location=one.location.removeprefix("--limit ")) for one in error.diagnostics)
+        raise SparkfleetError(*found) from None
+    if not answers:
+        raise SparkfleetError(fleet_run.run_of(state).no_connection(hosts[0].name))
+    return answers[0]
+
+
+def of_each(
     inventory: Path,
     limit: Sequence[str],
     one: Callable[[PyinfraHost], T],

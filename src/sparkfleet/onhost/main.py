@@ -20,6 +20,7 @@ from sparkfleet import engines
 from sparkfleet.contract.codec import SHAPE, ContractError
 from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.generation import RolloutRequest
+from sparkfleet.contract.logs import MAX_LINES, SOURCES, LogLine
 from sparkfleet.contract.resources import ResourceRequest
 from sparkfleet.contract.rollout import (
     SUCCEEDED,
@@ -45,6 +46,8 @@ from sparkfleet.onhost.machine.stdio import OK, PROBLEM, read, write
 from sparkfleet.onhost.machine.system import System, runtime_of
 from sparkfleet.onhost.resources import apply
 from sparkfleet.onhost.rollout import follow, rollout, services, snapshot, transient_unit
+from sparkfleet.onhost.service import logs
+from sparkfleet.onhost.service.logs import LogQuery
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.supervisor import supervisor
 from sparkfleet.runtimes import onhost
@@ -113,6 +116,12 @@ def _parser() -> argparse.ArgumentParser:
         following.add_argument("--since", type=int, default=0, help="number of the first event")
         following.add_argument("--wait", type=float, default=0.0, help="seconds to wait for new events")
     command("status", _status, "print services, containers, units and memory")
+    reading = command("logs", _logs, "print the log of a service, with secrets masked")
+    reading.add_argument("service", nargs="?", default="")
+    reading.add_argument("--source", choices=SOURCES, required=True)
+    reading.add_argument("--tail", type=int, default=MAX_LINES, help="number of lines, at most")
+    reading.add_argument("--age", type=float, default=0.0, help="only lines of the last seconds")
+    reading.add_argument("--follow", action="store_true")
     supervising = command("supervise", _supervise, "supervise a service's container (ExecStart of its unit)")
     supervising.add_argument("service")
     supervising.add_argument("--floor-mib", type=int, required=True)
@@ -206,6 +215,23 @@ def _follow(
 
 def _status(system: System, _: argparse.Namespace) -> int:
     write(follow.status(system))
+    return OK
+
+
+def _logs(system: System, options: argparse.Namespace) -> int:
+    def show(line: LogLine | None) -> None:
+        if line is not None:
+            write(line)
+            return
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+    since = system.now() - options.age if options.age else 0.0
+    query = LogQuery(options.source, options.service, options.tail, since, options.follow)
+    try:
+        logs.show(system, query, show)
+    except BrokenPipeError:  # nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return OK
 
 

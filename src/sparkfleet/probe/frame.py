@@ -45,3 +45,26 @@ def find(lines: Sequence[str], nonce: str) -> FramedOutput | None:
         return None
     code = body[end].removeprefix(prefix).removesuffix(">>")
     return FramedOutput("\n".join(body[:end]), int(code)) if code.isdecimal() else None
+
+
+@dataclass
+class Reader:
+    """Reads the output of one command line by line."""
+
+    nonce: str
+    code: int | None = None
+    """The program's exit code; None until its frame has ended."""
+    _inside: bool = False
+
+    def feed(self, line: str) -> str | None:
+        """Return the line if the program printed it; None for what is outside of its frame."""
+        if self.code is not None:
+            return None
+        if line == f"<<{self.nonce}>>":
+            self._inside = True
+            return None
+        code = line.removeprefix(f"<</{self.nonce} ").removesuffix(">>")
+        if self._inside and code != line and code.isdecimal():
+            self.code = int(code)
+            return None
+        return line if self._inside else None

@@ -248,10 +248,12 @@ class Runtime(Protocol):
         since: float,
         on_line: Callable[[str], None],
         on_end: Callable[[], None] = lambda: None,
+        tail: int | None = None,
     ) -> Stop:
         """Call ``on_line`` for each line of output from ``since`` (unix time) on, in the background.
 
         ``on_end`` is called once when no more will come: the instance or the daemon ended.
+        ``tail``: of the lines that are there already, only the last ones; None: all.
         """
 
 

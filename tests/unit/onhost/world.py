@@ -644,6 +644,7 @@ class FakeRuntime:
         since: float,
         on_line: Callable[[str], None],
         on_end: Callable[[], None] = lambda: None,
+        tail: int | None = None,
     ) -> Stop:
         for line in self.log(name, 0, since).splitlines():
             on_line(line)

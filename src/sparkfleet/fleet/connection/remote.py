@@ -37,6 +37,8 @@ TRIES = 3
 """Attempts of a command whose connection broke."""
 SETTLE_S = 0.1
 """Seconds until a connection whose channel was closed is marked as closed, too."""
+_UNKNOWN_COMMAND = re.compile(rf"invalid choice: |can't open file '{re.escape(PROGRAM_PATH)}'")
+"""What Python, or the parser of older programs, prints where a command is not known."""
 _JOB = re.compile(r"stage(?=-)|fabric(?=-[0-9a-f]{12}$)")
 """Ids of jobs; others are rollouts, whose ids begin with the name of the service."""
 
@@ -149,6 +151,15 @@ def refusal(
     location = f"{where}: {refused.location}" if refused.location else where
     message = f"{failed}: {refused.message}"
     return replace(refused, location=location, message=message, hint=refused.hint or hint)
+
+
+def programs_outdated(host: PyinfraHost, answer: CommandOutput) -> Diagnostic | None:
+    """Return that a host has no programs that know the command; None if they do."""
+    if not _UNKNOWN_COMMAND.search(answer.err):
+        return None
+    message = "the programs on it are missing, or older than this sparkfleet"
+    hint = "pyinfra INVENTORY deploys/prepare.py, which leaves engines alone; then run again"
+    return Diagnostic(host.name, message, hint=hint, code="programs-outdated")
 
 
 def _printed(answer: CommandOutput) -> Diagnostic | None:

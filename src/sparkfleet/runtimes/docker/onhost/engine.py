@@ -211,12 +211,14 @@ class DockerEngine(EngineApi):
         since: float,
         on_line: Callable[[str], None],
         on_end: Callable[[], None] = lambda: None,
+        tail: int | None = None,
     ) -> Stop:
         """Call ``on_line`` for each line of output from ``since`` on, in a thread that ends with it."""
         found = self.inspect(name)
         if found is None:
             raise RuntimeRefusedError(f"no container {name}", NOT_FOUND)
         path = f"/containers/{found.id}/logs?follow=1&stdout=1&stderr=1&since={since:.6f}"
+        path += "" if tail is None else f"&tail={tail}"
         connection = Connection(self._path, None)
         ended = threading.Event()
 
