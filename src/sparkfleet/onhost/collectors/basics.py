@@ -40,7 +40,7 @@ def owner_of(info: os.stat_result) -> tuple[str, str]:
 
 def sha256_of(path: str) -> str:
     """Return the SHA-256 of a file's content."""
-    import hashlib  # noqa: PLC0415  (3 ms; a Spark without programs of sparkfleet has nothing to hash)
+    import hashlib  # noqa: PLC0415  (it loads OpenSSL: 5 ms)
 
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()

@@ -86,7 +86,7 @@ def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
         "toolkit": for_gpu,
         "systemd": part(units.collect_units),
         "state": part(state.collect_state),
-        "paths": {path: part(paths.collect_path, expand(path)) for path in request.get("paths", ())},
+        "paths": collect_paths({path: expand(path) for path in request.get("paths", ())}),
         "weights": part(weights.collect_weights, models, request.get("weights", ())),
         "listeners": part(ports.listeners, request.get("ports", ()), likely),
         "resources": None,
@@ -112,6 +112,21 @@ def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
         from sparkfleet.onhost.collectors import storage  # noqa: PLC0415  (sent only with a request for it)
 
         found["stored"] = part(storage.collect_stored, models, cache, collectors(names, "storage"))
+    return found
+
+
+def collect_paths(expanded: dict[str, str]) -> dict[str, Any]:
+    """Return what is at each path, with the SHA-256 of files."""
+    found = {path: part(paths.collect_path, real) for path, real in expanded.items()}
+    files = [path for path in found if found[path].get("kind") == "file"]
+    known = paths.hashes([expanded[path] for path in files])
+
+    def hash_of(path: str) -> dict[str, Any]:
+        real = expanded[path]
+        return {"sha256": known.get(real) or basics.sha256_of(real)}
+
+    for path in files:
+        found[path].update(part(hash_of, path))
     return found
 
 
