@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import signal
 import socket
 import subprocess
 import threading
@@ -140,18 +142,31 @@ def test_a_program_that_hangs_or_is_not_there_is_an_answer_too(
 def test_a_program_that_survives_its_kill_in_the_kernel_is_left(
     bin_: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wait(process: subprocess.Popen[str], timeout: float | None = None) -> int:
-        assert timeout is not None, "waits for ever"
-        process.returncode = 0  # else Python waits for it later
-        raise subprocess.TimeoutExpired("hangs", timeout)
-
+    kill, survivors = os.kill, []
     monkeypatch.setattr(commands, "LIMIT_S", 0.05)
     monkeypatch.setattr(commands, "OUTPUT_LIMIT_S", 0.05)
-    monkeypatch.setattr(subprocess.Popen, "wait", wait)
-    program(bin_, "hangs", "exec sleep 5")
+    monkeypatch.setattr(os, "kill", lambda process, _: survivors.append(process))
+    program(bin_, "hangs", "exec sleep 60")
     assert commands.run("hangs")[0] == 124
     with pytest.raises(TimeoutError, match="did not respond"):
         commands.output("hangs")
+    for process in survivors:
+        assert os.waitpid(process, os.WNOHANG) == (0, 0), "it was waited for"
+        kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+    assert len(survivors) == 2
+
+
+def test_a_command_reads_its_input_and_may_write_more_than_a_pipe_holds(bin_: Path) -> None:
+    program(bin_, "doubles", "cat > $0.in; cat $0.in $0.in; echo late >&2; exit 3")
+    text = "\u00e4\n" * 100_000
+    assert commands.output("doubles", stdin=text) == text * 2
+    assert commands.run("doubles") == (3, "", "late\n")
+
+
+def test_a_command_that_is_killed_has_a_negative_code_and_no_bytes_are_an_error(bin_: Path) -> None:
+    program(bin_, "dies", "printf 'a\\377b'; kill -TERM $$")
+    assert commands.run("dies") == (-15, "a\ufffdb", "")
 
 
 def test_the_system_tells_its_release(bin_: Path, tmp_path: Path) -> None:

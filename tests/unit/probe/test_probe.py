@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import hashlib
 import http.server
 import io
 import json
@@ -28,7 +29,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.probe import ProbeAnswer, ProbeRequest
 from sparkfleet.onhost import collectors
 from sparkfleet.onhost.artifacts.fetch import hash_record
-from sparkfleet.onhost.collectors import basics, main, ports, state, weights
+from sparkfleet.onhost.collectors import basics, main, paths, ports, state, weights
 from sparkfleet.onhost.collectors.paths import collect_path
 from sparkfleet.probe import frame
 from sparkfleet.probe.answer import DISKS, read_answer
@@ -206,6 +207,20 @@ def test_an_image_without_settings_is_seen_as_docker_29_reports_it(docker: dict[
     docker["/images/repo@sha256:2/json"] = {"Id": "sha256:2", "RootFS": {"Layers": ["sha256:a", "sha256:b"]}}
     seen = docker_look.collect({"images": ["repo@sha256:2"]})["images"]["repo@sha256:2"]
     assert (seen["entrypoint"], seen["labels"], seen["user"], seen["top_layer"]) == ([], {}, "", "sha256:b")
+
+
+def test_the_image_of_a_container_is_read_once_if_it_has_a_declared_name_too(docker: dict[str, Any]) -> None:
+    docker["/containers/json?all=1"] = [
+        {"Id": "x", "Names": ["/nano"], "Labels": {docker_look.LABEL_SERVICE: "nano"}}
+    ]
+    docker["/containers/x/json"] = {
+        **inspect("nano", {docker_look.LABEL_SERVICE: "nano"}),
+        "Image": "sha256:7",
+    }
+    docker["/images/repo@sha256:2/json"] = {"Id": "sha256:7", "Config": {}}
+    images = docker_look.collect({"images": ["repo@sha256:2"]})["images"]
+    assert images["sha256:7"]["id"] == images["repo@sha256:2"]["id"] == "sha256:7"
+    # There is no response to a second request, by the id: FakeDocker would have replied 404.
 
 
 def test_the_image_store_is_asked_for_only_where_an_image_is_missing(docker: dict[str, Any]) -> None:
@@ -640,3 +655,36 @@ def test_a_link_to_nothing_is_distinguished_from_one_that_leads_somewhere(tmp_pa
     seen = {name: collect_path(str(tmp_path / name)) for name in ("there", "nowhere")}
     assert [seen[name]["kind"] for name in seen] == ["link", "broken link"]
     assert seen["nowhere"]["target"] == "/mnt/nothing"
+
+
+def test_the_content_of_files_is_hashed_by_one_command_or_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("plain", "with blank", "back\\slash", "-dash")
+    for name in names:
+        (tmp_path / name).write_text(name)
+    (tmp_path / "directory").mkdir()
+    expanded = {name: str(tmp_path / name) for name in (*names, "directory", "absent")}
+    expected = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
+
+    def digests() -> dict[str, str]:
+        return {name: one["sha256"] for name, one in main.collect_paths(expanded).items() if "sha256" in one}
+
+    assert digests() == expected
+    monkeypatch.setattr(basics, "sha256_of", lambda path: pytest.fail(f"{path} was read a second time"))
+    assert digests() == expected
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert digests() == expected
+
+
+def test_a_file_that_cannot_be_hashed_is_an_error_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: str) -> str:
+        raise PermissionError(path)
+
+    (tmp_path / "a").write_text("")
+    monkeypatch.setattr(paths, "hashes", lambda _: {})
+    monkeypatch.setattr(basics, "sha256_of", refused)
+    assert "PermissionError" in main.collect_paths({"a": str(tmp_path / "a")})["a"]["error"]

@@ -79,9 +79,10 @@ def collect(request: dict[str, Any]) -> dict[str, Any]:
                 pids.append(data["State"].get("Pid", 0))
     images = {}
     ids = {container["image_id"] for container in containers if "Cmd" in container["config"]}
-    for reference in sorted(set(request.get("images", ())) | ids):
-        data = image(reference)
-        images[reference] = data and image_facts(data)
+    for reference in dict.fromkeys((*request.get("images", ()), *sorted(ids))):
+        known = [one for one in images.values() if one and one["id"] == reference]
+        data = None if known else image(reference)
+        images[reference] = known[0] if known else data and image_facts(data)
     found = {"state": "ok", "containers": containers, "images": images, "pids": pids}
     if None in images.values():  # space is needed; where it is costs a request
         found["data"] = data_of(get("/info"))
