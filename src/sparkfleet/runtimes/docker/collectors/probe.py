@@ -77,7 +77,7 @@ def collect(request: dict[str, Any]) -> dict[str, Any]:
             if data is not None:
                 containers.append(container_facts(data, compared=ours))
                 pids.append(data["State"].get("Pid", 0))
-    images = {}
+    images: dict[str, Any] = {}
     ids = {container["image_id"] for container in containers if "Cmd" in container["config"]}
     for reference in dict.fromkeys((*request.get("images", ()), *sorted(ids))):
         known = [one for one in images.values() if one and one["id"] == reference]
