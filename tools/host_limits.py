@@ -177,6 +177,12 @@ REASONS: Mapping[str, Mapping[str, str]] = {
 """Module -> function and form -> why it ends. A name in capitals is a constant of the other table."""
 
 
+WAITS_AFTER_KILL = {
+    *("subprocess.run", "subprocess.call", "subprocess.check_call", "subprocess.check_output"),
+    *("subprocess.getoutput", "subprocess.getstatusoutput", "os.system", "os.popen"),
+}
+"""Functions that wait without a limit, also with a timeout: after SIGKILL, for a program that hangs in the
+kernel. ``contract/command.py`` does not, nor do the probe's ``collectors/commands.py``."""
 ENDLESS = {
     *("wait", "join", "communicate", "get", "read", "readline", "readlines", "accept", "serve_forever"),
 }
@@ -257,7 +263,7 @@ def _form(node: ast.AST) -> str:
     called = ast.unparse(node.func)
     method = called.rpartition(".")[2]
     named = {one.arg for one in node.keywords}
-    if called in {"subprocess.run", "subprocess.check_output"} and "timeout" not in named:
+    if called in WAITS_AFTER_KILL:
         return "command"
     if (
         method in {"wait", "join", "communicate", "get"}

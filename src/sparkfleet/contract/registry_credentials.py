@@ -12,12 +12,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sparkfleet.contract import command
 from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 
 HUB = "docker.io"
@@ -192,22 +192,18 @@ def run_helper(helper: str, verb: str, text: str, file: ConfigFile | None = None
     Raise CredentialError when it fails. Its output is never part of an error: it may have the secret.
     """
     program = f"docker-credential-{helper}"
-    try:
-        process = subprocess.run(
-            [program, verb], input=text, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
-            **_as_owner(file),
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
+    ran = command.run([program, verb], TIMEOUT_S, stdin=text, **_as_owner(file))
+    if ran.code == command.TIMED_OUT:
         message = f"took more than {TIMEOUT_S} s"
-        raise CredentialError(f"{program} {verb}", message, "run it by hand: it may ask for input") from None
-    except (OSError, subprocess.SubprocessError) as error:
-        message = f"cannot be started: {error}"
-        raise CredentialError(f"{program} {verb}", message, f"install {program}") from None
-    if not process.returncode:
-        return str(process.stdout)
-    if NOT_FOUND in process.stdout + process.stderr:
+        raise CredentialError(f"{program} {verb}", message, "run it by hand: it may ask for input")
+    if ran.code in {command.MISSING, command.NOT_STARTED}:
+        message = f"cannot be started: {ran.text}"
+        raise CredentialError(f"{program} {verb}", message, f"install {program}")
+    if not ran.code:
+        return ran.out
+    if NOT_FOUND in ran.out + ran.err:
         return None
-    message = f"failed with exit code {process.returncode}"
+    message = f"failed with exit code {ran.code}"
     raise CredentialError(
         f"{program} {verb}", message, f"run it by hand as the user of the login: {program} list"
     )

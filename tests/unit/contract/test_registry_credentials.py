@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sparkfleet.contract import registry_credentials
+from sparkfleet.contract import command, registry_credentials
+from sparkfleet.contract.command import Ran
 from sparkfleet.contract.registry_credentials import (
     HUB_SERVER,
     NOT_FOUND,
@@ -225,14 +225,11 @@ def test_a_helper_of_another_user_runs_as_that_user(
     path.write_text(json.dumps({"credsStore": "store"}))
     options: dict[str, Any] = {}
 
-    class Done:
-        returncode, stdout, stderr = 0, '{"Username": "me", "Secret": "s"}', ""
-
-    def run(_: list[str], **keywords: Any) -> Done:
+    def run(_: list[str], _timeout_s: float, **keywords: Any) -> Ran:
         options.update(keywords)
-        return Done()
+        return Ran(0, '{"Username": "me", "Secret": "s"}')
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(command, "run", run)
     assert find("x.io", [ConfigFile(path, os.geteuid() + 1, 1001)]) == Credential("me", "s")
     assert (options["user"], options["group"], options["extra_groups"]) == (os.geteuid() + 1, 1001, [])
     assert options["env"]["HOME"] == str(tmp_path / "home")

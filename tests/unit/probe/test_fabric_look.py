@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.onhost.collectors import basics, fabric
+from sparkfleet.onhost.collectors import basics, commands, fabric
 from sparkfleet.probe.answer import DISKS, read_answer
 from sparkfleet.probe.links import FabricSeen, Link, NetworkFile
 
@@ -119,7 +118,7 @@ def test_without_the_drivers_files_ibdev2netdev_and_the_names_tell(
     monkeypatch.setattr(basics, "which", lambda name: name == "ibdev2netdev")
     pairs = (("mlx5_0", "enp1s0f1np1"), ("mlx5_1", "enP2p1s0f1np1"), ("mlx5_2", "gone0"))
     output = "".join(f"{rdma} port 1 ==> {name} (Up)\n" for rdma, name in pairs)
-    monkeypatch.setattr(subprocess, "run", lambda *_a, **_k: subprocess.CompletedProcess([], 0, output))
+    monkeypatch.setattr(commands, "run", lambda *_: (0, output, ""))
     first, second = made.look().links
     assert (first.name, first.cage, first.root, first.rdma) == ("enP2p1s0f1np1", "p1", 2, "mlx5_1")
     assert (second.name, second.cage, second.root, second.rdma) == ("enp1s0f1np1", "p1", 0, "mlx5_0")

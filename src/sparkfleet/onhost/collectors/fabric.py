@@ -8,10 +8,9 @@ import re
 import select
 import socket
 import struct
-import subprocess
 import time
 
-from sparkfleet.onhost.collectors import basics
+from sparkfleet.onhost.collectors import basics, commands
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -63,10 +62,9 @@ def collect_fabric(desired: Collection[str], root: str = "/") -> dict[str, Any]:
 
 def _addresses() -> dict[str, list[str]]:
     """Return the IPv4 addresses of each netdev, with prefix length."""
-    output = subprocess.run(
-        ["ip", "-j", "-4", "address", "show"],
-        capture_output=True, text=True, timeout=20, check=True, stdin=subprocess.DEVNULL,
-    ).stdout  # fmt: skip
+    code, output, error = commands.run("ip", "-j", "-4", "address", "show")
+    if code:
+        raise OSError(error.strip())
     found = {}
     for netdev in json.loads(output or "[]"):
         if netdev.get("ifname") and netdev["ifname"] != "lo":
@@ -91,9 +89,7 @@ def _by_program(names: Iterable[str]) -> dict[str, str]:
     """Return the same by ``ibdev2netdev``, for kernels whose files lack it."""
     if not basics.which("ibdev2netdev"):
         return {}
-    output = subprocess.run(
-        ["ibdev2netdev"], capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL
-    ).stdout
+    output = commands.run("ibdev2netdev")[1]
     pairs = re.findall(r"^(\S+) port \d+ ==> (\S+)", output, re.MULTILINE)
     return {name: rdma for rdma, name in pairs if name in names}
 

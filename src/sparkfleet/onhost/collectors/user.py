@@ -6,7 +6,7 @@ import grp
 import os
 import pwd
 
-from sparkfleet.onhost.collectors import basics
+from sparkfleet.onhost.collectors import basics, commands
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -38,20 +38,7 @@ def sudo_state() -> dict[str, str]:
     """Return "ok" as root, else why sudo does not work."""
     if os.geteuid() == 0:
         return {"state": "ok"}
-    import subprocess  # noqa: PLC0415  (3 ms, for the rare case)
-
-    answer = (
-        subprocess.run(
-            ["sudo", "-n", "true"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        if basics.which("sudo")
-        else None
-    )
-    if answer is None:
+    if not basics.which("sudo"):
         return {"state": "refused", "error": "sudo is not installed and the login user is not root"}
-    return {"state": "refused", "error": (answer.stderr.strip().splitlines() or ["sudo was refused"])[-1]}
+    error = commands.last_line(commands.run("sudo", "-n", "true")[2])
+    return {"state": "refused", "error": error or "sudo was refused"}

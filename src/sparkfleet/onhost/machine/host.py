@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sparkfleet.contract import command
 from sparkfleet.onhost.machine import deadline, wire
 from sparkfleet.onhost.machine.system import (
     HttpRequest,
@@ -48,7 +49,7 @@ MEMINFO = "/proc/meminfo"
 WATCHDOG = importlib.resources.files(__package__).joinpath("memory_watchdog.py").read_text(encoding="utf-8")
 """The program of a watchdog process, read now: the file may be replaced later."""
 ENDS_S = 5.0
-"""Seconds for a watchdog process to end after its stdin was closed, and for another one after SIGKILL."""
+"""Seconds for a watchdog process to end after its stdin was closed."""
 LONGEST_REPORT = 64
 """Bytes of its report."""
 
@@ -90,23 +91,7 @@ class Spark:
 
     def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
         """Run a command to its end. One that hangs in the kernel (a GPU driver) is left at the limit."""
-        try:
-            process = subprocess.Popen(
-                list(argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
-            )
-        except FileNotFoundError:
-            return Ran(127, err=f"{argv[0]}: no such command")
-        except OSError as error:
-            return Ran(126, err=f"{argv[0]}: {error.strerror}")
-        try:
-            out, err = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            _abandon(process)
-            return Ran(124, err=f"{' '.join(argv)}: no end after {timeout_s:.0f} s")
-        except BaseException:
-            process.kill()
-            raise
-        return Ran(process.returncode, out, err)
+        return command.run(argv, timeout_s)
 
     def memory(self) -> Memory:
         """Return the memory of this moment."""
@@ -269,16 +254,6 @@ def listening_inodes(table: str, port: int) -> set[str]:
         if fields[3] == LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
             found.add(fields[9])
     return found
-
-
-def _abandon(process: subprocess.Popen[str]) -> None:
-    """Kill a process; do not wait for one that SIGKILL does not end."""
-    process.kill()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(ENDS_S)
-    for stream in (process.stdout, process.stderr):
-        if stream:
-            stream.close()
 
 
 def _pids() -> list[int]:

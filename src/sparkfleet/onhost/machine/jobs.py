@@ -6,11 +6,11 @@ A secret lies in ``/run/sparkfleet/<id>.<kind>``: in memory, readable by its one
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparkfleet.contract import command
 from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.memory_max import JOB_MIB, memory_max
@@ -32,10 +32,7 @@ def unit(job: str) -> str:
 def is_going_on(job: str) -> bool:
     """Return whether a job runs; one that systemd does not answer for may run."""
     argv = ["systemctl", "is-active", "--quiet", unit(job)]
-    try:
-        return subprocess.run(argv, check=False, timeout=SYSTEMD_S).returncode == 0
-    except subprocess.TimeoutExpired:
-        return True
+    return command.run(argv, SYSTEMD_S).code in {0, command.TIMED_OUT}
 
 
 def secret(job: str, kind: str = HUB_TOKEN) -> Path:
@@ -72,17 +69,14 @@ def sweep_secrets() -> None:
 
 def start(job: str, argv: Sequence[str], *properties: str) -> None:
     """Run a command as the job's unit. When that fails, remove the secrets and raise DiagnosticError."""
-    command = ["systemd-run", "--quiet", "--collect", f"--unit={unit(job)}", "--property=Nice=5"]
+    run = ["systemd-run", "--quiet", "--collect", f"--unit={unit(job)}", "--property=Nice=5"]
     # However the job ends, SIGKILL included:
-    command += ["--property=ExecStopPost=/bin/rm -f " + " ".join(str(secret(job, kind)) for kind in SECRETS)]
-    command += [f"--property={entry}" for entry in (memory_max(JOB_MIB), *properties)]
-    command += ["/usr/bin/python3", "-I", "-B", *argv]
-    try:
-        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SYSTEMD_S)
-        problem = process.stderr.strip() if process.returncode else ""
-    except subprocess.TimeoutExpired:
-        problem = f"no answer within {SYSTEMD_S:.0f} s"
-    if problem or process.returncode:
+    run += ["--property=ExecStopPost=/bin/rm -f " + " ".join(str(secret(job, kind)) for kind in SECRETS)]
+    run += [f"--property={entry}" for entry in (memory_max(JOB_MIB), *properties)]
+    run += ["/usr/bin/python3", "-I", "-B", *argv]
+    done = command.run(run, SYSTEMD_S)
+    if done.code:
         forget_secrets(job)
+        problem = f"no answer within {SYSTEMD_S:.0f} s" if done.code == command.TIMED_OUT else done.text
         hint = f"journalctl -u {unit(job)}, then run again"
         raise DiagnosticError(Diagnostic(unit(job), f"systemd-run: {problem}", hint=hint, code="unit-failed"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sparkfleet import runtimes
+from sparkfleet.contract.command import Ran
 from sparkfleet.contract.generation import STATE_DIR, Generation
 from sparkfleet.runtimes.base import Instance, PortOwner, Runtime, Stop
 
@@ -73,20 +74,6 @@ class HttpResponse:
     body: str = ""
     error: str = ""
     timed_out: bool = False
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A finished command."""
-
-    code: int
-    out: str = ""
-    err: str = ""
-
-    @property
-    def text(self) -> str:
-        """Return its output, stderr first."""
-        return (self.err.strip() or self.out.strip()).strip()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.contract import codec, hub_access
+from sparkfleet.contract import codec, command, hub_access
+from sparkfleet.contract.command import Ran
 from sparkfleet.contract.diagnostic import DiagnosticError
 from sparkfleet.contract.stage import LoginUser, ModelDownload, ModelFile, StageRequest, StageResult
 from sparkfleet.onhost.artifacts import stage
@@ -31,14 +31,14 @@ USER = {"name": "nvidia", "uid": os.getuid(), "gid": os.getgid(), "home": "/home
 LOGIN = LoginUser("nvidia", os.getuid(), os.getgid(), "/home/nvidia")
 
 
-def command(token: Path | None = None, endpoint: str = "") -> ImageCommand:
+def download_command(token: Path | None = None, endpoint: str = "") -> ImageCommand:
     files = (ModelFile("config.json", 5, "c1"),)
     model = ModelDownload("org/name", REVISION, "/m", files, "repo@sha256:1", endpoint)
     return fetch.download_command(model, LOGIN, token, "stage-1")
 
 
 def test_the_download_runs_in_the_pinned_image_as_the_login_user_for_the_named_files_alone() -> None:
-    found = command()
+    found = download_command()
     assert (found.uid, found.gid, found.image) == (os.getuid(), os.getgid(), "repo@sha256:1")
     assert found.argv == ("hf", "download", "org/name", "config.json", "--revision", REVISION)
     assert found.mounts == (BindMount("/m", "/models"),)
@@ -46,7 +46,7 @@ def test_the_download_runs_in_the_pinned_image_as_the_login_user_for_the_named_f
 
 
 def test_the_token_is_a_mounted_file_and_never_an_argument() -> None:
-    found = command(Path("/run/sparkfleet/stage-1.token"), "http://hub")
+    found = download_command(Path("/run/sparkfleet/stage-1.token"), "http://hub")
     assert BindMount("/run/sparkfleet/stage-1.token", "/run/secrets/hf-token", read_only=True) in found.mounts
     environment = dict(found.environment)
     assert environment["HF_TOKEN_PATH"] == "/run/secrets/hf-token"
@@ -114,14 +114,11 @@ def test_a_secret_is_in_a_file_of_its_one_reader_and_not_in_the_request(
     monkeypatch.setattr(jobs, "is_going_on", lambda _: False)
     ran: list[list[str]] = []
 
-    class Done:
-        returncode, stderr = 0, ""
-
-    def run(argv: list[str], **_: object) -> Done:
+    def run(argv: list[str], _: float) -> Ran:
         ran.append(argv)
-        return Done()
+        return Ran(0)
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(command, "run", run)
     stage.begin(request(hub_token="hf_canary", transfer_key="key_canary"), Paths(state=tmp_path))
     token = tmp_path / "run" / "stage-1.token"
     assert token.read_text() == "hf_canary"
@@ -153,10 +150,7 @@ def test_a_job_that_systemd_does_not_start_leaves_no_token(
     monkeypatch.setattr(jobs, "RUN_DIR", tmp_path / "run")
     monkeypatch.setattr(jobs, "is_going_on", lambda _: False)
 
-    class Done:
-        returncode, stderr = 1, "no bus"
-
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: Done())
+    monkeypatch.setattr(command, "run", lambda *_, **__: Ran(1, err="no bus"))
     with pytest.raises(DiagnosticError, match="no bus") as failed:
         stage.begin(request(hub_token="hf_canary"), Paths(state=tmp_path))
     assert failed.value.diagnostic.code == "unit-failed"

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.onhost.machine import host, memory, valve
+from sparkfleet.contract import command
+from sparkfleet.onhost.machine import memory, valve
 from sparkfleet.onhost.machine.host import Spark, listening_inodes, parse_memory
 from sparkfleet.onhost.machine.system import HttpRequest, Memory, Ran
 from tests.unit.onhost.world import TOTAL_MIB, Engine, World, generation
@@ -240,7 +241,7 @@ def test_a_command_that_sigkill_does_not_end_is_not_waited_for(monkeypatch: pyte
         hung.append(process)
 
     monkeypatch.setattr(subprocess.Popen, "kill", kill)
-    monkeypatch.setattr(host, "ENDS_S", 0.1)
+    monkeypatch.setattr(command, "ENDS_S", 0.1)
     try:
         result = Spark().run(("sleep", "1000"), 0.1)
     finally:

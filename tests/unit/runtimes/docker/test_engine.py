@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socketserver
-import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +14,8 @@ from typing import Any
 import pytest
 
 from sparkfleet import engines
+from sparkfleet.contract import command
+from sparkfleet.contract.command import Ran
 from sparkfleet.contract.generation import LABEL_GENERATION, Generation
 from sparkfleet.runtimes.base import (
     BindMount,
@@ -233,8 +234,7 @@ def test_a_role_of_a_service_is_a_container_name(dockerd: Dockerd) -> None:
 def test_a_dockerd_that_was_stopped_on_purpose_is_not_asked(
     dockerd: Dockerd, monkeypatch: pytest.MonkeyPatch, state: str, available: bool
 ) -> None:
-    done = subprocess.CompletedProcess([], 0, f"{state}\n", "")
-    monkeypatch.setattr("sparkfleet.runtimes.docker.onhost.daemon.subprocess.run", lambda *_, **__: done)
+    monkeypatch.setattr(command, "run", lambda *_, **__: Ran(0, f"{state}\n"))
     runtime = DockerRuntime(dockerd.path)
     assert runtime.available() is available
     assert runtime.is_stopping() is not available
@@ -323,11 +323,11 @@ def test_a_container_is_created_of_the_name_that_its_image_has_here(
     dockerd.says("/images/json", [{"RepoDigests": [CARRIED]}])
     ran: list[tuple[str, ...]] = []
 
-    def run(argv: tuple[str, ...], **_: object) -> subprocess.CompletedProcess[str]:
+    def run(argv: tuple[str, ...], _: float) -> Ran:
         ran.append(argv)
-        return subprocess.CompletedProcess(argv, 0, "c" * 64, "")
+        return Ran(0, "c" * 64)
 
-    monkeypatch.setattr("sparkfleet.runtimes.docker.onhost.engine.subprocess.run", run)
+    monkeypatch.setattr(command, "run", run)
     image = f"docker.io/vllm/vllm-openai:v1@{DIGEST}"
     docker.create_container("nano", ["--env", f"IMAGE={image}", "--label", "a=b", image, "org/model"])
     assert ran[0][-5:] == (f"IMAGE={image}", "--label", "a=b", CARRIED, "org/model")

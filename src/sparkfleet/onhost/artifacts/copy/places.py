@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from collections.abc import Iterable
 
+from sparkfleet.contract import command
 from sparkfleet.contract.transfer import FABRIC, LAN, Place
 
 DRIVER = "mlx5_core"
+COMMAND_S = 20.0
 
 
 def places(root: str = "/") -> tuple[Place, ...]:
@@ -28,12 +29,12 @@ def places(root: str = "/") -> tuple[Place, ...]:
 
 def _addresses() -> dict[str, list[str]]:
     """Return the IPv4 addresses of each netdev that has a carrier."""
-    output = subprocess.run(
-        ["ip", "-j", "-4", "address", "show", "up"], capture_output=True, text=True, timeout=20, check=True
-    ).stdout
+    shown = command.run(["ip", "-j", "-4", "address", "show", "up"], COMMAND_S)
+    if shown.code:
+        raise OSError(f"ip: {shown.text}")
     return {
         netdev["ifname"]: [f"{one['local']}/{one['prefixlen']}" for one in netdev.get("addr_info", ())]
-        for netdev in json.loads(output or "[]")
+        for netdev in json.loads(shown.out or "[]")
         if netdev.get("ifname") and "LOWER_UP" in netdev.get("flags", ()) and netdev["ifname"] != "lo"
     }
 
@@ -47,11 +48,7 @@ def _fabric(root: str, names: Iterable[str]) -> set[str]:
             found.add(name)
     if found:
         return found
-    try:
-        process = subprocess.run(["ibdev2netdev"], capture_output=True, text=True, timeout=20, check=False)
-    except OSError:
-        return set()
-    return set(re.findall(r"==> (\S+)", process.stdout))
+    return set(re.findall(r"==> (\S+)", command.run(["ibdev2netdev"], COMMAND_S).out))
 
 
 def _default_routes(root: str) -> list[str]:

@@ -7,12 +7,10 @@ has read it. The sender writes its listeners to a file there, then becomes the l
 from __future__ import annotations
 
 import os
-import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 
-from sparkfleet.contract import codec
+from sparkfleet.contract import codec, command
 from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.transfer import SenderListens, SendRequest
 from sparkfleet.onhost.artifacts.copy.send import Sender
@@ -78,9 +76,7 @@ def run(job: str) -> int:
 
 def end(job: str) -> None:
     """Stop a sender, if it runs."""
-    argv = ["systemctl", "stop", jobs.unit(job)]
-    with suppress(subprocess.TimeoutExpired):  # systemd stops it nevertheless
-        subprocess.run(argv, capture_output=True, check=False, timeout=jobs.SYSTEMD_S)
+    command.run(["systemctl", "stop", jobs.unit(job)], jobs.SYSTEMD_S)  # systemd stops it also after that
 
 
 def _listeners_path(job: str) -> Path:

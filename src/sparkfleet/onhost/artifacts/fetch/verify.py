@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
 from pathlib import Path
 
+from sparkfleet.contract import command
 from sparkfleet.contract.stage import STAGED, ModelFiles, StageResult, VerifyRequest
 from sparkfleet.onhost.artifacts.fetch import hash_record
 from sparkfleet.onhost.artifacts.fetch.hub_cache import repository, wrong_files
 from sparkfleet.onhost.artifacts.fetch.pull import PROGRESS_EVERY_S
 from sparkfleet.onhost.state.journal import Journal
+
+IONICE_S = 20.0
 
 
 def verify(request: VerifyRequest, state: Path, journal: Journal) -> StageResult:
@@ -75,5 +77,4 @@ def _lower_priority() -> None:
     """Use only idle CPU and disk time: engines have priority."""
     os.nice(19)
     argv = ["ionice", "-c", "3", "-p", str(os.getpid())]
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(argv, capture_output=True, check=False, timeout=20)
+    command.run(argv, IONICE_S)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-
+from sparkfleet.contract import command
 from sparkfleet.runtimes.docker.onhost.names import CONTAINERD, UNIT
 
 LIMIT_S = 180.0
@@ -24,10 +23,4 @@ def identity() -> str:
 
 
 def _systemctl(*args: str) -> str:
-    try:
-        done = subprocess.run(
-            ["systemctl", *args], capture_output=True, text=True, timeout=LIMIT_S, check=False
-        )
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()
+    return command.run(["systemctl", *args], LIMIT_S).out.strip()

@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from sparkfleet.contract import command
 from sparkfleet.runtimes.base import Instance, RuntimeRefusedError, RuntimeUnavailableError, Stop
 from sparkfleet.runtimes.docker.onhost import container
 from sparkfleet.runtimes.docker.onhost.api import (
@@ -27,6 +27,7 @@ from sparkfleet.runtimes.docker.onhost.api import (
 )
 from sparkfleet.runtimes.docker.onhost.streams import lines_of, unframed
 
+CREATE_S = 300.0
 PULL_SILENCE_S = 900.0
 """Seconds that dockerd may stay silent within a pull: a large layer is unpacked without a line of output."""
 LOG_LIMIT = 4 << 20
@@ -138,7 +139,7 @@ class DockerEngine(EngineApi):
     def create_container(self, name: str, argv: Sequence[str]) -> str:
         """Create a container; the image must be here already. Return its id."""
         resolved = [self._local_name(arg) if _PINNED.fullmatch(arg) else arg for arg in argv]
-        command = (
+        create = (
             "docker",
             "--host",
             f"unix://{self._path}",
@@ -149,15 +150,14 @@ class DockerEngine(EngineApi):
             name,
             *resolved,
         )
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        except FileNotFoundError:
-            raise RuntimeRefusedError("there is no docker command on this Spark") from None
-        except subprocess.TimeoutExpired:
-            raise RuntimeRefusedError("docker create took more than 300 s") from None
-        if done.returncode:
-            raise RuntimeRefusedError(done.stderr.strip() or f"docker create ended with {done.returncode}")
-        return done.stdout.split()[-1]
+        done = command.run(create, CREATE_S)
+        if done.code == command.MISSING:
+            raise RuntimeRefusedError("there is no docker command on this Spark")
+        if done.code == command.TIMED_OUT:
+            raise RuntimeRefusedError(f"docker create took more than {CREATE_S:.0f} s")
+        if done.code:
+            raise RuntimeRefusedError(done.err.strip() or f"docker create ended with {done.code}")
+        return done.out.split()[-1]
 
     def start(self, name: str) -> None:
         """Start it."""

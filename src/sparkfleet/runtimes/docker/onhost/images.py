@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
+from sparkfleet.contract import command
 from sparkfleet.contract.registry_credentials import Credential
 from sparkfleet.runtimes.base import (
     DerivedImage,
@@ -95,12 +96,9 @@ class DockerImages(DockerEngine):
     def load(self, archive: Path) -> None:
         """Run ``docker load``."""
         argv = ("docker", "load", "--quiet", "--input", str(archive))
-        try:
-            done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=LOAD_S)
-        except subprocess.TimeoutExpired:
-            raise RuntimeRefusedError(f"docker load took more than {LOAD_S:.0f} s") from None
-        if done.returncode:
-            raise RuntimeRefusedError(done.stderr.strip() or f"docker load ended with {done.returncode}")
+        done = command.run(argv, LOAD_S)
+        if done.code:
+            raise RuntimeRefusedError(done.err.strip() or f"docker load ended with {done.code}")
 
     def remove_unnamed(self, label: str) -> None:
         """Remove images with the label and without a name, unless a container needs them."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sparkfleet.contract import command
+from sparkfleet.contract.command import Ran
 from sparkfleet.contract.transfer import Place
 from sparkfleet.onhost.artifacts.copy import places
 
@@ -43,12 +44,10 @@ def spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "sys/class/net" / name / "device").mkdir(parents=True)
     outputs = {"ip": json.dumps(SHOWN), "ibdev2netdev": "rocep1s0f1 port 1 ==> enp1s0f1np1 (Up)\n"}
 
-    def run(argv: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        if argv[0] not in outputs:
-            raise FileNotFoundError(argv[0])
-        return subprocess.CompletedProcess(argv, 0, outputs[argv[0]])
+    def run(argv: list[str], _: float) -> Ran:
+        return Ran(0, outputs[argv[0]]) if argv[0] in outputs else Ran(command.MISSING)
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(command, "run", run)
     monkeypatch.setattr(places, "__output", outputs, raising=False)
     return tmp_path
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sparkfleet.contract import command
 from sparkfleet.contract.stage import ModelFile, ModelFiles, StageResult, VerifyRequest
 from sparkfleet.onhost.artifacts.fetch import hash_record, verify
 from sparkfleet.onhost.state.journal import Journal
@@ -107,6 +107,6 @@ def test_it_tells_how_far_it_is(state: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_it_takes_only_what_others_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(os, "nice", calls.append)
-    monkeypatch.setattr(subprocess, "run", lambda argv, **_: calls.append(argv[:3]))
+    monkeypatch.setattr(command, "run", lambda argv, _: calls.append(argv[:3]))
     verify._lower_priority()
     assert calls == [19, ["ionice", "-c", "3"]]
