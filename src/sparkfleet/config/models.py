@@ -35,8 +35,12 @@ Duration = Annotated[str, Field(pattern=r"^([0-9]{1,4}h)?([0-9]{1,6}m)?([0-9]{1,
 Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
 """``organisation/name`` on the hub."""
 
-ServedName = Annotated[str, Field(min_length=1)]
+ServedName = Annotated[str, Field(pattern=r"^([^{}]|\{name\}|\{model\})+$")]
 ServedNames = ServedName | Annotated[tuple[ServedName, ...], Field(min_length=1)]
+_SERVED = (
+    "Name of the model in the API, or a list of its names: the readiness gate requires all of them, and "
+    "requests an answer under the first. {name} is the default, {model} the model's repository."
+)
 
 
 class GateSpec(Model):
@@ -136,7 +140,7 @@ class Recipe(Model):
     )
     served_name: ServedNames | None = Field(
         None,
-        description="Name of the model in the API, or a list of its names; default: the service name.",
+        description=f"{_SERVED} Default: the service name.",
     )
     flags: dict[str, FlagValue] = Field(default_factory=dict, description=_FLAGS)
     env: dict[str, str] = Field(
@@ -180,8 +184,7 @@ class ServiceSpec(Model):
     )
     served_name: ServedNames | None = Field(
         None,
-        description="Name of the model in the API, or a list of its names (the gate asks for the first one); "
-        "default: `name`.",
+        description=f"{_SERVED} Default: group_data's, else `name`, else the recipe's.",
     )
     flags: dict[str, FlagValue] = Field(default_factory=dict, description=_FLAGS)
     env: dict[str, EnvValue] = Field(default_factory=dict, description=_ENV)
@@ -355,6 +358,11 @@ class Defaults(Model):
         PackageIndexSpec(), description="Source of Python packages for derived images."
     )
     first_port: Port = Field(8000, description="Port of the first service that sets none.")
+    served_name: ServedNames | None = Field(
+        None,
+        description='Names of every service that sets none, for example ["{name}", "{model}"]. {name} is '
+        "what it would be called without this setting, {model} the model's repository.",
+    )
     flags: dict[str, FlagValue] = Field(default_factory=dict, description=_FLAGS)
     env: dict[str, EnvValue] = Field(default_factory=dict, description=_ENV)
     container: ContainerSpec = Field(ContainerSpec(), description="Container settings of every service.")

@@ -149,7 +149,10 @@ def _service(
         weights = replace(weights, gated=True)
     drafters = _drafters(folded, engine, context)
     flags = {name: _in_snapshot(value, weights) for name, value in folded.flags.items()}
-    served_name, *aliases = _served_names(spec, folded, engine, context) or (name,)
+    # A name in the host file replaces the recipe's.
+    of_recipe = recipe.served_name if recipe and not spec.name else None
+    plain_names = _expanded(of_recipe or name, (name,), folded.fields["model"])
+    served_name, *aliases = _served_names(spec, plain_names, folded, engine, context)
     container = _container(folded.container)
     context.diagnostics += _container_diagnostics(container, folded)
     packages_needed = {**(recipe.requires.packages if recipe else {}), **needs(engine)}
@@ -179,17 +182,30 @@ def _service(
 
 
 def _served_names(
-    spec: ServiceSpec, folded: MergedService, engine: Engine, context: Context
+    spec: ServiceSpec, plain: tuple[str, ...], folded: MergedService, engine: Engine, context: Context
 ) -> tuple[str, ...]:
-    declared = spec.served_name or spec.name or folded.fields.get("served_name") or ()
-    names = (declared,) if isinstance(declared, str) else tuple(declared)
+    """Return the names of the model in the API. ``plain``: the names if neither service nor fleet sets any."""
+    model: str = folded.fields["model"]
+    of_fleet = context.defaults.served_name
+    names = _expanded(spec.served_name or of_fleet or plain, plain, model)
     if len(names) > 1 and not engine.takes_aliases:
+        if of_fleet and not spec.served_name:
+            return names[:1]  # a default of the fleet, which has services of other engines, too
         message = f"'served_name' has {len(names)} names, and {engine.title} serves a model under one"
         place = folded.origin["served_name"]
         context.diagnostics.append(
             Diagnostic(place, message, "one name", "keep one of them", code="yaml-invalid-value")
         )
     return names
+
+
+def _expanded(declared: str | Sequence[str], names: tuple[str, ...], model: str) -> tuple[str, ...]:
+    """Return the names, each once, with ``{model}`` and ``{name}`` replaced: alone it is all of ``names``."""
+    found: list[str] = []
+    for one in (declared,) if isinstance(declared, str) else declared:
+        text = one.replace("{model}", model)
+        found += names if text == "{name}" else (text.replace("{name}", names[0]),)
+    return tuple(dict.fromkeys(found))
 
 
 def _full_flag(layers: Sequence[Layer]) -> FullFlag:

@@ -80,6 +80,7 @@ _PATTERNS = {
     "revision": "a commit: 7 to 40 hex digits",
     "model": "a Hugging Face repository: organisation/name",
     "links": "a URL that starts with https://",
+    "served_name": "a name, in which {name} and {model} are replaced and no other braces stand",
     "timeout": "a duration: 30m, 1h30m, 1800s or a number of seconds",
     "hf_token": "where the token comes from: env:NAME, file:PATH or command:COMMAND",
     "sudo_password": "where the password comes from: env:NAME, file:PATH, command:COMMAND or ask",

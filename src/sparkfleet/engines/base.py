@@ -253,7 +253,7 @@ class Engine(Protocol):
     takes_file: bool = False
     """Whether a service names the file of the repository (``file:``): one model is in several files there."""
     takes_aliases: bool = False
-    """Whether the API can have several names for the model (a list as ``served_name:``)."""
+    """Whether the API can have several names for the model: ``HostEngine.served_names`` reads them."""
     hub_client: str = "hf"
     """Command of the hub's client in the engine's images; "": none."""
     tasks: frozenset[Task] = frozenset({Task.CHAT})

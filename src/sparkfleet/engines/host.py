@@ -121,6 +121,11 @@ class HostEngine(Protocol):
         """Return the models in the response to ``ready``."""
         ...
 
+    def served_names(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of the model in the API by the engine's arguments; () if it can have only one."""
+        del argv
+        return ()
+
     def answer_requests(self, task: Task, model: str, prompt: str, max_tokens: int) -> tuple[Request, ...]:
         """Return the requests that prove a task; none when the engine has no such request.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from sparkfleet import engines
 from sparkfleet.contract.generation import Task
 from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles, image_of
 
@@ -381,3 +382,44 @@ def test_a_service_without_a_memory_share_counts_with_the_engines_default(
     found = fleet({"spark-01.yaml": services}).diagnostic()
     assert found.code == "memory-overcommitted"
     assert "92 % (one)" in found.message
+
+
+HUB_NANO = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4"
+
+
+def test_a_served_name_may_stand_for_the_model_and_for_the_name_without_it(
+    fleet: Callable[..., FleetFiles],
+) -> None:
+    files = fleet(
+        {
+            "group_data/all.py": 'sparkfleet = {"served_name": ["{name}", "{model}"]}\n',
+            "spark-01.yaml": f"serve: {{recipe: {NANO}}}\n",
+            "spark-02.yaml": f"serve: {{recipe: {NANO}, name: nano}}\n",
+            "spark-03.yaml": f"serve: {{recipe: {NANO}, served_name: [a, '{{name}}', 'b-{{name}}']}}\n",
+            "spark-04.yaml": f"serve: {{recipe: {SMALL}, served_name: '{{model}}'}}\n",
+        }
+    )
+    services = [host.services[0] for host in files.load().hosts]
+    assert [(one.served_name, *one.served_aliases) for one in services] == [
+        ("nemotron-3-nano", HUB_NANO),
+        ("nano", HUB_NANO),
+        ("a", "nemotron-3-nano", "b-nemotron-3-nano"),
+        ("openai/gpt-oss-20b",),
+    ]
+
+
+def test_the_names_of_a_fleet_are_the_first_one_for_an_engine_that_takes_one(
+    fleet: Callable[..., FleetFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(engines.get("vllm")), "takes_aliases", False)
+    group = 'sparkfleet = {"served_name": ["{name}", "{model}"]}\n'
+    files = fleet({"group_data/all.py": group, "spark-01.yaml": f"serve: {SMALL}\n"})
+    assert (files.service().served_name, files.service().served_aliases) == (SMALL, ())
+    own = fleet({"spark-01.yaml": f"serve: {{recipe: {SMALL}, served_name: [a, b]}}\n"})
+    assert own.diagnostic().message == "'served_name' has 2 names, and vLLM serves a model under one"
+
+
+def test_other_braces_in_a_served_name_are_an_error(fleet: Callable[..., FleetFiles]) -> None:
+    text = f"serve: {{recipe: {SMALL}, served_name: ['{{modle}}']}}\n"
+    diagnostic = fleet({"spark-01.yaml": text}).diagnostic()
+    assert (diagnostic.code, "{model}" in diagnostic.expected) == ("yaml-invalid-value", True)

@@ -30,6 +30,7 @@ class LlamaCpp(Engine):
     name = "llamacpp"
     title = "llama.cpp"
     takes_file = True
+    takes_aliases = True
     hub_client = ""
     header_bytes = gguf.HEADER_BYTES
     reserved_flags: Mapping[str, str] = {
@@ -93,7 +94,7 @@ class LlamaCpp(Engine):
         """Return the arguments of llama-server: model file, name, address, metrics, then the flags."""
         own: dict[str, FlagValue] = {
             "model": model_path(service),
-            "alias": service.served_name,
+            "alias": ",".join((service.served_name, *service.served_aliases)),
             "host": "0.0.0.0",  # noqa: S104  (the Spark's own firewall decides who may connect)
             "port": service.port,
             "metrics": True,  # the readiness gate reads the token counter

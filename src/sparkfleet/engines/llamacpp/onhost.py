@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from sparkfleet.engines import openai_api
 from sparkfleet.engines.host import ApiKey, LogFormat, Metrics, ServedModel
@@ -27,6 +28,10 @@ class LlamaCppOnHost(OpenAiHostEngine):
         prefix=re.compile(r"^\d+\.\d\d\.\d{3}\.\d{3} (?P<level>[DIWE]) "),
     )
     api_key = ApiKey(env="LLAMA_API_KEY", flag="--api-key")
+
+    def served_names(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """See ``HostEngine``. The arguments are as the operator's side renders them."""
+        return tuple(argv[argv.index("--alias") + 1].split(",")) if "--alias" in argv else ()
 
     def models(self, body: str) -> tuple[ServedModel, ...]:
         """Return the models of a ``/v1/models`` response; each alias counts as a name."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
 from sparkfleet.engines.host import ApiKey, ClusterStart, LogFormat, Metrics
 from sparkfleet.engines.openai_api import OpenAiHostEngine
+
+_NAMES = "--served-model-name"
 
 
 class VllmOnHost(OpenAiHostEngine):
@@ -37,6 +40,11 @@ class VllmOnHost(OpenAiHostEngine):
         "mp": ClusterStart(29501),
     }
     transient_failures = frozenset({"memory-moved"})
+
+    def served_names(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """See ``HostEngine``. The arguments are as the operator's side renders them."""
+        after = argv[argv.index(_NAMES) + 1 :] if _NAMES in argv else ()
+        return tuple(takewhile(lambda one: not one.startswith("-"), after))
 
 
 ENGINE = VllmOnHost()

@@ -1,6 +1,6 @@
 """The readiness gate: the proof that a service serves. ``/health`` proves nothing: a hung engine returns 200.
 
-It verifies, in this order: the declared name is served, the answer to a request of the declared task is as
+It verifies, in this order: the declared names are served, the answer to a request of the declared task is as
 expected (which warms up the engine), a second answer arrives in time, the engine's token counter moved, and
 draft tokens were accepted if speculative decoding is declared. A text must contain the expected one; an
 embedding must be a vector of finite numbers, with the same direction both times.
@@ -151,10 +151,13 @@ class Gate:
 
     def _check_name(self, listed: tuple[ServedModel, ...]) -> None:
         names = [model.name for model in listed]
-        if self.generation.served_name not in names:
+        declared = dict.fromkeys(
+            (self.generation.served_name, *self.engine.served_names(self.generation.argv))
+        )
+        if not declared.keys() <= set(names):
             raise self._failed(
                 f"wrong name: the engine serves {', '.join(names) or 'nothing'}, "
-                f"declared is {self.generation.served_name}",
+                f"declared is {', '.join(declared)}",
                 "another engine answers on this port, or another setting overrides the name",
                 code="gate-name-mismatch",
             )

@@ -280,3 +280,16 @@ def test_counters_are_summed_over_labels() -> None:
 
 def test_a_label_with_a_brace_does_not_hide_a_counter() -> None:
     assert responses.counters('a{model_name="x}y"} 2.0\n', ["a"]) == {"a": 2.0}
+
+
+def test_every_declared_name_must_be_served(world: World) -> None:
+    args = ("org/Tiny", "--served-model-name", "tiny", "org/Tiny", "--host", "0.0.0.0")
+    declared = generation("tiny", served_name="tiny", argv=args)
+    with pytest.raises(StartFailedError) as failed:
+        Gate(Service(world), declared, lambda: None).prove()
+    assert failed.value.diagnostic.code == "gate-name-mismatch"
+    assert "the engine serves tiny, declared is tiny, org/Tiny" in failed.value.diagnostic.message
+    entry = json.loads(REAL_MODELS)["data"][0]
+    both = json.dumps({"data": [entry, {**entry, "id": "org/Tiny"}]})
+    service = Service(world, v1__models=HttpResponse(200, both))
+    assert Gate(service, declared, lambda: None).prove().answer == "it is 204"
