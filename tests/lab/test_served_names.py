@@ -16,9 +16,8 @@ QUESTION = {"messages": [{"role": "user", "content": "What is 12*17? Answer with
 
 def answers(spark: Machine, port: int, name: str) -> bool:
     body = json.dumps({"model": name, "temperature": 0, "max_tokens": 64, **QUESTION})
-    return spark.ok(
-        f"curl -sS --fail http://127.0.0.1:{port}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'"
-    )
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+    return spark.ok(f"curl -sS --fail {url} -H 'Content-Type: application/json' -d '{body}'")
 
 
 def test_a_model_answers_to_its_repository_where_that_is_declared_and_no_engine_restarts_before(

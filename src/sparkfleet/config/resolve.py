@@ -184,7 +184,7 @@ def _service(
 def _served_names(
     spec: ServiceSpec, plain: tuple[str, ...], folded: MergedService, engine: Engine, context: Context
 ) -> tuple[str, ...]:
-    """Return the names of the model in the API. ``plain``: the names if neither service nor fleet sets any."""
+    """Return the names of the model in the API. ``plain``: the names that neither service nor fleet set."""
     model: str = folded.fields["model"]
     of_fleet = context.defaults.served_name
     names = _expanded(spec.served_name or of_fleet or plain, plain, model)
