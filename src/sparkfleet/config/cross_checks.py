@@ -122,6 +122,39 @@ def fleet_diagnostics(hosts: Sequence[Host]) -> list[Diagnostic]:
     return diagnostics
 
 
+def image_diagnostics(layers: Sequence[Layer]) -> list[Diagnostic]:
+    """Return the images of group_data that are for an engine which does not exist."""
+    return [
+        Diagnostic(
+            layer.where(("image", name)),
+            f"unknown engine '{name}' in 'image'",
+            f"one of: {', '.join(engines.names())}",
+            did_you_mean(name, engines.names(), "name an engine, and after it the image"),
+            code="yaml-invalid-value",
+        )
+        for layer in layers
+        for name in layer.values.get("image") or {}
+        if name not in engines.names()
+    ]
+
+
+def image_warnings(layers: Sequence[Layer], used: Collection[tuple[str, str]]) -> list[str]:
+    """Return warnings about images of group_data that no service uses."""
+    named = {
+        engine: (layer, declared)
+        for layer in layers
+        for engine, declared in (layer.values.get("image") or {}).items()
+        if engine in engines.names()
+    }
+    return [
+        f"{layer.where(('image', engine))}: the image {image} has no effect: no service of "
+        f"{engines.get(engine).title} lacks an image or has a recipe with one from that repository"
+        for engine, (layer, declared) in named.items()
+        for image in ((declared,) if isinstance(declared, str) else declared)
+        if (engine, image) not in used
+    ]
+
+
 def seed_diagnostics(seed: str, layers: Sequence[Layer], names: Collection[str]) -> list[Diagnostic]:
     """Return that group_data names a seed which is no Spark of the fleet."""
     if seed in {AUTO, NONE, *names}:

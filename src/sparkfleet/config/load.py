@@ -146,6 +146,8 @@ def read(
     else:
         context.warnings += [f"{one.location}: {one.message}" for one in lock_diagnostics]
     diagnostics += cross_checks.fleet_diagnostics(hosts)
+    diagnostics += cross_checks.image_diagnostics(default_layers)
+    context.warnings += cross_checks.image_warnings(default_layers, context.fleet_images)
     diagnostics += cross_checks.seed_diagnostics(defaults.stage.seed, default_layers, names)
     declared = [one for source in sources for one in source.services]
     declared += [source.service for source in cluster_sources if source.service]

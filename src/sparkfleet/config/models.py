@@ -35,6 +35,7 @@ Duration = Annotated[str, Field(pattern=r"^([0-9]{1,4}h)?([0-9]{1,6}m)?([0-9]{1,
 Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
 """``organisation/name`` on the hub."""
 
+ImageName = Annotated[str, Field(min_length=1)]
 ServedName = Annotated[str, Field(pattern=r"^([^{}]|\{name\}|\{model\})+$")]
 ServedNames = ServedName | Annotated[tuple[ServedName, ...], Field(min_length=1)]
 _SERVED = (
@@ -358,6 +359,11 @@ class Defaults(Model):
         PackageIndexSpec(), description="Source of Python packages for derived images."
     )
     first_port: Port = Field(8000, description="Port of the first service that sets none.")
+    image: dict[str, ImageName | Annotated[tuple[ImageName, ...], Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="Engine -> its image, or a list of images. Each replaces a recipe's image from the same "
+        "repository; the first is that of services without any. A service's own `image` takes precedence.",
+    )
     served_name: ServedNames | None = Field(
         None,
         description='Names of every service that sets none, for example ["{name}", "{model}"]. {name} is '

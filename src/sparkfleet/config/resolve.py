@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -69,6 +69,8 @@ class Context:
     """None: the fleet is resolved without pins."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    fleet_images: set[tuple[str, str]] = field(default_factory=set)
+    """Engine and image of group_data, for those that a service uses."""
     unpinned: dict[str, str] = field(default_factory=dict)
     """Image or model that the lock file lacks -> its first use."""
 
@@ -102,7 +104,8 @@ def _service(
     recipe = _recipe(spec, layer, context)
     if spec.recipe and recipe is None:
         return None
-    layers = [*_recipe_layers(recipe, context), *context.default_layers, layer]
+    own_layers = [*_recipe_layers(recipe, context), layer]
+    layers = [*own_layers[:-1], *_fleet_layers(recipe, own_layers, context), layer]
     folded = merge_layers(layers, _full_flag(layers))
     context.diagnostics += folded.diagnostics
     context.warnings += folded.warnings
@@ -210,8 +213,46 @@ def _expanded(declared: str | Sequence[str], names: tuple[str, ...], model: str)
 
 def _full_flag(layers: Sequence[Layer]) -> FullFlag:
     """Return how the declared engine spells flags; an engine that does not exist is reported later."""
-    name = next((one.values["engine"] for one in reversed(layers) if one.values.get("engine")), "")
+    name = _engine_name(layers)
     return engines.get(name if name in engines.names() else engines.DEFAULT).full_flag
+
+
+def _engine_name(layers: Sequence[Layer]) -> str:
+    """Return the engine that recipe or service declare; the default one otherwise."""
+    declared = (one.values["engine"] for one in reversed(layers) if one.values.get("engine"))
+    return next(declared, engines.DEFAULT)
+
+
+def _fleet_layers(recipe: Recipe | None, own: Sequence[Layer], context: Context) -> Iterator[Layer]:
+    """Yield the layers of group_data, the last that names an image of the engine with that for this service.
+
+    ``own``: the layers of recipe and service.
+    """
+    engine = _engine_name(own)
+    repository = _repository(recipe.image) if recipe and recipe.image else ""
+    naming = [one for one in context.default_layers if engine in (one.values.get("image") or {})]
+    for one in context.default_layers:
+        chosen = None
+        if naming and one is naming[-1]:
+            declared = one.values["image"][engine]
+            choices = (declared,) if isinstance(declared, str) else declared
+            suitable = (name for name in choices if not repository or _repository(name) in {repository, ""})
+            chosen = next(suitable, None)
+        if chosen and not own[-1].values.get("image"):
+            context.fleet_images.add((engine, chosen))
+        yield Layer({**one.values, "image": chosen}, _with_engine(one, engine))
+
+
+def _with_engine(layer: Layer, engine: str) -> Callable[[Path_], str]:
+    return lambda path: layer.where((*path, engine) if path == ("image",) else path)
+
+
+def _repository(name: str) -> str:
+    """Return the repository of an image; "" for an invalid name, which is reported where it is used."""
+    try:
+        return image.parse(name).repository
+    except ValueError:
+        return ""
 
 
 def _choice(

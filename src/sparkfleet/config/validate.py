@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, g
 
 from pydantic import BaseModel, ValidationError
 
+from sparkfleet import engines
 from sparkfleet.config.resource_models import PATTERN_TEXTS
 from sparkfleet.config.yaml_file import Path_
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -349,6 +350,8 @@ def _remedy(details: list[Any], name: str, value: Any) -> str:
             "a directory of the Spark cannot be pinned: put the model into a (private) repository of the hub "
             "or of your own hub (`hf_endpoint` in group_data)"
         )
+    if name == "image" and "dict_type" in kinds and isinstance(value, str):
+        return f"name the engine, since an image is for one: `image: {{{engines.DEFAULT}: {value}}}`"
     if "string_type" in kinds and _is_number(value):
         return f'put it in quotes: "{value}"'
     wants_plain = kinds & {*_NUMBERS, "bool_type"} and "string_type" not in kinds

@@ -423,3 +423,74 @@ def test_other_braces_in_a_served_name_are_an_error(fleet: Callable[..., FleetFi
     text = f"serve: {{recipe: {SMALL}, served_name: ['{{modle}}']}}\n"
     diagnostic = fleet({"spark-01.yaml": text}).diagnostic()
     assert (diagnostic.code, "{model}" in diagnostic.expected) == ("yaml-invalid-value", True)
+
+
+def test_the_fleets_image_replaces_a_recipes_image_of_the_same_repository(
+    fleet: Callable[..., FleetFiles],
+) -> None:
+    files = fleet(
+        {
+            "group_data/all.py": 'sparkfleet = {"image": {"vllm": "nvcr.io/nvidia/vllm:26.05-py3"}}\n',
+            "recipes/fork.yaml": f"recipe: fork\nextends: {SMALL}\nimage: someone/fork:v1\n",
+            "spark-01.yaml": f"serve: {SMALL}\n",
+            "spark-02.yaml": f"serve: {{recipe: {SMALL}, image: 'nvcr.io/nvidia/vllm:26.03-py3'}}\n",
+            "spark-03.yaml": "serve: fork\n",
+            "spark-04.yaml": "serve: {model: org/own}\n",
+            "spark-05.yaml": "serve: mistral-nemo-instruct-2407-gguf\n",
+        }
+    )
+    loaded = files.load()
+    assert [image_of(host.services[0]).display for host in loaded.hosts] == [
+        "nvcr.io/nvidia/vllm:26.05-py3",
+        "nvcr.io/nvidia/vllm:26.03-py3",
+        "someone/fork:v1",
+        "nvcr.io/nvidia/vllm:26.05-py3",
+        "ghcr.io/ggml-org/llama.cpp:server-cuda13-v0.5.0",
+    ]
+    assert dict(loaded.hosts[0].services[0].origin)["image"] == "group_data/all.py:1"
+    assert loaded.warnings == ()
+
+
+def test_of_several_images_each_replaces_those_of_its_repository_and_the_fleets_file_wins(
+    fleet: Callable[..., FleetFiles],
+) -> None:
+    images = ["vllm/vllm-openai:v0.31.0", "nvcr.io/nvidia/vllm:26.05-py3"]
+    files = fleet(
+        {
+            "group_data/all.py": 'sparkfleet = {"image": {"vllm": "nvcr.io/nvidia/vllm:26.02-py3"}}\n',
+            "group_data/lab.py": f"sparkfleet = {{\n 'image': {{'vllm': {images!r}}}}}\n",
+            "recipes/other.yaml": f"recipe: other\nextends: {SMALL}\nimage: vllm/vllm-openai:v0.28.0\n",
+            "spark-01.yaml": f"serve: {SMALL}\n",
+            "spark-02.yaml": "serve: other\n",
+            "spark-03.yaml": "serve: {model: org/own}\n",
+        }
+    )
+    found = [image_of(host.services[0]).display for host in files.load().hosts]
+    assert found == [images[1], images[0], images[0]]
+
+
+def test_an_image_of_the_fleet_that_no_service_uses_is_a_warning_with_its_line(
+    fleet: Callable[..., FleetFiles],
+) -> None:
+    group = "sparkfleet = {\n  'image': {\n    'vllm': 'vllm/vllm-openai:v0.31.0'}}\n"
+    (warning,) = fleet({"group_data/all.py": group, "spark-01.yaml": f"serve: {SMALL}\n"}).load().warnings
+    assert warning.startswith("group_data/all.py:3: the image vllm/vllm-openai:v0.31.0 has no effect: ")
+
+
+@pytest.mark.parametrize(
+    ("image", "found", "hint"),
+    [
+        ("'vllm/vllm-openai:v0.31.0'", "'image' is ", "`image: {vllm: vllm/vllm-openai:v0.31.0}`"),
+        ("{'vlm': 'vllm/vllm-openai:v0.31.0'}", "unknown engine 'vlm' in 'image'", "did you mean 'vllm'?"),
+        ("{'vllm': 'no image'}", "'no image' is not a valid image name", "correct the image name"),
+    ],
+)
+def test_a_wrong_image_of_the_fleet_is_reported_at_its_line(
+    fleet: Callable[..., FleetFiles], image: str, found: str, hint: str
+) -> None:
+    group = f"sparkfleet = {{\n  'image': {image}}}\n"
+    diagnostics = fleet({"group_data/all.py": group, "spark-01.yaml": f"serve: {SMALL}\n"}).diagnostics()
+    (diagnostic,) = diagnostics
+    assert diagnostic.location == "group_data/all.py:2"
+    assert found in diagnostic.message
+    assert hint in diagnostic.hint
