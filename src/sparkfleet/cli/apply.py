@@ -32,7 +32,6 @@ def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
 
     pyinfra_patches.before_connections()
     from sparkfleet.fleet.run.fleet_plan import fleet_plan  # noqa: PLC0415
-    from sparkfleet.plan.model import HostState  # noqa: PLC0415
     from sparkfleet.plan.report import plan_text  # noqa: PLC0415
     from sparkfleet.terminal import echo_report  # noqa: PLC0415
 
@@ -49,7 +48,7 @@ def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
     inventory = _enter_fleet_directory(inventory)
     whole_plan = fleet_plan(inventory, limit)
     echo_report(plan_text(whole_plan))
-    if not whole_plan.count(HostState.CHANGE):
+    if not any(host.proceeds for host in whole_plan.hosts):
         sys.exit(whole_plan.exit_code)
     if not yes and not click.confirm(question(whole_plan)):
         click.echo("cancelled: no host was changed", err=True)
@@ -60,12 +59,12 @@ def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
 def question(plan: Plan) -> str:
     """Return the question before a run: how many changes, where, and the longest time without service."""
     from sparkfleet.plan.groups import names  # noqa: PLC0415
-    from sparkfleet.plan.model import HostState  # noqa: PLC0415
     from sparkfleet.units import duration  # noqa: PLC0415
 
-    hosts = [host for host in plan.hosts if host.state is HostState.CHANGE]
-    number = sum(len(change_set.operations) for host in hosts for change_set in host.change_sets)
-    down = max((one.downtime or 0 for host in hosts for one in host.change_sets), default=0)
+    hosts = [host for host in plan.hosts if host.proceeds]
+    ready = [one for host in hosts for one in host.change_sets if not one.blocked]
+    number = sum(len(one.operations) for one in ready)
+    down = max((one.downtime or 0 for one in ready), default=0)
     cost = f" About {duration(down)} without service." if down else ""
     return f"Apply {output.count(number, 'change')} on {names([host.host for host in hosts])}?{cost}"
 

@@ -309,6 +309,11 @@ PLAN = {
         "Several hosts have the same SSH host key, as some Sparks left the factory (CVE-2026-24218).",
         "Remove the keys on each of them, run `sudo ssh-keygen -A`, and renew the entries in known_hosts.",
     ),
+    "change-waits": Code(
+        "A change depends on another one on the same host, which is blocked: it takes its port or its "
+        "memory, or the host must be prepared first.",
+        "Resolve what blocks the other one, then run again. All that does not depend on it has been done.",
+    ),
     "cluster-member-not-ready": Code(
         "One member of a cluster cannot change, so none of them does.",
         "Resolve what the message says of that member, then run again.",

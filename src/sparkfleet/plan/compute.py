@@ -25,6 +25,7 @@ from sparkfleet.plan import (
     service_changes,
     staging,
     state_files,
+    waiting,
 )
 from sparkfleet.plan.cluster import render
 from sparkfleet.plan.fabric import changes as fabric_changes
@@ -161,7 +162,8 @@ def _services(host: Host, observed: Observed) -> list[ChangeSet]:
         changed.append(one)
     removed = [_removal(host, name, observed) for name in orphans]
     ordered = port_order.order(host, [*removed, *changed], observed)
-    return [state_files.blocked(one, observed) for one in ordered]
+    found = [state_files.blocked(one, observed) for one in ordered]
+    return waiting.with_dependencies(host, found, observed)
 
 
 def _services_present(observed: Observed) -> set[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.desired_state import Host
 from sparkfleet.plan import blockers
-from sparkfleet.plan.model import ChangeSet, Note, Step
+from sparkfleet.plan.model import ChangeSet, Note, Scope, Step
 from sparkfleet.plan.operations import InstallPackages, PackageChange
 from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.packages import Packages
@@ -47,6 +47,7 @@ def change_set(host: Host, observed: Observed, *, engine_there: bool) -> ChangeS
         "Docker and the NVIDIA container toolkit",
         tuple(_planned_later(host)),
         combine(_unavailable(host, packages), _in_use(host, observed)),
+        scope=Scope.HOST,
     )
 
 

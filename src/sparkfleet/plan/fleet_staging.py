@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.desired_state import AUTO, NONE, Host
 from sparkfleet.plan.artifacts import Artifact, ArtifactSource, ArtifactType
-from sparkfleet.plan.model import ChangeSet, HostPlan, HostState, Operation
+from sparkfleet.plan.model import ChangeSet, HostPlan, Operation
 from sparkfleet.plan.operations import FetchOperation
 
 Sources = Mapping[tuple[str, str], ArtifactSource | None]
@@ -56,9 +56,9 @@ def _by_key(plans: Sequence[HostPlan]) -> dict[str, dict[str, Artifact]]:
     """Return artifacts of Sparks that can take part: key -> host -> artifact, in the plans' order."""
     found: dict[str, dict[str, Artifact]] = {}
     for plan in plans:
-        if plan.state in {HostState.UNKNOWN, HostState.BLOCKED}:
+        if plan.unknown or (plan.change_sets and not plan.proceeds):
             continue
-        fetched = {one.artifact.key for one in fetches(plan)}
+        fetched = {one.artifact.key for one in fetches(plan, blocked=False)}
         for artifact in plan.artifacts:
             if artifact.complete or artifact.key in fetched:
                 found.setdefault(artifact.key, {})[plan.host] = artifact
@@ -166,9 +166,10 @@ def near(one: Host, other: Host) -> bool:
     return one.member is not None and other.member is not None and one.member.cluster == other.member.cluster
 
 
-def fetches(plan: HostPlan) -> Iterator[FetchOperation]:
-    """Return the fetch operations of a plan, blocked ones included."""
-    operations = (one for change_set in plan.change_sets for one in change_set.operations)
+def fetches(plan: HostPlan, *, blocked: bool = True) -> Iterator[FetchOperation]:
+    """Return the fetch operations of a plan, those of blocked changes only if ``blocked``."""
+    change_sets = (one for one in plan.change_sets if blocked or not one.blocked)
+    operations = (one for change_set in change_sets for one in change_set.operations)
     return (one for one in operations if isinstance(one, FetchOperation))
 
 

@@ -14,7 +14,7 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.machine import system
 from sparkfleet.onhost.state import units
 from sparkfleet.plan import render_service, resource_changes
-from sparkfleet.plan.model import ChangeSet, Note, Operation, Step
+from sparkfleet.plan.model import ChangeSet, Note, Operation, Scope, Step
 from sparkfleet.plan.operations import ABSENT, EnableUnit, EnsureDirectory, RemoveDropIn, WriteFile
 from sparkfleet.probe.answer import RESOURCES
 from sparkfleet.probe.observation import Observed
@@ -60,11 +60,12 @@ def host_change_set(host: Host, observed: Observed) -> ChangeSet | None:
         blocked = combine(*resource_changes.diagnostics(host, observed))
     except SparkfleetError as error:
         note = Note(Step.HOST, "unknown", text="changes of resources, since their state cannot be read")
-        return ChangeSet("host", own, notes=(note,), blocked=combine(*error.diagnostics))
+        blocked = combine(*error.diagnostics)
+        return ChangeSet("host", own, notes=(note,), blocked=blocked, scope=Scope.HOST)
     operations = (*own, *resources)
     if not operations:
         return None
-    return ChangeSet("host", operations, notes=tuple(notes), blocked=blocked)
+    return ChangeSet("host", operations, notes=tuple(notes), blocked=blocked, scope=Scope.HOST)
 
 
 def _files(observed: Observed) -> Iterator[Operation]:

@@ -154,6 +154,23 @@ class Operation(ABC):
         return (self.type, self.fields())
 
 
+class Scope(StrEnum):
+    """What a change set is about."""
+
+    HOST = "host"
+    FABRIC = "fabric"
+    SERVICE = "service"
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """What a change of a service needs from that of another one on the same host."""
+
+    subject: str
+    reason: str
+    """What the other one does for it: ``it frees port 8000``."""
+
+
 @dataclass(frozen=True)
 class ChangeSet:
     """All operations on one subject: the host itself, its fabric links, or one service."""
@@ -166,6 +183,9 @@ class ChangeSet:
     """Why none of the operations must be executed."""
     cluster: str = ""
     """The cluster whose members execute this together; "": this host alone."""
+    scope: Scope = Scope.SERVICE
+    depends_on: tuple[Dependency, ...] = ()
+    """Changes without which it must not be executed."""
 
     @property
     def kind(self) -> ChangeKind:
@@ -247,6 +267,17 @@ class HostPlan:
         if any(one.blocked for one in self.change_sets):
             return HostState.BLOCKED
         return HostState.CHANGE if self.change_sets else HostState.UNCHANGED
+
+    @property
+    def proceeds(self) -> bool:
+        """Return whether a run changes something here: what is blocked does not keep the rest from it.
+
+        The owner's own deploy alone, beside blocked changes, is no reason to begin.
+        """
+        ready = [one for one in self.change_sets if not one.blocked]
+        if len(ready) < len(self.change_sets):
+            ready = [one for one in ready if not one.of_step(Step.USER_DEPLOY)]
+        return self.unknown is None and bool(ready)
 
     def within(self, steps: tuple[Step, ...]) -> HostPlan:
         """Return the part of the plan that a run of these steps executes."""

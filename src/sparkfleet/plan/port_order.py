@@ -9,6 +9,7 @@ from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.desired_state import Host
 from sparkfleet.plan.model import ChangeSet
 from sparkfleet.plan.operations import RolloutOperation
+from sparkfleet.plan.waiting import has_port, rollout
 from sparkfleet.probe.observation import Observed
 
 
@@ -30,27 +31,22 @@ def _waits_for(
     change_set: ChangeSet, subjects: dict[str, ChangeSet], observed: Observed
 ) -> RolloutOperation | None:
     """Return the rollout of another service that frees the port which this change set needs."""
-    own = _rollout(change_set)
+    own = rollout(change_set)
     if own is None or own.generation is None:
         return None
+    port = own.generation.port
     for name, container in observed.owned().items():
         if name in {own.service, *own.replaces} or not container.running or name not in subjects:
             continue
-        listener = observed.listeners.get(own.generation.port)
-        ports = {observed.port_of(name), *container.ports}
-        if own.generation.port in ports or (listener is not None and container.id in listener.cgroup):
-            return _rollout(subjects[name])
+        if has_port(name, port, observed):
+            return rollout(subjects[name])
     return None
-
-
-def _rollout(change_set: ChangeSet) -> RolloutOperation | None:
-    return next((one for one in change_set.operations if isinstance(one, RolloutOperation)), None)
 
 
 def _blocked(
     host: Host, change_set: ChangeSet, subjects: dict[str, ChangeSet], observed: Observed
 ) -> ChangeSet:
-    other, own = _waits_for(change_set, subjects, observed), _rollout(change_set)
+    other, own = _waits_for(change_set, subjects, observed), rollout(change_set)
     assert other is not None  # noqa: S101  (it waits)
     assert own is not None  # noqa: S101
     assert own.generation is not None  # noqa: S101

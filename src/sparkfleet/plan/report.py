@@ -58,7 +58,9 @@ def _knowledge(plan: Plan) -> Iterator[str]:
 def summary(plan: Plan) -> str:
     """Return the last line: the number of hosts by state. Blocked and unknown only if there are any."""
     counts = [f"{plan.count(HostState.CHANGE)} to change", f"{plan.count(HostState.UNCHANGED)} unchanged"]
-    counts += [f"{n} blocked" for n in [plan.count(HostState.BLOCKED)] if n]
+    partly = sum(host.state is HostState.BLOCKED and host.proceeds for host in plan.hosts)
+    remark = f" ({partly} in part)" if partly else ""
+    counts += [f"{n} blocked{remark}" for n in [plan.count(HostState.BLOCKED)] if n]
     counts += [f"{n} unknown" for n in [plan.count(HostState.UNKNOWN)] if n]
     return ", ".join(counts)
 

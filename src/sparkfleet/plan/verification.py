@@ -11,7 +11,7 @@ from dataclasses import replace
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.desired_state import Host, WeightFile, Weights
 from sparkfleet.plan import host_changes
-from sparkfleet.plan.model import ChangeSet, HostPlan, Note, Step
+from sparkfleet.plan.model import ChangeSet, HostPlan, Note, Scope, Step
 from sparkfleet.plan.operations import SHORT_COMMIT, VerifyWeights, WriteFile
 from sparkfleet.plan.staging import snapshot_key, weights_key, wrong_files
 from sparkfleet.probe.answer import VERIFIED
@@ -43,7 +43,7 @@ def _programs(whole: HostPlan) -> list[ChangeSet]:
         for one in whole.operations(Step.HOST)
         if isinstance(one, WriteFile) and one.path == host_changes.PROGRAM_PATH
     )
-    return [ChangeSet("host", programs)] if programs else []
+    return [ChangeSet("host", programs, scope=Scope.HOST)] if programs else []
 
 
 def repositories(host: Host) -> tuple[Weights, ...]:

@@ -18,7 +18,7 @@ from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan.fabric import ring
-from sparkfleet.plan.model import HostState, Operation, Step
+from sparkfleet.plan.model import HostPlan, HostState, Operation, Scope, Step
 from sparkfleet.plan.operations import ConfigureFabric
 
 CONFIRM_WITHIN_S = 30
@@ -94,7 +94,7 @@ def _require_other_end(act: executor.RunContext) -> None:
     run = act.run
     for name in declared.member.hosts:
         plan = run.plans.get(name)
-        if name in run.unreachable or (plan and plan.state in {HostState.UNKNOWN, HostState.BLOCKED}):
+        if name in run.unreachable or (plan and not _is_ready(plan)):
             raise executor.FailedError(
                 Diagnostic(
                     f"{act.host.name}: fabric",
@@ -104,6 +104,12 @@ def _require_other_end(act: executor.RunContext) -> None:
                     code="cluster-member-not-ready",
                 )
             )
+
+
+def _is_ready(plan: HostPlan) -> bool:
+    """Return whether a host takes part in the run, and its links can be changed."""
+    blocked = any(one.blocked for one in plan.change_sets if one.scope is not Scope.SERVICE)
+    return not blocked and (plan.proceeds or plan.state is HostState.UNCHANGED)
 
 
 def _reconnect(act: executor.RunContext, job: str) -> None:

@@ -25,7 +25,7 @@ from sparkfleet.fleet.connection.unreachable import connect_diagnostic
 from sparkfleet.fleet.run import mirror_gaps, user_deploy
 from sparkfleet.fleet.run.progress import ProgressTable, on_terminal
 from sparkfleet.fleet.run.spark_plan import declared, fresh_plan, plan_after
-from sparkfleet.plan import fleet_staging, parity
+from sparkfleet.plan import fleet_staging, parity, waiting
 from sparkfleet.plan.cluster.join import join_members
 from sparkfleet.plan.model import EVERY_STEP, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.report import host_lines, plan_text
@@ -68,6 +68,8 @@ class FleetRun:
     unreachable: dict[str, Diagnostic] = field(default_factory=dict)
     """Why a host has no answer: no connection, or an error in the middle of its work."""
     failures: dict[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
+    blocked: dict[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
+    """Why a part of a host's plan is not executed, where the rest is."""
     done: dict[str, str] = field(default_factory=dict)
     shown: bool = False
     disconnected: set[str] = field(default_factory=set)
@@ -126,7 +128,11 @@ def show_plan(state: State, host: PyinfraHost) -> None:
     changed = _changed_since_approval(whole)
     if changed or APPROVED not in os.environ:
         echo_report(plan_text(whole), err="--json" in sys.argv)
-    stopped = {name: _reasons(own) for name, own in run.plans.items() if own.state in _STOPPED}
+    reasons = {name: _reasons(own) for name, own in run.plans.items() if own.state in _STOPPED}
+    run.blocked = {name: found for name, found in reasons.items() if run.plans[name].proceeds}
+    # They stay in the run, and pyinfra ends with 1 for them.
+    state.failed_hosts.update(host for host in state.inventory if host.name in run.blocked)
+    stopped = {name: found for name, found in reasons.items() if name not in run.blocked}
     fail_hosts(state, stopped | {name: (stale_diagnostic(name),) for name in changed})
 
 
@@ -139,7 +145,7 @@ def _changed_since_approval(plan: Plan) -> set[str]:
     except codec.ContractError as error:
         click.echo(paragraph(error.diagnostic), err=True)
         approved = {}
-    changing = [host for host in plan.hosts if host.state is HostState.CHANGE]
+    changing = [host for host in plan.hosts if host.proceeds]
     return {host.host for host in changing if approved.get(host.host) != host.fingerprint}
 
 
@@ -187,9 +193,8 @@ def complete_plans(state: State) -> None:
         for one in declarations
         if one.get("member")
     }
-    fitted = join_members(whole_plan(state).hosts, members)
-    run.warnings = parity.warnings(tuple(fitted.values()), members)
-    run.plans = {name: fitted[plan.host] for name, plan in run.probed.items()}
+    _block_dependents(state, members)
+    run.warnings = parity.warnings(whole_plan(state).hosts, members)
     if not any(True for plan in run.plans.values() for _ in fleet_staging.fetches(plan)):
         return
     active = [host for host in state.inventory if host.name in run.plans]
@@ -199,6 +204,15 @@ def complete_plans(state: State) -> None:
     run.plans = {
         name: fleet_staging.apply_sources(plan, run.sources, lacks) for name, plan in run.plans.items()
     }
+    _block_dependents(state, members)
+
+
+def _block_dependents(state: State, members: Mapping[str, Member]) -> None:
+    """Block what depends on a blocked change: on its host, and on the other members of its cluster."""
+    run = run_of(state)
+    alone = [waiting.block_dependents(plan) for plan in whole_plan(state).hosts]
+    joined = join_members(alone, members)
+    run.plans = {name: waiting.block_dependents(joined[plan.host]) for name, plan in run.plans.items()}
 
 
 def whole_plan(state: State) -> Plan:
@@ -260,12 +274,15 @@ def _print_results(run: FleetRun) -> None:
     for name, result in sorted(run.done.items()):
         click.echo(f"{name}   {result}", err=True)
     failures = {name: (diagnostic,) for name, diagnostic in run.unreachable.items()} | run.failures
+    for name, diagnostics in run.blocked.items():
+        failures[name] = tuple(dict.fromkeys((*failures.get(name, ()), *diagnostics)))
     for name, diagnostics in sorted(failures.items()):
         click.echo(f"{name}   FAILED", err=True)
         for diagnostic in diagnostics:
             click.echo(paragraph(diagnostic), err=True)
     run.done.clear()
     run.failures.clear()
+    run.blocked.clear()
     run.unreachable.clear()
 
 

@@ -14,7 +14,7 @@ from pyinfra.api.state import State
 from pyinfra.context import ctx_host
 
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.plan.model import ChangeSet, HostPlan, Step
+from sparkfleet.plan.model import ChangeSet, HostPlan, Scope, Step
 from sparkfleet.plan.operations import UserDeploy
 
 NAME = "user_deploy.py"
@@ -61,7 +61,8 @@ def prepare(state: State, host: PyinfraHost, path: Path) -> ChangeSet | Diagnost
             hint="see above",
             code="user-deploy-failed",
         )
-    return ChangeSet(NAME, tuple(UserDeploy(name) for name in changed)) if changed else None
+    operations = tuple(UserDeploy(name) for name in changed)
+    return ChangeSet(NAME, operations, scope=Scope.HOST) if changed else None
 
 
 def _run(state: State, path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.desired_state import Member
-from sparkfleet.plan.model import ChangeKind, ChangeSet, HostPlan, HostState
+from sparkfleet.plan.model import ChangeKind, ChangeSet, HostPlan, Scope
 
 
 def join_members(plans: Iterable[HostPlan], members: Mapping[str, Member]) -> dict[str, HostPlan]:
@@ -86,6 +86,7 @@ def _reason(
     """Return why a member cannot take part, None if it can. ``serves``: the cluster runs already."""
     if own is not None and own.blocked:
         return own.blocked
+    of_host = [] if plan is None else [one for one in plan.change_sets if one.scope is not Scope.SERVICE]
     where, expected = f"cluster {cluster}", "every member ready: a cluster changes on all members or on none"
     if plan is None:
         why = f"{name} is not in this run"
@@ -93,7 +94,7 @@ def _reason(
     elif plan.unknown:
         why, remedy = f"{name} is unknown: {plan.unknown.message}", "fix that first, then run again"
         why = f"degraded: {why}" if serves else why
-    elif plan.state is HostState.BLOCKED:
+    elif any(one.blocked for one in of_host):
         return combine(
             *(
                 Diagnostic(
@@ -103,7 +104,7 @@ def _reason(
                     one.hint,
                     code="cluster-member-not-ready",
                 )
-                for change_set in plan.change_sets
+                for change_set in of_host
                 for one in (change_set.blocked.each if change_set.blocked else ())
             )
         )

@@ -10,7 +10,7 @@ from sparkfleet.contract.fabric import MODE, FabricRequest, Peer, links_of
 from sparkfleet.desired_state import Host, Member
 from sparkfleet.plan.fabric import blockers, netplan
 from sparkfleet.plan.fabric.addresses import Rail, address, numbers, peers, rails, route
-from sparkfleet.plan.model import Action, ChangeSet, FieldChange, Note, Step
+from sparkfleet.plan.model import Action, ChangeSet, FieldChange, Note, Scope, Step
 from sparkfleet.plan.operations import ConfigureFabric
 from sparkfleet.probe.links import FabricSeen
 from sparkfleet.probe.observation import Observed, PathSeen
@@ -46,7 +46,7 @@ def fabric_change_set(host: Host, observed: Observed) -> ChangeSet | None:
     title = f"fabric of {member.cluster}"
     request = _request(member, fabric, own_rails)
     operations = (ConfigureFabric(request, changes=changes),) if changes else ()
-    return ChangeSet("fabric", operations, title, notes, blocked)
+    return ChangeSet("fabric", operations, title, notes, blocked, scope=Scope.FABRIC)
 
 
 def _request(member: Member, fabric: FabricSeen, own_rails: Sequence[Rail]) -> FabricRequest:
@@ -87,7 +87,8 @@ def _removal(observed: Observed) -> ChangeSet | None:
         return None
     note = "with the addresses that it assigned"
     gone = FieldChange(Action.REMOVE, "netplan", old=netplan.PATH, note=note)
-    return ChangeSet("fabric", (ConfigureFabric(FabricRequest.removal(), changes=(gone,)),), "fabric")
+    removal = ConfigureFabric(FabricRequest.removal(), changes=(gone,))
+    return ChangeSet("fabric", (removal,), "fabric", scope=Scope.FABRIC)
 
 
 def _link_changes(member: Member, fabric: FabricSeen, own_rails: Sequence[Rail]) -> tuple[FieldChange, ...]:

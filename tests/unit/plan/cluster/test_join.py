@@ -9,7 +9,7 @@ from typing import Any
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Host
 from sparkfleet.plan.cluster.join import join_members
-from sparkfleet.plan.model import ChangeKind, HostPlan, HostState, Plan
+from sparkfleet.plan.model import ChangeKind, HostPlan, HostState, Plan, Scope
 from sparkfleet.plan.report import plan_text
 from sparkfleet.probe.observation import Observed
 from tests.unit.plan.cluster.cluster_fixtures import NAMES, converged, entry, fresh, host, plan
@@ -98,7 +98,7 @@ def test_a_member_that_is_blocked_for_another_reason_blocks_the_others() -> None
         (Diagnostic("spark-02: /", "locked", code="test"),),
         code="test",
     )
-    own = replace(other, subject="nano", cluster="", blocked=reasons)
+    own = replace(other, subject="host", scope=Scope.HOST, cluster="", blocked=reasons)
     first, _ = both(plan(host(0), stopped(host(0))), replace(blocked, change_sets=(own,))).values()
     diagnostic = entry(first).blocked
     assert diagnostic is not None

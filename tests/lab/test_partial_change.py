@@ -1,0 +1,49 @@
+"""A service that cannot be served keeps no other service of its Spark from its change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.lab.fleet import FleetDirectory
+from tests.lab.machine import Machine
+
+FLAGS = {"gpu-memory-utilization": 0.3, "max-model-len": 65536}
+AA: dict[str, Any] = {"recipe": "nemotron-3-nano-30b-a3b-nvfp4", "name": "aa", "flags": FLAGS, "port": 8000}
+BB: dict[str, Any] = {"recipe": "gpt-oss-20b", "name": "bb", "flags": FLAGS, "port": 8001}
+MISFIT = {"container": {"devices": ["/dev/missing"]}}
+
+
+def names(spark: Machine) -> list[str]:
+    return sorted(spark.sh("docker ps --format '{{.Names}}'").split())
+
+
+def test_one_service_starts_while_another_cannot_and_the_run_still_fails(
+    fleet: FleetDirectory, spark: Machine
+) -> None:
+    fleet.host("spark-01", {"serve": [AA, {**BB, **MISFIT}]})
+    fleet.lock()
+    assert "0 to change, 0 unchanged, 1 blocked (1 in part)" in fleet.plan().expect(1).out
+    run = fleet.run().expect(1)
+    assert names(spark) == ["aa"]
+    assert '"aa"' in spark.sh("curl -sS --fail http://127.0.0.1:8000/v1/models")
+    assert "spark-01 aa   serves, gate passed" in run.err
+    assert "/dev/missing" in run.err[run.err.index("spark-01   FAILED") :]
+
+    fleet.host("spark-01", {"serve": [{**AA, "port": 8002}, {**BB, "port": 8000, **MISFIT}]})
+    fleet.run().expect(1)
+    assert '"aa"' in spark.sh("curl -sS --fail http://127.0.0.1:8002/v1/models")
+
+    fleet.host("spark-01", {"serve": [{**AA, "port": 8002}, {**BB, "port": 8000}]})
+    fleet.run().expect(0)
+    assert names(spark) == ["aa", "bb"]
+    before = spark.sh("docker inspect -f '{{.State.StartedAt}}' bb")
+
+    # cc needs the port of bb, which cannot move.
+    cc = {**BB, "name": "cc", "port": 8000}
+    moved = {**BB, "port": 8003, **MISFIT}
+    fleet.host("spark-01", {"serve": [{**AA, "port": 8004}, moved, cc]})
+    run = fleet.run().expect(1)
+    assert "waits for bb, which is blocked: it frees port 8000" in run.text
+    assert names(spark) == ["aa", "bb"]
+    assert spark.sh("docker inspect -f '{{.State.StartedAt}}' bb") == before
+    assert '"aa"' in spark.sh("curl -sS --fail http://127.0.0.1:8004/v1/models")
