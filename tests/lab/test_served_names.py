@@ -33,7 +33,7 @@ def test_a_model_answers_to_its_repository_where_that_is_declared_and_no_engine_
     assert not answers(spark, 8000, NANO)
 
     fleet.set_group_data(**SERVED)
-    assert ("served name", "", "nano", f"nano, {NANO}") in fleet.changes("spark-01")
+    assert ("served name", "", "nano", f"nano {NANO}") in fleet.changes("spark-01")
     fleet.run().expect(0)
     assert answers(spark, 8000, "nano")
     assert answers(spark, 8000, NANO)
