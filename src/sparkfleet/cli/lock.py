@@ -11,6 +11,8 @@ import click
 
 from sparkfleet import terminal
 from sparkfleet.cli import arguments, output
+from sparkfleet.contract.diagnostic import Severity
+from sparkfleet.errors import SparkfleetError
 from sparkfleet.exit_codes import Code
 
 if TYPE_CHECKING:
@@ -32,18 +34,24 @@ def lock(inventory: Path, update: tuple[str, ...], as_json: bool) -> None:
     hashes for Python packages that an image lacks.
 
     Existing entries are kept unless --update names them. Entries that the fleet no longer uses are removed.
-    An entry that cannot be resolved is reported; the others are still locked.
+    An entry that cannot be resolved is reported; the others are still locked. Errors of the fleet's files
+    that concern no image, model or package are shown and do not prevent it; `check` and `plan` refuse them.
 
     Exit code: 0 everything is pinned, 1 an entry could not be resolved.
     """
     from sparkfleet.config import load, secret, yaml_file  # noqa: PLC0415
-    from sparkfleet.inventory import Pins, load_fleet  # noqa: PLC0415
+    from sparkfleet.inventory import Pins, read_fleet  # noqa: PLC0415
     from sparkfleet.lock import lockfile, resolve  # noqa: PLC0415
     from sparkfleet.lock.hub import Hub  # noqa: PLC0415
     from sparkfleet.lock.registry import Registry  # noqa: PLC0415
 
     places = load.fleet_paths(inventory)
-    fleet = load_fleet(inventory, pins=Pins.IGNORED)
+    loaded = read_fleet(inventory, pins=Pins.IGNORED)
+    if any(one.code not in resolve.WITHOUT_PINS for one in loaded.diagnostics):
+        raise SparkfleetError(*loaded.diagnostics)
+    for diagnostic in loaded.diagnostics:
+        terminal.echo_diagnostic(dataclasses.replace(diagnostic, severity=Severity.WARNING))
+    fleet = loaded.fleet
     hub = Hub(fleet.hf_endpoint, secret.read(fleet.hf_token))
     mirrors = {mirror.registry: mirror for mirror in fleet.mirrors}
     old = lockfile.read(places.lock)

@@ -93,6 +93,26 @@ class PackagesTarget(LockTarget):
 
 Resolved = Entry | Diagnostic
 
+WITHOUT_PINS = frozenset(
+    {
+        "cluster-too-small",
+        "flag-reserved",
+        "gate-expectation-mismatch",
+        "gate-task-unsupported",
+        "host-address-duplicate",
+        "memory-overcommitted",
+        "mount-target-taken",
+        "port-conflict",
+        "secret-exposed",
+        "service-name-reserved",
+        "service-name-taken",
+        "tokenizer-missing",
+        "variable-name-invalid",
+        "variable-reserved",
+    }
+)
+"""Codes of errors in a declaration that change no image, model or package of it."""
+
 
 def lock(
     fleet: Fleet,

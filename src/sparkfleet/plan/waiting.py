@@ -14,8 +14,8 @@ from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.desired_state import Host
 from sparkfleet.plan.model import ChangeSet, Dependency, HostPlan, Scope
 from sparkfleet.plan.operations import RolloutOperation
-from sparkfleet.plan.units import MIB_IN_GIB
 from sparkfleet.probe.observation import Observed
+from sparkfleet.units import MIB_IN_GIB
 
 
 def with_dependencies(host: Host, change_sets: Sequence[ChangeSet], observed: Observed) -> list[ChangeSet]:

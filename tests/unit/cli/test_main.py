@@ -548,6 +548,32 @@ class TestLock:
         _, out, _ = run("lock", "inventories/lab.py", "--update", "nvcr.io/*")
         assert "\n    its vLLM version is unknown" in out
 
+    def test_an_error_that_concerns_no_pin_is_shown_and_does_not_prevent_them(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
+        flags = "flags: {gpu-memory-utilization: 0.8}"
+        files = fleet(
+            {
+                "spark-01.yaml": f"serve:\n- {{recipe: {SMALL}, name: aa, {flags}}}\n"
+                f"- {{recipe: {SMALL}, name: bb, {flags}}}\n"
+            }
+        )
+        code, out, err = run("lock", "inventories/lab.py")
+        assert code == 0
+        assert "spark-01.yaml:1: warning: the services request 160 % of the Spark's memory" in err
+        assert out.splitlines()[-1] == "inventories/lab/fleet.lock: 2 pinned, 2 changes"
+        assert [one.code for one in files.diagnostics(need_lock=True)] == ["memory-overcommitted"]
+
+    def test_with_an_error_that_concerns_a_pin_nothing_is_written_or_removed(
+        self, run: Run, fleet: Callable[..., FleetFiles]
+    ) -> None:
+        files = fleet({"spark-01.yaml": f"serve: {SMALL}\n"})
+        run("lock", "inventories/lab.py")
+        before = (files.directory / "fleet.lock").read_bytes()
+        (files.directory / "spark-01.yaml").write_text(f"serve: {{recipe: {SMALL}x}}\n")
+        assert run("lock", "inventories/lab.py")[0] == 1
+        assert (files.directory / "fleet.lock").read_bytes() == before
+
     def test_one_failure_is_reported_and_the_rest_is_written(
         self, run: Run, fleet: Callable[..., FleetFiles]
     ) -> None:
