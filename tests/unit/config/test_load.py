@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.cli import check_report
+from sparkfleet.config.models import ContainerSpec, ServiceSpec
 from sparkfleet.contract import codec
 from sparkfleet.desired_state import host_from_json
 from sparkfleet.errors import SparkfleetError
@@ -314,6 +315,37 @@ def test_a_key_of_compose_or_ansible_names_the_key_to_use(
     fleet: Callable[..., FleetFiles], text: str, hint: str
 ) -> None:
     assert hint in fleet({"spark-01.yaml": text}).diagnostic().hint
+
+
+COMPOSE = (
+    "build cap_add cap_drop command configs container_name cpu_quota cpu_shares cpus cpuset "
+    "depends_on deploy devices dns entrypoint env_file environment expose extra_hosts group_add "
+    "healthcheck image init ipc labels logging mem_limit mem_reservation mem_swappiness "
+    "memswap_limit network_mode networks oom_kill_disable oom_score_adj pid pids_limit platform "
+    "ports privileged pull_policy read_only restart runtime secrets security_opt shm_size stdin_open "
+    "stop_grace_period stop_signal sysctls tmpfs tty ulimits user userns_mode volumes working_dir"
+)
+"""Keys of a Compose service that owners use for engines."""
+
+
+@pytest.mark.parametrize("key", COMPOSE.split())
+def test_every_key_of_a_compose_service_is_a_key_here_or_has_a_hint(
+    fleet: Callable[..., FleetFiles], key: str
+) -> None:
+    if key in ContainerSpec.model_fields or key in ServiceSpec.model_fields:
+        return
+    text = f"serve: {{recipe: gpt-oss-20b, container: {{{key}: 1}}}}\n"
+    hint = fleet({"spark-01.yaml": text}).diagnostic().hint
+    assert hint
+    assert not hint.startswith(("did you mean", "remove it, or see"))
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("-2", "at least -1"), ("soft", "SOFT:HARD")])
+def test_a_wrong_ulimit_names_what_is_expected(
+    fleet: Callable[..., FleetFiles], limit: str, expected: str
+) -> None:
+    text = f"serve: {{recipe: gpt-oss-20b, container: {{ulimits: {{nofile: {limit}}}}}}}\n"
+    assert expected in fleet({"spark-01.yaml": text}).diagnostic().expected
 
 
 def test_an_invalid_value_hides_no_other_mistake_of_its_file(fleet: Callable[..., FleetFiles]) -> None:

@@ -75,7 +75,8 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
             case "--memory-swap":
                 host["MemorySwap"] = int(value.removesuffix("g")) << 30
             case "--ulimit":
-                host["Ulimits"].append({"Name": key, "Hard": int(rest), "Soft": int(rest)})
+                soft, _, hard = rest.partition(":")
+                host["Ulimits"].append({"Name": key, "Hard": int(hard or soft), "Soft": int(soft)})
             case "--device":
                 # As Docker reads HOST, HOST:ACCESS, HOST:CONTAINER and HOST:CONTAINER:ACCESS.
                 path, *more = value.split(":")

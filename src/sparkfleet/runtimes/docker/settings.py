@@ -46,6 +46,9 @@ SecurityOption = Annotated[
         text="seccomp=unconfined, apparmor=PROFILE or no-new-privileges",
     ),
 ]
+Ulimit = (
+    Annotated[int, Limits(ge=-1)] | Annotated[str, Limits(r"^(-1|[0-9]+):(-1|[0-9]+)$", text="SOFT:HARD")]
+)
 CpuSet = Annotated[
     str, Limits(r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$", text="cores, for example 0-9 or 0,2,4")
 ]
@@ -195,6 +198,24 @@ def _entrypoint(value: Any, image: ImageSeen | None) -> dict[str, str]:
 
 def _working_directory(value: Any, image: ImageSeen | None) -> dict[str, str]:
     return {} if image is None or (value or "") == image.working_dir else {"": str(value or "/")}
+
+
+def _ulimit(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    soft, _, hard = value.partition(":")
+    return name, _ulimit_text(soft, hard or soft)
+
+
+def _ulimit_text(soft: object, hard: object) -> str:
+    return f"{hard}" if soft == hard else f"{soft}:{hard}"
+
+
+def _ulimits_of_compose(values: Values) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, text in map(_ulimit, values):
+        soft, _, hard = text.partition(":")
+        found[name] = {"soft": int(soft), "hard": int(hard)} if hard else int(soft)
+    return found
 
 
 def _capability(text: str) -> tuple[str, str]:
@@ -389,16 +410,18 @@ class Container:
             label="memory limit",
         ),
     )
-    ulimits: dict[str, int] = row(
+    ulimits: dict[str, Ulimit] = row(
         {},
-        "For example memlock: -1.",
+        "For example memlock: -1, or soft and hard limit: nofile: 4096:65536.",
         Setting(
             option("--ulimit"),
             ("HostConfig.Ulimits",),
-            normalize=lambda value: (value.partition("=")[0], value.partition("=")[2]),
-            parse=lambda value, _: {limit["Name"]: str(limit["Hard"]) for limit in value or ()},
+            normalize=_ulimit,
+            parse=lambda value, _: {
+                one["Name"]: _ulimit_text(one["Soft"], one["Hard"]) for one in value or ()
+            },
             compose="ulimits",
-            to_compose=lambda values: {name: int(bound) for name, bound in as_map(values).items()},
+            to_compose=_ulimits_of_compose,
             label="ulimit",
             keyed=True,
         ),

@@ -30,7 +30,7 @@ EVERYTHING = Container(
     shm_size="16g",
     user="me",
     memory="110g",
-    ulimits={"memlock": -1},
+    ulimits={"memlock": -1, "nofile": "4096:65536"},
     devices=("/dev/infiniband",),
     cap_add=("CAP_IPC_LOCK",),
     mounts=(Mount("~/x", "/x", True),),
@@ -165,6 +165,7 @@ def test_settings_that_no_user_writes_are_not_in_yaml() -> None:
 
 OTHER_SPELLINGS = Container(
     ipc="private",
+    ulimits={"nofile": "4096:4096"},
     shm_size="64m",
     devices=("/dev/a:/dev/b", "/dev/c:/dev/d:rwm", "/dev/e:/dev/f:r", "/dev/g:rw"),
     cap_add=("ipc_lock", "cap_sys_nice"),
@@ -183,6 +184,16 @@ def test_what_is_allowed_with_a_device_is_a_difference() -> None:
     after = with_service(container=Container(devices=("/dev/e:/dev/f",)))
     (entry,) = host_plan(after, fake_spark.converged(before)).change_sets
     assert ("device", "/dev/e", "/dev/f:r", "/dev/f") in rows(entry)
+
+
+def test_soft_and_hard_limit_are_compared_and_written_for_compose() -> None:
+    before = with_service(container=Container(ulimits={"nofile": 65536, "core": 0}))
+    after = with_service(container=Container(ulimits={"nofile": "4096:65536", "core": 0}))
+    (entry,) = host_plan(after, fake_spark.converged(before)).change_sets
+    assert ("ulimit", "nofile", "65536", "4096:65536") in rows(entry)
+    source = render_service.workload(after, after.services[0], fake_spark.USER)
+    assert "nofile=4096:65536" in create_options(source)
+    assert compose_service(source)["ulimits"] == {"nofile": {"soft": 4096, "hard": 65536}, "core": 0}
 
 
 def test_a_setting_that_docker_update_changed_and_that_has_no_row_is_shown_by_its_own_name() -> None:

@@ -174,7 +174,7 @@ def removed_ipc(case: Case) -> Diagnostic | None:
 @rule("H-17", "engines write no core dumps", "gx10-cluster: a core dump of 41 GB filled the disk")
 def core_dumps(case: Case) -> Diagnostic | None:
     """A dump is as large as the engine's memory."""
-    if case.service.container.ulimits.get("core", 0) == 0:
+    if str(case.service.container.ulimits.get("core", 0)) in {"0", "0:0"}:
         return None
     text = "ulimit core: a crash writes a file of the size of the engine's memory"
     return warning(text, "set ulimits: {core: 0}", "container.ulimits")
