@@ -112,6 +112,8 @@ class HostEngine(Protocol):
     metrics: Metrics
     log: LogFormat
     api_key: ApiKey
+    tls_flag: str = ""
+    """Flag with the certificate for HTTPS; "": it serves HTTP only."""
     cluster_starts: Mapping[str, ClusterStart] = {}
     """Executor of a cluster -> how its ranks start; empty: it serves on single Sparks only."""
     transient_failures: frozenset[str] = frozenset()
@@ -120,6 +122,10 @@ class HostEngine(Protocol):
     def models(self, body: str) -> tuple[ServedModel, ...]:
         """Return the models in the response to ``ready``."""
         ...
+
+    def uses_tls(self, argv: Sequence[str]) -> bool:
+        """Return whether the API is served over HTTPS by the engine's arguments."""
+        return any(self.tls_flag and one.partition("=")[0] == self.tls_flag for one in argv)
 
     def served_names(self, argv: Sequence[str]) -> tuple[str, ...]:
         """Return the names of the model in the API by the engine's arguments; () if it can have only one."""

@@ -93,7 +93,8 @@ TABLE: dict[str, Row] = {
     "b35": [(6, E, "H-03", ("HF_HOME", "/root/.cache/huggingface", "models_dir"))],
     "b37": [
         (4, E, "GATE-01", ("headless",)),
-        (4, E, "GATE-02", ("--uds", "--ssl-keyfile", "--ssl-certfile")),
+        (4, E, "GATE-02", ("--uds", "port 8000")),
+        (4, E, "P-02", ("--ssl-certfile /x.crt", "mount")),
     ],
     "b38": [(7, E, "BK-04", ("2 GPUs", "clusters/"))],
     "b39": [

@@ -27,6 +27,7 @@ class LlamaCppOnHost(OpenAiHostEngine):
         # 0.01.234.567 I srv    load_model: loading model 'tiny.gguf'
         prefix=re.compile(r"^\d+\.\d\d\.\d{3}\.\d{3} (?P<level>[DIWE]) "),
     )
+    tls_flag = "--ssl-cert-file"
     api_key = ApiKey(env="LLAMA_API_KEY", flag="--api-key")
 
     def served_names(self, argv: Sequence[str]) -> tuple[str, ...]:

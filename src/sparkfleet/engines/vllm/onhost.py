@@ -34,6 +34,7 @@ class VllmOnHost(OpenAiHostEngine):
         ),
         memory=re.compile(r"Model loading took|Available KV cache memory"),
     )
+    tls_flag = "--ssl-certfile"
     api_key = ApiKey(env="VLLM_API_KEY", flag="--api-key")
     cluster_starts: Mapping[str, ClusterStart] = {
         "ray": ClusterStart(6379, head_first=True, head_process="Ray"),  # the port in data/ray_rank.py

@@ -305,7 +305,15 @@ class Gate:
         body = json.dumps(request.data) if request.data else ""
         started = self.system.monotonic()
         response = self.system.http(
-            HttpRequest(self.generation.port, request.method, request.path, limit_s, body, tuple(headers))
+            HttpRequest(
+                self.generation.port,
+                request.method,
+                request.path,
+                limit_s,
+                body,
+                tuple(headers),
+                tls=self.engine.uses_tls(self.generation.argv),
+            )
         )
         if keep:
             self._keep(request, response, self.system.monotonic() - started)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from typing import Any
 
@@ -15,11 +16,38 @@ class DeadlineSocket(socket.socket):
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         """Read into a buffer: what every read through ``makefile`` comes down to."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        self.settimeout(left)
+        self.settimeout(_left(self.deadline))
         return super().recv_into(*args, **kwargs)
+
+
+class _TlsSocket(ssl.SSLSocket):
+    deadline: float
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        self.settimeout(_left(self.deadline))
+        return super().recv_into(*args, **kwargs)
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left
+
+
+def with_tls(connection: DeadlineSocket) -> ssl.SSLSocket:
+    """Return the connection after a TLS handshake, with the same deadline; no certificate is verified.
+
+    The argument must not be used any more. Raise OSError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.sslsocket_class = _TlsSocket
+    connection.settimeout(_left(connection.deadline))  # for the whole handshake
+    wrapped = context.wrap_socket(connection)
+    assert isinstance(wrapped, _TlsSocket)  # noqa: S101  (the context's class)
+    wrapped.deadline = connection.deadline
+    return wrapped
 
 
 def connected(address: str, port: int, timeout_s: float) -> DeadlineSocket:

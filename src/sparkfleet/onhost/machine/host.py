@@ -152,7 +152,8 @@ class Spark:
         """Send an HTTP request to 127.0.0.1."""
         connection = http.client.HTTPConnection("127.0.0.1", request.port)
         try:
-            connection.sock = deadline.connected("127.0.0.1", request.port, request.timeout_s)
+            connected = deadline.connected("127.0.0.1", request.port, request.timeout_s)
+            connection.sock = deadline.with_tls(connected) if request.tls else connected
             body = request.body.encode() or None
             connection.request(request.method, request.path, body, dict(request.headers))
             response = connection.getresponse()

@@ -64,6 +64,8 @@ class HttpRequest:
     timeout_s: float
     body: str = ""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    tls: bool = False
+    """HTTPS. The certificate is not verified: it is for the name that clients use, not for 127.0.0.1."""
 
 
 @dataclass(frozen=True)

@@ -345,8 +345,9 @@ class Supervisor:
             return False
         if self.peers and known.rank and not known.rank.is_head:
             return self.peers.serves
-        health = engines.on_host(known.engine).health
-        request = HttpRequest(known.port, health.method, health.path, HEALTH_TIMEOUT_S)
+        engine = engines.on_host(known.engine)
+        tls = engine.uses_tls(known.argv)
+        request = HttpRequest(known.port, engine.health.method, engine.health.path, HEALTH_TIMEOUT_S, tls=tls)
         return self.system.http(request).status == OK
 
     def _notify_ready(self, status: str) -> None:

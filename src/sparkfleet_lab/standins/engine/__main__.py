@@ -114,11 +114,16 @@ def _answer_requests(
     log.line(f"Supported tasks: {tasks}", where="entry.py:136")
     if args.headless:
         signal.pause()
-    log.line(f"Starting vLLM server on http://{listener.getsockname()[0]}:{args.port}", where="entry.py:140")
+    scheme = "https" if args.ssl_certfile else "http"
+    log.line(
+        f"Starting vLLM server on {scheme}://{listener.getsockname()[0]}:{args.port}", where="entry.py:140"
+    )
     log.line("Available routes are:", where="launcher.py:186")
     for path, method in served_model.routes:
         log.line(f"Route: {path}, Methods: {method}", where="launcher.py:195")
     server = Server(listener, served_model, metrics, settings)
+    if args.ssl_certfile:
+        server.use_tls(args.ssl_certfile, args.ssl_keyfile)
     log.uvicorn(f"Started server process [{os.getpid()}]")
     log.uvicorn("Waiting for application startup.")
     log.uvicorn("Application startup complete.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import socket
+import ssl
 import threading
 import time
 import uuid
@@ -77,6 +78,12 @@ class Server(ThreadingHTTPServer):
         self.served_model, self.metrics, self.settings = served_model, metrics, settings
         self.completions = 0
         self.lock = threading.Lock()
+
+    def use_tls(self, certificate: str, key: str) -> None:
+        """Serve HTTPS; each connection makes its handshake when it is first read."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
 
 class Handler(ApiHandler):

@@ -293,3 +293,12 @@ def test_every_declared_name_must_be_served(world: World) -> None:
     both = json.dumps({"data": [entry, {**entry, "id": "org/Tiny"}]})
     service = Service(world, v1__models=HttpResponse(200, both))
     assert Gate(service, declared, lambda: None).prove().answer == "it is 204"
+
+
+def test_an_engine_with_a_certificate_is_asked_over_https(world: World) -> None:
+    service = Service(world)
+    gate(service).prove()
+    assert not any(one.tls for one in service.requests)
+    secure = generation("tiny", served_name="tiny", argv=("org/tiny", "--ssl-certfile", "/tls/crt"))
+    Gate(service, secure, lambda: None).prove()
+    assert all(one.tls for one in service.requests[-3:])

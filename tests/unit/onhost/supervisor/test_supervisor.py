@@ -213,18 +213,19 @@ def test_the_health_request_is_the_one_of_the_engine(
     world: World, box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines.on_host("vllm"), "health", Request("GET", "/livez"))
-    paths: list[str] = []
+    monkeypatch.setattr(engines.on_host("vllm"), "uses_tls", lambda _argv: True)
+    requests: list[tuple[str, bool]] = []
     real = world.http
 
     def http(request: HttpRequest) -> HttpResponse:
-        paths.append(request.path)
+        requests.append((request.path, request.tls))
         return real(request)
 
     monkeypatch.setattr(world, "http", http)
     supervised = supervisor(world)
     after(world, 40, supervised.leave.set)
     supervised.run()
-    assert set(paths) == {"/livez"}
+    assert set(requests) == {("/livez", True)}
 
 
 def test_the_start_of_an_engine_that_still_loads_stays_counted(world: World, box: Box) -> None:

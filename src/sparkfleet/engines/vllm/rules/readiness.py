@@ -20,7 +20,7 @@ _NO_REQUEST = (
     "serve it by a container of your own, and keep its memory free with 'reserve_gib' in the host file: the "
     "readiness gate has no request for it yet"
 )
-_ADDRESS = ("--uds", "--ssl-keyfile", "--ssl-certfile")
+_CERTIFICATE, _KEY, _CLIENTS = "--ssl-certfile", "--ssl-keyfile", "--ssl-cert-reqs"
 
 
 @rule("GATE-01", "the service has an API", "vLLM: --headless starts an engine without an API server")
@@ -33,16 +33,21 @@ def headless(case: Case) -> Diagnostic | None:
 
 @rule(
     "GATE-02",
-    "the API answers over HTTP on the service's port",
+    "the API answers over HTTP or HTTPS on the service's port",
     "the readiness gate, the supervisor and clients",
 )
 def unreachable(case: Case) -> Diagnostic | None:
-    """A gateway in front can serve HTTPS."""
-    found = [flag for flag in _ADDRESS if case.text(flag)]
-    if not found:
-        return None
-    text = f"{', '.join(found)}: the readiness gate asks over HTTP on port {case.service.port}"
-    return error(text, "remove it; for HTTPS put a gateway in front", found[0])
+    """HTTPS needs certificate and key; the gate has no certificate of its own."""
+    if case.text("--uds"):
+        text = f"--uds: the readiness gate sends its requests to port {case.service.port}"
+        return error(text, "remove it", "--uds")
+    if bool(case.text(_KEY)) != bool(case.text(_CERTIFICATE)):
+        have, lacking = (_KEY, _CERTIFICATE) if case.text(_KEY) else (_CERTIFICATE, _KEY)
+        return error(f"{have} without {lacking}: HTTPS needs both", f"add {lacking[2:]}", have)
+    if case.text(_CERTIFICATE) and str(case.values.get(_CLIENTS) or 0) != "0":
+        text = f"{_CLIENTS}: the readiness gate has no certificate that an engine could verify"
+        return error(text, "remove it; let a gateway verify clients", _CLIENTS)
+    return None
 
 
 @rule("GATE-03", "the engine counts tokens", "vLLM: --disable-log-stats switches /metrics off")

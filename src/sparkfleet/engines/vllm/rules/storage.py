@@ -13,7 +13,14 @@ from sparkfleet.engines.vllm.rules.case import Case, Rule, error, info, rule, wa
 
 ALWAYS_MOUNTED = (MODELS_IN_CONTAINER, CACHE_IN_CONTAINER)
 """What every container of ours has: the model store and the compile cache."""
-_FILES = ("--reasoning-parser-plugin", "--tool-parser-plugin", "--chat-template", "--config")
+_FILES = (
+    "--reasoning-parser-plugin",
+    "--tool-parser-plugin",
+    "--chat-template",
+    "--config",
+    "--ssl-certfile",
+    "--ssl-keyfile",
+)
 LORA = "--lora-modules"
 _KNOWN_IMAGES = ("vllm/vllm-openai", "nvcr.io/nvidia/vllm")
 """Images whose files are known: of others it is not certain that they lack a file."""

@@ -36,6 +36,7 @@ from tests.unit.engines.vllm.rules.services import (
 
 QWEN35, QWEN35_MOE = "Qwen/Qwen3.5-27B", "Qwen/Qwen3.5-35B-A3B"
 QWEN_ARCH = "Qwen3_5MoeForConditionalGeneration"
+TLS = {"ssl-certfile": "/models/crt", "ssl-keyfile": "/models/key"}
 FP8 = {"quantization_config": {"quant_method": "fp8"}}
 WITH_MTP, WITH_DFLASH = {"speculative-config": MTP}, {"speculative-config": DFLASH}
 LONG = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
@@ -183,6 +184,10 @@ AGAINST = [
     ("P-20", "error", Sample("unsloth/Qwen3-8B-GGUF")),
     ("GATE-01", "error", Sample(flags={"headless": True})),
     ("GATE-02", "error", Sample(flags={"uds": "/tmp/x.sock"})),
+    ("GATE-02", "error", Sample(flags={"ssl-keyfile": "/models/key"})),
+    ("GATE-02", "error", Sample(flags={"ssl-certfile": "/models/crt"})),
+    ("GATE-02", "error", Sample(flags={**TLS, "ssl-cert-reqs": 2})),
+    ("P-02", "error", Sample(flags={"ssl-certfile": "/tls/crt", "ssl-keyfile": "/tls/key"})),
     ("GATE-03", "error", Sample(flags={"disable-log-stats": True})),
     ("H-04", "error", Sample("/model")),
     ("H-04", "error", Sample(flags={"speculative-config": {"model": "/drafter"}})),
@@ -309,6 +314,7 @@ FOR = [
     ("P-19", Sample("BAAI/bge-m3", config={"architectures": ["XLMRobertaModel"]})),
     ("P-20", Sample("org/x")),
     ("GATE-02", Sample(flags={"root-path": "/v"})),
+    ("GATE-02", Sample(flags={**TLS, "ssl-cert-reqs": 0})),
     ("GATE-03", Sample(flags={"disable-log-stats": False})),
     ("H-04", Sample("/model", container=Container(mounts=(Mount("~/m", "/model"),)))),
 ]  # fmt: skip
