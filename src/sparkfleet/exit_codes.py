@@ -48,6 +48,16 @@ COMMANDS: Mapping[str, Mapping[Code, str]] = {
         Code.ERROR: "a host is unreachable, a service is not running, or a check failed",
     },
     "logs": {Code.OK: "printed", Code.ERROR: "the host is unreachable, or has no such log"},
+    "history": {
+        Code.OK: "shown",
+        Code.ERROR: "a host is unreachable, or a part of its history cannot be read",
+    },
+    "rollback": {
+        Code.OK: "rolled back, or nothing to roll back",
+        Code.ERROR: "an error, a host failed, is unknown or blocked, or no terminal to ask on",
+        Code.CHANGES: "with --dry: there are changes",
+        Code.DECLINED: "the answer was no; no host was changed",
+    },
     "lock": {Code.OK: "everything is pinned", Code.ERROR: "an entry could not be resolved"},
     "mirror": {Code.OK: "the mirror is complete", Code.ERROR: "a download failed"},
     "prune": {Code.OK: "listed, or deleted", Code.ERROR: "a host is unreachable, or an item remains"},
@@ -74,6 +84,6 @@ RUN: Mapping[Code, str] = {
 }
 
 DEPLOYS: Mapping[str, Mapping[Code, str]] = dict.fromkeys(
-    ("serve", "prepare", "fabric", "stage", "verify"), RUN
+    ("serve", "prepare", "fabric", "stage", "verify", "rollback"), RUN
 )
 """Deploys, run by pyinfra: its code of an invalid command line is 2."""

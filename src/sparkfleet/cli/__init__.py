@@ -21,6 +21,8 @@ COMMANDS = {
     "apply": ("sparkfleet.cli.apply", "Show the plan, ask, and apply it to every Spark."),
     "status": ("sparkfleet.cli.status", "Show what every Spark serves; --preflight checks its requirements."),
     "logs": ("sparkfleet.cli.logs", "Print the log of a service, its supervisor, or the last rollout."),
+    "history": ("sparkfleet.cli.history", "Show who changed what on each Spark, and the kept generations."),
+    "rollback": ("sparkfleet.cli.rollback", "Go back to a generation that a Spark keeps."),
     "lock": ("sparkfleet.cli.lock", "Pin images and models: write fleet.lock."),
     "mirror": ("sparkfleet.cli.mirror", "Download images and models for a site without Internet access."),
     "prune": ("sparkfleet.cli.prune", "List or delete unused images, models and caches."),
@@ -50,7 +52,7 @@ PLUGINS = {
 }
 """Known commands of other distributions (entry points, group ``sparkfleet.commands``) -> what to install."""
 
-LONG = {"apply", "lock", "mirror", "prune", "fabric", "lab"}
+LONG = {"apply", "rollback", "lock", "mirror", "prune", "fabric", "lab"}
 """Long-running commands."""
 
 ISSUES = "the project's issue tracker"
@@ -153,7 +155,7 @@ def cli() -> None:
     deploys/serve.py with pyinfra: `pyinfra INVENTORY deploys/serve.py [--dry]` does the same.
 
     Exit codes: 0 success, 1 error, 64 invalid command line, 130 interrupted; `plan`: 2 there are changes;
-    `apply`: 3 declined.
+    `apply`, `rollback`: 3 declined.
     """
     name_inventory("")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,25 +36,36 @@ def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
     from sparkfleet.plan.report import plan_text  # noqa: PLC0415
     from sparkfleet.terminal import echo_report  # noqa: PLC0415
 
-    if not yes and not sys.stdin.isatty():
+    if not yes:
+        require_terminal("apply", inventory, f"sparkfleet plan {inventory}")
+    inventory = enter_fleet_directory(inventory)
+    whole_plan = fleet_plan(inventory, limit)
+    echo_report(plan_text(whole_plan))
+    confirm(whole_plan, yes=yes)
+    become_pyinfra(inventory, limit, whole_plan, "serve")
+
+
+def require_terminal(command: str, inventory: Path, preview: str) -> None:
+    """Raise SparkfleetError if there is nobody to ask; ``preview`` is the command that shows the plan."""
+    if not sys.stdin.isatty():
         raise SparkfleetError(
             Diagnostic(
-                "sparkfleet apply",
+                f"sparkfleet {command}",
                 "no terminal for the confirmation prompt",
                 "-y or a terminal",
-                f"sparkfleet plan {inventory}, then sparkfleet apply -y {inventory}",
+                f"{preview}, then sparkfleet {command} -y {inventory}",
                 code="confirmation-required",
             )
         )
-    inventory = _enter_fleet_directory(inventory)
-    whole_plan = fleet_plan(inventory, limit)
-    echo_report(plan_text(whole_plan))
-    if not any(host.proceeds for host in whole_plan.hosts):
-        sys.exit(whole_plan.exit_code)
-    if not yes and not click.confirm(question(whole_plan)):
+
+
+def confirm(plan: Plan, *, yes: bool) -> None:
+    """Return when there are changes and they are approved; else end with the exit code."""
+    if not any(host.proceeds for host in plan.hosts):
+        sys.exit(plan.exit_code)
+    if not yes and not click.confirm(question(plan)):
         click.echo("cancelled: no host was changed", err=True)
         sys.exit(Code.DECLINED)
-    _run(inventory, limit, whole_plan)
 
 
 def question(plan: Plan) -> str:
@@ -69,7 +81,7 @@ def question(plan: Plan) -> str:
     return f"Apply {output.count(number, 'change')} on {names([host.host for host in hosts])}?{cost}"
 
 
-def _enter_fleet_directory(inventory: Path) -> Path:
+def enter_fleet_directory(inventory: Path) -> Path:
     """Make the directory that has ``inventories/`` the working directory; return the path from there.
 
     pyinfra reads ``config.py`` and the paths of deploys from the working directory.
@@ -80,19 +92,23 @@ def _enter_fleet_directory(inventory: Path) -> Path:
     return inside
 
 
-def _run(inventory: Path, limit: tuple[str, ...], approved: Plan) -> None:
+def become_pyinfra(
+    inventory: Path, limit: Sequence[str], approved: Plan, deploy: str, data: Mapping[str, str] | None = None
+) -> None:
     """Become pyinfra with the fleet directory's deploy, or the shipped one: Ctrl-C and exit code are its own.
 
-    A host whose plan is not the approved one any more is refused.
+    A host whose plan is not the approved one any more is refused. ``data``: pyinfra's, for the deploy.
     """
     from sparkfleet import fleet_directory  # noqa: PLC0415
     from sparkfleet.fleet.run.fleet_run import APPROVED  # noqa: PLC0415
 
-    own = Path("deploys/serve.py")
+    own = Path(f"deploys/{deploy}.py")
     shipped = [] if Path("config.py").exists() else ["--config", str(fleet_directory.ROOT / "config.py")]
-    deploy = own if own.exists() else fleet_directory.deploy("serve")
+    path = own if own.exists() else fleet_directory.deploy(deploy)
     limits = [argument for host in limit for argument in ("--limit", host)]
-    argv = [sys.executable, "-m", "pyinfra", *shipped, str(inventory), str(deploy), "-y", *limits]
+    pairs = (data or {}).items()
+    values = [argument for key, value in pairs for argument in ("--data", f"{key}={json.dumps(value)}")]
+    argv = [sys.executable, "-m", "pyinfra", *shipped, str(inventory), str(path), "-y", *limits, *values]
     fingerprints = json.dumps({host.host: host.fingerprint for host in approved.hosts})
     sys.stdout.flush()
     os.execve(argv[0], argv, {**os.environ, APPROVED: fingerprints})  # noqa: S606  (argv, no shell)

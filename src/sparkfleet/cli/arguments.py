@@ -64,5 +64,12 @@ def _target(_context: click.Context, _parameter: click.Parameter, value: str | N
     return Target(host, service)
 
 
+OPTIONAL_TARGET = click.argument(
+    "target",
+    metavar="[HOST[/SERVICE]]",
+    required=False,
+    callback=_target,
+    shell_complete=completers.hosts,
+)
 TARGET = click.argument("target", metavar="HOST[/SERVICE]", callback=_target, shell_complete=completers.hosts)
 """One Spark, or a service of it."""

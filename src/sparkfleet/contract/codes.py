@@ -400,6 +400,10 @@ PLAN = {
     "systemd-unavailable": Code(
         "systemd is not the init system.", "Use DGX OS, or another system with systemd."
     ),
+    "weights-missing": Code(
+        "The model of a generation is not on the Spark any more, or has lost files.",
+        "Declare it in the host file and run `deploys/serve.py`, which fetches what is missing.",
+    ),
     "weights-corrupt": Code(
         "Files of a model differ from fleet.lock.", "Run `deploys/stage.py`: it fetches these files again."
     ),
@@ -489,8 +493,8 @@ RUN = {
         "Run `deploys/prepare.py`, which replaces them without touching an engine.",
     ),
     "rollback-unavailable": Code(
-        "There is no earlier generation of the service to roll back to.",
-        "Run `sparkfleet status` to see the running services.",
+        "There is no such generation of the service to roll back to, or its cluster has other members now.",
+        "Run `sparkfleet history` to see the generations that are kept.",
     ),
     "journal-unwritable": Code(
         "The directory of a rollout cannot be written.", "Make its file system writable: space, mount, disk."

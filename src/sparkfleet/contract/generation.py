@@ -17,6 +17,7 @@ from importlib import resources
 from typing import Any, ClassVar, TypeVar
 
 from sparkfleet.contract.codec import Document, Json, Migration, plain, secret, stored_as
+from sparkfleet.contract.history import RunContext
 
 STATE_DIR = "/var/lib/sparkfleet"
 """State of sparkfleet on a Spark. 0755 root; secrets are in ``/run/sparkfleet``."""
@@ -294,8 +295,8 @@ class RolloutRequest(Document):
     """
 
     NAME = "rollout request"
-    VERSION = 2
-    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _cluster_key}
+    VERSION = 3
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _cluster_key, 2: lambda data: data}
 
     id: str
     candidate: Generation | None
@@ -304,6 +305,8 @@ class RolloutRequest(Document):
     operator: str = ""
     cluster_key: str = secret()
     """Shared by the hosts of one cluster rollout; "" for a single host."""
+    context: RunContext = field(default_factory=RunContext)
+    """For the history of the host."""
 
 
 @dataclass(frozen=True)

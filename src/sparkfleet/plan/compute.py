@@ -84,7 +84,7 @@ def _host_plan(host: Host, observed: Observed | Diagnostic) -> HostPlan:
         return HostPlan(host.name, unknown=observed)
     if observed.rollout:
         return HostPlan(
-            host.name, unknown=_rollout_in_progress(host, observed), rollout_in_progress=observed.rollout
+            host.name, unknown=rollout_in_progress(host, observed), rollout_in_progress=observed.rollout
         )
     try:
         docker = docker_install.change_set(host, observed, engine_there=True)
@@ -129,7 +129,8 @@ def _without_resources(host: Host, observed: Observed) -> list[ChangeSet]:
     return _host(bare, replace(observed, resources=ObservedResources(), recorded=()))
 
 
-def _rollout_in_progress(host: Host, observed: Observed) -> Diagnostic:
+def rollout_in_progress(host: Host, observed: Observed) -> Diagnostic:
+    """Return that a host cannot be planned while a rollout changes it."""
     return Diagnostic(
         host.name,
         f"a rollout is in progress ({observed.rollout})",

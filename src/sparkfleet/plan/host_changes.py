@@ -68,6 +68,12 @@ def host_change_set(host: Host, observed: Observed) -> ChangeSet | None:
     return ChangeSet("host", operations, notes=tuple(notes), blocked=blocked, scope=Scope.HOST)
 
 
+def programs_change_set(observed: Observed) -> ChangeSet | None:
+    """Return the change of the host's programs alone; None if they are those of this version."""
+    operations = (*_files(observed), *_recovery_unit(observed))
+    return ChangeSet("host", operations) if operations else None
+
+
 def _files(observed: Observed) -> Iterator[Operation]:
     for file in managed_files():
         operation = replace(file, seen=observed.paths.get(file.path, ABSENT))

@@ -31,6 +31,7 @@ PLANS = (
     "sparkfleet.plan.cluster",
     "sparkfleet.plan.compute",
     "sparkfleet.plan.docker_install",
+    "sparkfleet.plan.rollback",
     "sparkfleet.plan.staging",
     "sparkfleet.plan.verification",
     "sparkfleet.probe.answer",
@@ -49,7 +50,6 @@ ONLY_IN_THE_RUN = {
     "host-changed-since-plan": "the host changes between plan and run",
     "hub-refused": "a plan sends no request to the hub",
     "lock-content-differs": "a plan sends no request to the hub",
-    "image-missing": "the plan fetches what is missing before the rollout",
     "job-lost": "the program on the Spark ends without a result",
     "registry-credentials-unreadable": "a plan sends no request to a registry, and most images need no login",
     "rollout-interrupted": "the head of a cluster is restarted during a rollout",
@@ -57,7 +57,6 @@ ONLY_IN_THE_RUN = {
     "staging-failed": "a transfer, or the content that arrives, is not as locked",
     "transfer-too-slow": "a transfer becomes slow while it runs",
     "unit-failed": "systemd refuses the change of a unit",
-    "rollback-unavailable": "a rollback is requested on the Spark, without a plan",
 }
 """Code of a refusal without a blocker of the plan -> why the plan cannot know it."""
 

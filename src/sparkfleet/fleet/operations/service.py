@@ -37,7 +37,7 @@ from sparkfleet.contract.rollout import (
 from sparkfleet.engines.base import ArgChecker
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import cluster
-from sparkfleet.fleet.run import executor
+from sparkfleet.fleet.run import executor, run_context, spark_plan
 from sparkfleet.plan.model import Operation, Step
 from sparkfleet.plan.operations import RolloutOperation, UpdateService
 from sparkfleet.units import duration
@@ -89,7 +89,7 @@ def _(operation: RolloutOperation, act: executor.RunContext) -> None:
     name = operation.service
     if operation.generation is not None:
         _check_args(act, name, operation.generation)
-    request = rollout_request(operation)
+    request = rollout_request(operation, spark_plan.declared(act.host).file)
     if request.candidate is not None and request.candidate.rank is not None:
         request = cluster.coordinate(act, request, request.candidate.rank)
     answer = remote.program(act.host, "rollout", data=request, timeout=60)
@@ -101,14 +101,15 @@ def _(operation: RolloutOperation, act: executor.RunContext) -> None:
     act.run.done[f"{act.host.name} {name}"] = success_text(result)
 
 
-def rollout_request(operation: RolloutOperation) -> RolloutRequest:
-    """Return the request for a rollout of the plan."""
+def rollout_request(operation: RolloutOperation, host_file: str = "") -> RolloutRequest:
+    """Return the request for a rollout of the plan, for a host that this file declares."""
     return RolloutRequest(
         id=new_id(operation.service),
         candidate=operation.generation,
         replaces=operation.replaces,
         expect=operation.expect,
         operator=f"{getpass.getuser()}@{socket.gethostname()}",
+        context=run_context.context(host_file, operation.fields()),
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import click
 from pyinfra.api.host import Host as PyinfraHost
+from pyinfra.api.state import State
 
 from sparkfleet.contract.codec import NEWER
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -31,6 +33,15 @@ _DECLARED: WeakKeyDictionary[PyinfraHost, Host] = WeakKeyDictionary()
 """Inventories do not change during a run."""
 
 
+Planner = Callable[[PyinfraHost], HostPlan]
+_PLANNERS: WeakKeyDictionary[State, Planner] = WeakKeyDictionary()
+
+
+def use_planner(state: State, planner: Planner) -> None:
+    """Have every plan of a run made by this function instead of from the declaration."""
+    _PLANNERS[state] = planner
+
+
 def declared(host: PyinfraHost) -> Host:
     """Return what the inventory declares for a host."""
     if host not in _DECLARED:
@@ -51,6 +62,9 @@ def login_user(host: PyinfraHost) -> User:
 
 def fresh_plan(host: PyinfraHost, steps: tuple[Step, ...] = EVERY_STEP) -> HostPlan:
     """Probe the Spark and return the plan of these steps; after any error it is unknown."""
+    planner = _PLANNERS.get(host.state)
+    if planner is not None:
+        return planner(host)
     try:
         return _probed_plan(host, steps)
     except Exception as error:  # noqa: BLE001  (a failure of one host must not stop another)
@@ -60,11 +74,11 @@ def fresh_plan(host: PyinfraHost, steps: tuple[Step, ...] = EVERY_STEP) -> HostP
 def _probed_plan(host: PyinfraHost, steps: tuple[Step, ...]) -> HostPlan:
     spec = declared(host)
     request = probe_request(spec)
-    seen = _seen(host, request)
+    seen = probed(host, request)
     if isinstance(seen, Observed) and (kinds := resource_changes.undeclared_kinds(request, seen)):
         # Resources of these kinds are recorded on the Spark, but no longer declared.
         request = replace(request, resources=request.resources or (), recorded_kinds=kinds)
-        seen = _seen(host, request)
+        seen = probed(host, request)
     if isinstance(seen, Observed) and request.resources:
         seen = secrets.compare(spec, seen)
     whole = host_plan(spec, seen)
@@ -73,7 +87,7 @@ def _probed_plan(host: PyinfraHost, steps: tuple[Step, ...]) -> HostPlan:
     return whole.within(steps)
 
 
-def _seen(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
+def probed(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
     """Probe; if the connection breaks, reconnect and probe once more."""
     seen = observe(host, request)
     if isinstance(seen, Diagnostic) and remote.connection_was_lost(host):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 from sparkfleet.contract.codec import SHAPE, ContractError
@@ -20,12 +21,16 @@ from sparkfleet.runtimes.base import (
     Runtime,
     RuntimeRefusedError,
     RuntimeUnavailableError,
+    Workload,
 )
 
 STATE_MIB = 64
 """Free disk space (MiB) for the journal and evidence."""
 
 NO_SUCH_COMMAND = 127
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+"""A model of the hub: others are not looked for."""
 
 
 def affected_services(request: RolloutRequest) -> tuple[str, ...]:
@@ -174,6 +179,8 @@ def _candidate(system: System, request: RolloutRequest) -> Diagnostic | None:
     if obstacle:
         hint = f"{mounts.REMEDY}, or correct models_dir or container.mounts; then run again"
         return Diagnostic(generation.service, obstacle, hint=hint, code="mount-missing")
+    if weights := _weights(generation, workload):
+        return weights
     for device in workload.devices:
         # A runtime may take any name here and refuse it only at the start, after the old engine's stop.
         if not Path(device).exists():
@@ -181,6 +188,30 @@ def _candidate(system: System, request: RolloutRequest) -> Diagnostic | None:
                 device, "the device does not exist", hint="correct container.devices", code="device-missing"
             )
     return None
+
+
+def _weights(generation: Generation, workload: Workload) -> Diagnostic | None:
+    """The model's files are there: the engine is offline, and would fail after the old one has stopped."""
+    if not _REPOSITORY.fullmatch(generation.model) or not _COMMIT.fullmatch(generation.revision):
+        return None
+    hubs = [hub for mount in workload.mounts if (hub := Path(mount.source) / "hub").is_dir()]
+    name = f"models--{generation.model.replace('/', '--')}"
+    snapshots = [hub / name / "snapshots" / generation.revision for hub in hubs]
+    if not snapshots or any(_is_complete(snapshot) for snapshot in snapshots):
+        return None
+    return Diagnostic(
+        generation.service,
+        f"the model {generation.model}@{generation.revision[:12]} is not on this Spark, or has lost files",
+        "the model's files",
+        "declare it in the host file, then pyinfra INVENTORY deploys/serve.py: it fetches what is missing",
+        code="weights-missing",
+    )
+
+
+def _is_complete(snapshot: Path) -> bool:
+    """Return whether a snapshot has files, and no link to one that is gone."""
+    entries = list(snapshot.rglob("*"))
+    return bool(entries) and all(one.exists() for one in entries)
 
 
 def _port(

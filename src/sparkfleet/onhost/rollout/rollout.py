@@ -29,6 +29,7 @@ from sparkfleet.contract.generation import (
     RolloutRequest,
     convert,
 )
+from sparkfleet.contract.history import HistoryEntry
 from sparkfleet.contract.rollout import (
     FAILED,
     INTERRUPTED,
@@ -47,12 +48,12 @@ from sparkfleet.onhost.cluster.messages import CoordinationError
 from sparkfleet.onhost.gate import candidate_start, evidence
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
 from sparkfleet.onhost.gate.gate import listed_names
-from sparkfleet.onhost.machine import files, runtime_wait, valve
+from sparkfleet.onhost.machine import files, redact, runtime_wait, valve
 from sparkfleet.onhost.machine.system import System, runtime_of, systemctl
 from sparkfleet.onhost.rollout import changeover, checks, snapshot
 from sparkfleet.onhost.rollout.outcome import sentence
 from sparkfleet.onhost.rollout.restore import restart_previous
-from sparkfleet.onhost.state import store, units
+from sparkfleet.onhost.state import history, store, units
 from sparkfleet.onhost.state.journal import Journal
 from sparkfleet.runtimes.base import Role, Runtime, RuntimeRefusedError, RuntimeUnavailableError
 
@@ -497,9 +498,33 @@ class Rollout:
             **details,
         )
         result = replace(result, text=sentence(result))
+        self.keep_in_history(result)
         self.journal.finish(result)
         store.prune_rollouts(self.system.paths.state)
         return result
+
+    def keep_in_history(self, result: RolloutResult) -> None:
+        """Add a rollout that changed something to the history. A failure here must not stop it."""
+        if result.outcome not in {PROMOTED, RESTORED, REMOVED, FAILED}:
+            return
+        context = self.request.context
+        changes = tuple(redact.redact(one) for one in context.changes)
+        with suppress(OSError, ContractError):
+            before = snapshot.recorded(self.journal).get(result.service)
+            entry = HistoryEntry(
+                result.ended_at,
+                result.service,
+                result.outcome,
+                redact.redact(result.text),
+                self.request.operator,
+                replace(context, changes=changes),
+                result.id,
+                result.generation,
+                before.current.id if before and before.current else "",
+                round(result.ended_at - result.began_at, 3) if result.began_at else None,
+                result.downtime_s,
+            )
+            history.append(self.system.paths.state, entry)
 
 
 def _reason(failure: Failure) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from sparkfleet.contract.history import RunContext
 from sparkfleet.desired_state import Host, Prepare
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import docker_install, fabric, host, service, verification
-from sparkfleet.fleet.run import executor, fleet_run, spark_plan
+from sparkfleet.fleet.run import executor, fleet_run, run_context, spark_plan
 from sparkfleet.fleet.run.fleet_run import FleetRun
 from sparkfleet.fleet.run.progress import ProgressTable
 from sparkfleet.fleet.staging import downloads
@@ -107,6 +108,7 @@ class _Run:
         patch(spark_plan, "login_user", lambda _: USER)
         patch(downloads, "_begun", self._fetch)
         patch(service, "new_id", lambda name: f"{name}-1")
+        patch(run_context, "context", lambda *_: RunContext())  # the history has what the report shows
         patch(verification, "uuid4", lambda: SimpleNamespace(hex="0" * 32))
         patch(uuid, "uuid4", lambda: SimpleNamespace(hex="0" * 32))
 
