@@ -151,6 +151,7 @@ def _service(
     if recipe and recipe.requires.gated and folded.fields["model"] == recipe.model:
         weights = replace(weights, gated=True)
     drafters = _drafters(folded, engine, context)
+    commits = {one.repo: one.revision for one in drafters if one.files}
     flags = {name: _in_snapshot(value, weights) for name, value in folded.flags.items()}
     # A name in the host file replaces the recipe's.
     of_recipe = recipe.served_name if recipe and not spec.name else None
@@ -168,7 +169,7 @@ def _service(
         image=pinned_image and _with_packages(pinned_image, packages, folded, engine, context),
         weights=weights,
         served_name=served_name,
-        flags=tuple(engine.pin_extra_models(flags, {one.repo: one.revision for one in drafters}).items()),
+        flags=tuple(engine.pin_extra_models(flags, commits).items()),
         env=tuple(folded.env.items()),
         container=container,
         gate=_gate(folded, engine, context),
@@ -271,15 +272,10 @@ def _choice(
     return None
 
 
-def snapshot(weights: Weights) -> str:
-    """Return the directory of the locked commit in the container."""
-    return f"{MODELS_IN_CONTAINER}/hub/models--{weights.repo.replace('/', '--')}/snapshots/{weights.revision}"
-
-
 def _in_snapshot(value: FlagValue, weights: Weights) -> FlagValue:
     """Replace ``{snapshot}`` in a flag by the directory of the repository."""
     if isinstance(value, str):
-        return value.replace(SNAPSHOT, snapshot(weights))
+        return value.replace(SNAPSHOT, weights.directory)
     if isinstance(value, dict):
         return {key: _in_snapshot(item, weights) for key, item in value.items()}
     return [_in_snapshot(item, weights) for item in value] if isinstance(value, list) else value

@@ -102,6 +102,11 @@ class Weights:
     """Pattern of the served model in a repository of several (``*Q4_K_M.gguf``)."""
 
     @property
+    def directory(self) -> str:
+        """Return the directory of the commit in the container."""
+        return snapshot_directory(self.repo, self.revision)
+
+    @property
     def size(self) -> int:
         """Return the bytes of all files."""
         return sum(file.size for file in self.files)
@@ -109,6 +114,11 @@ class Weights:
 
 MODELS_IN_CONTAINER = "/models"
 """Mount point of the model store: HF_HOME of every engine."""
+
+
+def snapshot_directory(repo: str, revision: str) -> str:
+    """Return the directory of a repository's commit in the container."""
+    return f"{MODELS_IN_CONTAINER}/hub/models--{repo.replace('/', '--')}/snapshots/{revision}"
 
 
 @dataclass(frozen=True)
@@ -130,7 +140,7 @@ class Service:
     gate: Gate = field(default_factory=Gate)
     origin: tuple[tuple[str, str], ...] = ()
     drafters: tuple[Weights, ...] = ()
-    """Further repositories in flags: the drafter of speculative decoding."""
+    """Further repositories in flags: the drafter of speculative decoding, LoRA adapters."""
     requires_engine: str = ""
     """Version range of the engine that the recipe requires (``>=0.17.1``); "" for any."""
     requires_packages: tuple[tuple[str, str], ...] = ()

@@ -119,7 +119,7 @@ class Footprints:
 
 @dataclass(frozen=True)
 class ExtraModel:
-    """A further repository that a flag names: a drafter."""
+    """A further repository that a flag names: a drafter, a LoRA adapter."""
 
     flag: str
     repo: str

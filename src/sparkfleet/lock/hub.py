@@ -105,9 +105,9 @@ class Hub:
             raise self._unreachable_error(error) from None
 
     def _config(self, repo: str, commit: str, siblings: dict[str, RepoSibling]) -> dict[str, Any]:
-        """Return values of config.json, or of params.json if there is no config.json."""
+        """Return values of config.json, or of params.json or adapter_config.json if there is none."""
         values: dict[str, Any] = {}
-        for name in ("config.json", "params.json"):
+        for name in ("config.json", "params.json", "adapter_config.json"):
             if name in siblings:
                 values = select(self._document(ModelConfig, repo, commit, siblings[name]).root)
                 break

@@ -25,6 +25,8 @@ TINY = "sparkfleet-lab/tiny-mistral"
 """Two layers that the real vLLM can run."""
 TINY_GGUF = "sparkfleet-lab/tiny-GGUF"
 """The same model in several GGUF files, one of them split. The real llama-server loads each."""
+ADAPTER = "sparkfleet-lab/gpt-oss-20b-sql-lora"
+"""A LoRA adapter of GPT_OSS."""
 
 TOKEN_ACCEPTED = "hf_labLicenceAccepted"  # noqa: S105 - opens the lab's hub alone
 TOKEN_STRANGER = "hf_labLicenceNotAccepted"  # noqa: S105
@@ -110,6 +112,20 @@ class GgufModel(SyntheticModel):
         for number, part in enumerate(parts, 1):
             commits_by_repo[f"F32/tiny-F32-{number:05}-of-{len(parts):05}.gguf"] = part
         return commits_by_repo
+
+
+@dataclass(frozen=True)
+class AdapterModel(SyntheticModel):
+    """A repository of a LoRA adapter."""
+
+    def files(self, commit: str) -> dict[str, bytes]:
+        """Return the files of a commit by name."""
+        _, weights = _shard(f"{self.repo} {commit}", 1, self.shard_bytes)
+        return {
+            "adapter_config.json": _pretty({"peft_type": "LORA", **self.config}).encode(),
+            "adapter_model.safetensors": weights,
+            "README.md": f"# {self.repo}\n\nA synthetic adapter ({commit} commit).\n".encode(),
+        }
 
 
 def _nano_parser() -> str:
@@ -228,6 +244,10 @@ MODELS = (
     ),
     TinyModel(repo=TINY, config=tiny_model.CONFIG, shards=1),
     GgufModel(repo=TINY_GGUF, config={}),
+    AdapterModel(
+        repo=ADAPTER,
+        config={"base_model_name_or_path": GPT_OSS, "r": 32, "lora_alpha": 64, "target_modules": ["q_proj"]},
+    ),
 )
 
 

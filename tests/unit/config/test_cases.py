@@ -74,7 +74,7 @@ TABLE: dict[str, Row] = {
     ],
     "b21": [(7, E, "secret-exposed", ("api-key", "gateway"))],
     "b23": [],
-    "b24": [(14, E, "P-17", ("yard1/llama-2-7b-sql-lora-test", "offline", "mount"))],
+    "b24": [],
     "b25": [(8, E, "P-02", ("nano_v3_reasoning_parser.py", "{snapshot}"))],
     "b27": [(8, INFO, "CFG-01", ("--config", "neither checked nor compared"))],
     "b29": [

@@ -236,3 +236,16 @@ def test_a_config_that_is_no_json_object_is_refused(served: standin.Hub, tmp_pat
     write(tmp_path, "org/odd", FIRST, {"config.json": "[]", "model.safetensors": "m"})
     meta(tmp_path, "org/odd", {"main": FIRST})
     assert "Input should be an object" in refusal(served, "org/odd").diagnostic.message
+
+
+def test_base_and_rank_of_a_lora_adapter_are_kept(served: standin.Hub, tmp_path: Path) -> None:
+    config = {"peft_type": "LORA", "base_model_name_or_path": "org/model", "r": 32, "target_modules": ["q"]}
+    files = {"adapter_config.json": json.dumps(config), "adapter_model.safetensors": "a"}
+    write(tmp_path, "org/lora", FIRST, files)
+    meta(tmp_path, "org/lora", {"main": FIRST})
+    locked = resolve(served, "org/lora")
+    assert dict(locked.weights.config) == config
+    assert [file.path for file in locked.weights.files] == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]

@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 
 from sparkfleet.contract.diagnostic import Diagnostic, Severity
 from sparkfleet.contract.generation import Task
+from sparkfleet.desired_state import snapshot_directory
 from sparkfleet.engines.base import (
     GIB,
     ArgCheck,
@@ -28,6 +29,7 @@ from sparkfleet.engines.base import (
     field_of,
 )
 from sparkfleet.engines.vllm import (
+    adapters,
     args,
     calibrate,
     check,
@@ -208,19 +210,27 @@ class Vllm(Engine):
         return model_files.loaded(files)
 
     def extra_models(self, flags: Mapping[str, Any]) -> tuple[ExtraModel, ...]:
-        """Return the drafter on the hub; none if it is part of the model's repository."""
+        """Return LoRA adapters on the hub, and the drafter unless it is part of the model's repository."""
+        found = tuple(dict.fromkeys(adapters.of_hub(flags.get(adapters.FLAG))))
         speculative = flags.get("speculative-config")
         if not isinstance(speculative, dict):
-            return ()
+            return found
         repo = str(speculative.get("model") or "")
         if not _REPOSITORY.fullmatch(repo):
-            return ()
-        return (ExtraModel("speculative-config", repo, str(speculative.get("revision") or "")),)
+            return found
+        drafter = ExtraModel("speculative-config", repo, str(speculative.get("revision") or ""))
+        return (drafter, *found)
 
     def pin_extra_models(
         self, flags: Mapping[str, FlagValue], revisions: Mapping[str, str]
     ) -> Mapping[str, FlagValue]:
-        """Return the flags with the drafter's commit: an engine without network knows no branch of it."""
+        """Return the flags with the drafter's commit, and the directories of adapters.
+
+        An engine without network knows no branch of a repository.
+        """
+        if adapters.FLAG in flags:
+            places = {repo: snapshot_directory(repo, commit) for repo, commit in revisions.items() if commit}
+            flags = {**flags, adapters.FLAG: adapters.pinned(flags[adapters.FLAG], places)}
         speculative = flags.get("speculative-config")
         if not isinstance(speculative, dict):
             return flags

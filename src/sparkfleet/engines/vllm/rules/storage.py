@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import CACHE_IN_CONTAINER
 from sparkfleet.desired_state import MODELS_IN_CONTAINER
+from sparkfleet.engines.vllm.adapters import is_of_hub
 from sparkfleet.engines.vllm.rules.case import Case, Rule, error, info, rule, warning
 
 ALWAYS_MOUNTED = (MODELS_IN_CONTAINER, CACHE_IN_CONTAINER)
@@ -22,6 +24,9 @@ _FILES = (
     "--ssl-keyfile",
 )
 LORA = "--lora-modules"
+DEFAULT_RANK = 16
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Values of --max-lora-rank."""
 _KNOWN_IMAGES = ("vllm/vllm-openai", "nvcr.io/nvidia/vllm")
 """Images whose files are known: of others it is not certain that they lack a file."""
 _IN_STOCK = re.compile(r"(?:/vllm-workspace/)?examples/")
@@ -82,20 +87,56 @@ def adapters(case: Case) -> Iterator[tuple[str, str]]:
 
 @rule(
     "P-17",
-    "LoRA adapters are files on the Spark",
+    "LoRA adapters are files on the Spark, or repositories of the hub",
     "vLLM: engines start offline, and load adapters at the start",
 )
 def adapter_of_the_hub(case: Case) -> Diagnostic | None:
-    """An adapter of the hub would be downloaded by the engine, which has no network access to it."""
+    """Anything else would be looked for by the engine, which has no network access."""
     for name, path in adapters(case):
-        if path and not path.startswith("/"):
+        if path and not path.startswith("/") and not is_of_hub(path):
             text = f"{LORA}: {name or path} is {path}, which is no file on the Spark: engines start offline"
             hint = (
-                f"download it to the Spark (`hf download {path} --local-dir ADAPTERS`), mount the directory "
-                "under container.mounts, and give its path in the container"
+                "write OWNER/NAME of a repository of the hub; or mount a directory under container.mounts, "
+                "and give its path in the container"
             )
             return error(text, hint, LORA)
     return None
+
+
+@rule("P-21", "a LoRA adapter's rank is within --max-lora-rank", "vLLM: add_lora refuses a higher rank")
+def adapter_rank(case: Case) -> Diagnostic | None:
+    """Known of adapters of the hub, from their adapter_config.json."""
+    limit = case.values.get("--max-lora-rank") or DEFAULT_RANK
+    for repo, config in _adapters_of_hub(case):
+        rank = config.get("r")
+        if isinstance(rank, int) and isinstance(limit, int) and rank > limit:
+            enough = next((one for one in RANKS if one >= rank), rank)
+            text = f"{LORA}: {repo} has rank {rank}, and --max-lora-rank is {limit}: the start fails"
+            return error(text, f"set max-lora-rank: {enough}", LORA)
+    return None
+
+
+@rule("P-22", "a LoRA adapter was trained for the model", "peft: base_model_name_or_path of the adapter")
+def adapter_base(case: Case) -> Diagnostic | None:
+    """A quantized copy has the name of its base model within its own."""
+    own = _plain(case.service.weights.repo)
+    for repo, config in _adapters_of_hub(case):
+        base = str(config.get("base_model_name_or_path") or "")
+        if base and _plain(base) not in own and own not in _plain(base):
+            text = f"{LORA}: {repo} was trained for {base}, and the model is {case.service.weights.repo}"
+            return warning(text, "use an adapter of this model, or serve that one", LORA)
+    return None
+
+
+def _adapters_of_hub(case: Case) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for weights in case.service.drafters:
+        config = dict(weights.config)
+        if "peft_type" in config or "base_model_name_or_path" in config:
+            yield weights.repo, config
+
+
+def _plain(repo: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", repo.rpartition("/")[2].lower())
 
 
 @rule("P-16", "--lora-modules needs --enable-lora", "vLLM: add_lora refuses adapters without it")
@@ -222,6 +263,8 @@ RULES: tuple[Rule, ...] = (
     files_mounted,
     adapter_of_the_hub,
     adapters_off,
+    adapter_rank,
+    adapter_base,
     gated,
     hub_home,
     download_directory,

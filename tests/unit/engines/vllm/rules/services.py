@@ -59,6 +59,7 @@ class Sample:
     token: str = "env:HF_TOKEN"
     task: Task = Task.CHAT
     memory_gib: float = 0.0
+    adapters: tuple[Weights, ...] = ()
 
     def service(self) -> Service:
         flags = {key: value for key, value in QUIET.items() if key not in self.without} | self.flags
@@ -77,6 +78,7 @@ class Sample:
             container=self.container,
             requires_packages=tuple(self.packages.items()),
             gate=Gate(task=self.task),
+            drafters=self.adapters,
         )
 
     def host(self) -> Host:
@@ -84,6 +86,11 @@ class Sample:
 
     def diagnostics(self, schema: Schema | None = None) -> dict[str, Diagnostic]:
         return {found.code: found for found in check(self.service(), self.host(), schema=schema)}
+
+
+def adapter(**config: Any) -> Weights:
+    """A LoRA adapter of the hub, as it is locked."""
+    return Weights("org/adapter", "b" * 40, config=tuple({"peft_type": "LORA", **config}.items()))
 
 
 STOCK: dict[str, Any] = {"repository": "docker.io/vllm/vllm-openai", "entrypoint": ("vllm", "serve")}

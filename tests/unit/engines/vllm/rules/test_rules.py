@@ -32,6 +32,7 @@ from tests.unit.engines.vllm.rules.services import (
     STOCK,
     YARN,
     Sample,
+    adapter,
 )
 
 QWEN35, QWEN35_MOE = "Qwen/Qwen3.5-27B", "Qwen/Qwen3.5-35B-A3B"
@@ -174,8 +175,11 @@ AGAINST = [
     ("P-02", "error", Sample(flags={"config": "/cfg/x.yaml"})),
     ("P-02", "warning", Sample(repository="ghcr.io/me/vllm", flags={"chat-template": "/workspace/t.jinja"})),
     ("P-16", "error", Sample(flags={"lora-modules": ["sql=/models/sql"]})),
-    ("P-17", "error", Sample(flags={"enable-lora": True, "lora-modules": ["sql=org/adapter"]})),
-    ("P-17", "error", Sample(flags={"enable-lora": True, "lora-modules": [{"name": "a", "path": "x/y"}]})),
+    ("P-17", "error", Sample(flags={"enable-lora": True, "lora-modules": ["sql=adapters/sql/v1"]})),
+    ("P-17", "error", Sample(flags={"enable-lora": True, "lora-modules": [{"name": "a", "path": "x"}]})),
+    ("P-21", "error", Sample(adapters=(adapter(r=32),))),
+    ("P-21", "error", Sample(flags={"max-lora-rank": 32}, adapters=(adapter(r=64),))),
+    ("P-22", "warning", Sample(adapters=(adapter(base_model_name_or_path="org/Other-8B"),))),
     ("P-18", "warning", Sample("mixedbread-ai/mxbai-embed-large-v1")),
     ("P-18", "error", Sample("org/x", config={"architectures": ["BertModel"]})),
     ("P-18", "error", Sample(flags={"runner": "pooling", "convert": "embed"})),
@@ -309,6 +313,9 @@ FOR = [
     ("P-02", Sample(flags={"enable-lora": True, "lora-modules": ["sql=/models/sql"]})),
     ("P-16", Sample(flags={"enable-lora": True, "lora-modules": ["sql=/models/sql"]})),
     ("P-17", Sample(flags={"enable-lora": True, "lora-modules": ["sql=/models/sql", "not json,"]})),
+    ("P-17", Sample(flags={"enable-lora": True, "lora-modules": ["sql=org/adapter@v1"]})),
+    ("P-21", Sample(flags={"max-lora-rank": 64}, adapters=(adapter(r=64), adapter(r="many")))),
+    ("P-22", Sample("nvidia/Plain-7B-FP8", adapters=(adapter(base_model_name_or_path="org/Plain-7B"),))),
     ("P-18", Sample("org/x", config={"architectures": ["BertModel"]}, task=Task.EMBEDDING)),
     ("P-18", Sample("org/embed-everything", config=DENSE)),
     ("P-19", Sample("BAAI/bge-m3", config={"architectures": ["XLMRobertaModel"]})),
