@@ -48,6 +48,7 @@ OTHER_READERS = {
     "contract/codec.py": "the reader",
     "contract/generation.py": "names of the project's own earlier versions, in the package",
     "contract/registry_credentials.py": "Docker's file of credentials: its errors must not show a value",
+    "engines/vllm/adapters.py": "a flag's value",
     "engines/vllm/arg_parser.py": "a flag's value, as vLLM reads it",
     "engines/vllm/check.py": "a flag's value",
     "engines/vllm/rules/storage.py": "a flag's value",
