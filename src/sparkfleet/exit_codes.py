@@ -30,7 +30,13 @@ MEANINGS: Mapping[Code, str] = {
 COMMANDS: Mapping[str, Mapping[Code, str]] = {
     "init": {
         Code.OK: "the directory is written, or has these files already",
-        Code.ERROR: "a file is in the way, or a login failed",
+        Code.ERROR: "a file is in the way, or an option is invalid",
+    },
+    "upgrade": {
+        Code.OK: "the directory has the templates of this version",
+        Code.ERROR: "an error, no terminal to ask on, or a file that you edited has a newer template",
+        Code.CHANGES: "with --dry: there are differences",
+        Code.DECLINED: "the answer was no; no file was changed",
     },
     "check": {Code.OK: "no errors; there may be warnings", Code.ERROR: "errors"},
     "plan": {

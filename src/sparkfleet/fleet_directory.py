@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
@@ -15,6 +17,9 @@ ROOT = _PACKAGE / "templates" if (_PACKAGE / "templates").is_dir() else _PACKAGE
 SHIPPED = ("config.py", "deploys", "group_data/all.py")
 SCHEMAS = ".schema"
 """Where a fleet directory has the JSON Schemas that its YAML files name, for editors."""
+RECORD = ".sparkfleet.json"
+FORMAT = 1
+"""Of the record. A file of a higher one was written by a newer sparkfleet."""
 
 _INVENTORY = """\
 from sparkfleet.inventory import load
@@ -88,21 +93,56 @@ class NewHost:
         return "".join([_HOST.format(schemas=SCHEMAS), *lines, f"serve: {self.recipe or '[]'}\n"])
 
 
+@dataclass(frozen=True)
+class Record:
+    """``.sparkfleet.json``: which templates a fleet directory has, for `sparkfleet upgrade`."""
+
+    format: int
+    fleet: str
+    version: str
+    """Version of sparkfleet that wrote the record."""
+    templates: Mapping[str, str]
+    """Path in the directory -> SHA-256 of the template, not of the file that its owner may have edited."""
+
+    @property
+    def text(self) -> str:
+        """Return the text of the file."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def digest(text: str) -> str:
+    """Return the SHA-256 of a file's text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def deploy(name: str) -> Path:
     """Return the path of a shipped deploy, e.g. ``serve``."""
     return ROOT / "deploys" / f"{name}.py"
 
 
-def files(fleet: str, hosts: Sequence[NewHost], version: str, schemas: Mapping[str, str]) -> dict[str, str]:
-    """Return the files of a new fleet directory: path in it -> text. ``schemas``: kind -> JSON Schema."""
+def templates(fleet: str, version: str, schemas: Mapping[str, str]) -> dict[str, str]:
+    """Return the files of a fleet directory that a new version may change: path in it -> text.
+
+    ``schemas``: kind -> JSON Schema.
+    """
     return {
         **dict(_shipped()),
         ".gitignore": _GITIGNORE,
         "README.md": _README.format(fleet=fleet),
         ".github/workflows/fleet.yml": _WORKFLOW.format(fleet=fleet, version=version),
         f"inventories/{fleet}.py": _INVENTORY,
-        **{f"inventories/{fleet}/{host.name}.yaml": host.file for host in hosts},
         **{f"{SCHEMAS}/{kind}.json": text for kind, text in schemas.items()},
+    }
+
+
+def files(fleet: str, hosts: Sequence[NewHost], version: str, schemas: Mapping[str, str]) -> dict[str, str]:
+    """Return the files of a new fleet directory: path in it -> text."""
+    written = templates(fleet, version, schemas)
+    hashes = {path: digest(text) for path, text in sorted(written.items())}
+    return {
+        **written,
+        **{f"inventories/{fleet}/{host.name}.yaml": host.file for host in hosts},
+        RECORD: Record(FORMAT, fleet, version, hashes).text,
     }
 
 

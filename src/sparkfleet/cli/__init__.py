@@ -16,6 +16,7 @@ from sparkfleet.exit_codes import Code
 
 COMMANDS = {
     "init": ("sparkfleet.cli.init", "Write a fleet directory: inventory, host files, deploys, settings."),
+    "upgrade": ("sparkfleet.cli.upgrade", "Bring the templates of this version into a fleet directory."),
     "check": ("sparkfleet.cli.check", "Validate and lint a fleet, offline."),
     "plan": ("sparkfleet.cli.plan", "Show what a run would change, field by field."),
     "apply": ("sparkfleet.cli.apply", "Show the plan, ask, and apply it to every Spark."),

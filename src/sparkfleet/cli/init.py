@@ -56,7 +56,6 @@ def init(directory: Path, fleet: str, hosts: tuple[str, ...], recipe: str | None
 
     from sparkfleet import fleet_directory  # noqa: PLC0415
     from sparkfleet.catalog.load import Catalog  # noqa: PLC0415
-    from sparkfleet.config.json_schema import schema  # noqa: PLC0415
 
     catalog = Catalog.of()
     if recipe is not None:
@@ -66,16 +65,26 @@ def init(directory: Path, fleet: str, hosts: tuple[str, ...], recipe: str | None
     if not hosts and sys.stdin.isatty():
         hosts = _ask_hosts()
     new = parse_hosts(hosts)
-    schemas = {kind: json.dumps(schema(kind), indent=1) + "\n" for kind in ("host", "cluster", "recipe")}
+    schemas = schema_files()
 
     def files(hosts: Sequence[NewHost]) -> dict[str, str]:
-        return fleet_directory.files(fleet, hosts, version("sparkfleet"), schemas)
+        every = fleet_directory.files(fleet, hosts, version("sparkfleet"), schemas)
+        if (directory / fleet_directory.RECORD).exists():  # `upgrade` keeps it
+            del every[fleet_directory.RECORD]
+        return every
 
     refuse_conflicts(directory, files(new), ignored=_FROM_LOGIN)
     contacts = {} if no_login or not new else {one.name: one for one in _log_in(new)}
     new = [_with_recipe(host, contacts.get(host.name), recipe, catalog) for host in new]
     write(directory, files(new))
     _report(directory, fleet, new, contacts)
+
+
+def schema_files() -> dict[str, str]:
+    """Return the JSON Schemas of a fleet directory: kind -> text."""
+    from sparkfleet.config.json_schema import schema  # noqa: PLC0415
+
+    return {kind: json.dumps(schema(kind), indent=1) + "\n" for kind in ("host", "cluster", "recipe")}
 
 
 def parse_hosts(texts: Sequence[str]) -> list[NewHost]:
@@ -226,7 +235,8 @@ def refuse_conflicts(
             *(
                 Diagnostic(
                     str(directory / name), "the file exists with another content", "a new directory",
-                    "edit the file, choose another directory, or move the file away", code="file-exists",
+                    f"of another version: sparkfleet upgrade {directory}; else edit the file, choose another "
+                    "directory, or move the file away", code="file-exists",
                 )
                 for name in differing
             )

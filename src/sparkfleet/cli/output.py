@@ -22,6 +22,20 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("\t".join(row))
 
 
+def difference(path: str, old: str, new: str) -> None:
+    """Print a unified diff of a file; "" is a file that does not exist."""
+    import difflib  # noqa: PLC0415  (2 ms)
+
+    from sparkfleet.terminal import colour_setting  # noqa: PLC0415
+
+    colours = {"+": "green", "-": "red", "@": "cyan"}
+    names = (path if old else "/dev/null", path if new else "/dev/null")
+    for line in difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm=""):
+        heading = line.startswith(("--- ", "+++ "))
+        styled = click.style(line, bold=True) if heading else click.style(line, fg=colours.get(line[0]))
+        click.echo(styled, color=colour_setting())
+
+
 def as_json(data: Any) -> None:
     """Print data for programs."""
     click.echo(json.dumps(data, indent=1, ensure_ascii=False))

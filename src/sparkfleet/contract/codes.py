@@ -48,6 +48,19 @@ FILES = {
         "A file that would be written exists with another content.",
         "Edit the file, choose another directory, or move the file away.",
     ),
+    "template-edited": Code(
+        "A file of a fleet directory was edited by its owner, and its template changed in this version.",
+        "Add what you need of the shown difference, then run `sparkfleet upgrade --keep FILE`; "
+        "`--replace FILE` drops your edits.",
+    ),
+    "template-record-invalid": Code(
+        "`.sparkfleet.json`, the record of a fleet directory's templates, cannot be read.",
+        "Restore it from version control, or remove it and run `sparkfleet upgrade`.",
+    ),
+    "templates-newer": Code(
+        "The templates of the fleet directory are those of a newer sparkfleet than the installed one.",
+        "Install that version or a newer one.",
+    ),
     "flag-duplicate": Code("A flag is set under two spellings of its name.", "Remove one of them."),
     "flag-reserved": Code(
         "A flag is set that sparkfleet sets itself.", "Remove it, and use the field that the message names."

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import glob
-import os
 import re
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +10,7 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from sparkfleet import engines
+from sparkfleet import atomic_file, engines
 from sparkfleet.config import image, yaml_text
 from sparkfleet.config.lock_data import Lock, LockedImage, LockedModel, LockedPackages
 from sparkfleet.config.validate import validate
@@ -31,10 +26,6 @@ VERSION = 1
 MAX_BYTES = 32 << 20
 HEADER = "# Written by `sparkfleet lock`: digests of tags, commits of branches. Commit it; do not edit it.\n"
 
-STALE_S = 600
-"""Age in seconds from which a temporary file is stale: a write takes less than one."""
-_TEMPORARY = re.compile(r"[a-z0-9_]{8}")
-"""Suffix of the names that mkstemp creates."""
 STYLE = yaml_text.Style(
     bare_key=re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./:@+-]*"),
     bare_value=re.compile(r"sha256:[0-9a-f]{40,64}|(?=[0-9]*[a-f])[0-9a-f]{40,64}"),
@@ -169,34 +160,7 @@ def _without_hash(content: _LockFile, document: Document, remedy: str) -> Iterat
 
 def write(path: Path, lock: Lock) -> None:
     """Replace the file atomically: after a crash it is the old or the new one, complete."""
-    _remove_stale(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text(lock))
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp creates it with 0600; the lock file is not secret.
-        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove temporary files of interrupted writes, recognized by name and age."""
-    for stale in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        if _TEMPORARY.fullmatch(stale.name.removeprefix(f".{path.name}.")) and not stale.is_symlink():
-            with contextlib.suppress(OSError):  # already removed, or no permission
-                if stale.stat().st_mtime < time.time() - STALE_S:
-                    stale.unlink()
+    atomic_file.write(path, text(lock))
 
 
 def text(lock: Lock) -> str:
