@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from pyinfra.api.host import Host as PyinfraHost
 
+from sparkfleet import interrupts
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.fabric import BenchRequest, BenchResult, BenchTools
 from sparkfleet.desired_state import Host
@@ -39,10 +40,11 @@ def fabric_bench(
     for sender, receiver in bench.pairs(ends):
         report(f"{sender.name} to {receiver.name}")
         sends, listens = bench.requests(sender, receiver, seconds)
-        _on(inventory, [receiver.name], partial(_run, command="bench-begin", request=listens))
-        measured = _on(inventory, [sender.name], partial(_measure, request=sends))
-        results.append((sender.name, measured[sender.name]))
-        _on(inventory, [receiver.name], partial(_run, command="bench-end", request=listens))
+        with interrupts.changing(receiver.name, "listens for a measurement"):
+            _on(inventory, [receiver.name], partial(_run, command="bench-begin", request=listens))
+            measured = _on(inventory, [sender.name], partial(_measure, request=sends))
+            results.append((sender.name, measured[sender.name]))
+            _on(inventory, [receiver.name], partial(_run, command="bench-end", request=listens))
     return results
 
 
@@ -66,7 +68,8 @@ def _ready(host: PyinfraHost) -> bench.End:
 def _run(host: PyinfraHost, command: str, request: BenchRequest) -> str:
     """Return the output of a command of the benchmark."""
     wait_s = (len(request.lanes) + 1) * request.seconds + SLOW_S
-    answer = remote.program(host, command, data=request, timeout=wait_s)
+    with interrupts.changing(host.name, "measures its links"):
+        answer = remote.program(host, command, data=request, timeout=wait_s)
     if not answer.ok:
         raise SparkfleetError(remote.refusal(answer, host.name, command))
     return answer.out

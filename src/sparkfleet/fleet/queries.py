@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pyinfra.api.host import Host as PyinfraHost
 
-from sparkfleet import runtimes
+from sparkfleet import interrupts, runtimes
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Host
 from sparkfleet.errors import SparkfleetError
@@ -113,7 +113,8 @@ def _gpu_in_container(host: PyinfraHost, spec: Host, seen: PreflightSeen) -> Che
         hint = "pyinfra INVENTORY deploys/stage.py fetches them"
         return incomplete(containers.RUN, "none of the declared images is on the Spark", hint)
     try:
-        answer = remote.run_once(host, present[0], timeout=RUN_S)
+        with interrupts.changing(host.name, "a container that looks for the GPU"):
+            answer = remote.run_once(host, present[0], timeout=RUN_S)
     except (remote.ConnectionLostError, SparkfleetError) as error:
         return incomplete(containers.RUN, str(error))
     return containers.run_result(answer.out if answer.ok else f"{answer.err}\n{answer.out}", ok=answer.ok)

@@ -7,11 +7,15 @@ from collections.abc import Iterable
 from sparkfleet import engines, runtimes
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.desired_state import Host, Service
+from sparkfleet.onhost.machine import mounts
 from sparkfleet.onhost.state import units
 from sparkfleet.probe.observation import Observed, PathSeen, role_of
-from sparkfleet.runtimes.base import Role
+from sparkfleet.runtimes.base import Role, is_cdi_name
 from sparkfleet.runtimes.observation import InstanceSeen
 from sparkfleet.runtimes.operator import OperatorRuntime
+
+MOUNT_MISSING = "mount-missing"
+"""Code: what a container mounts is not there. The fleet's own deploy may create it."""
 
 
 def no_toolkit(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
@@ -53,7 +57,7 @@ def broken_links(host: Host, observed: Observed) -> Diagnostic | None:
                 f"a link to {seen.target}, which does not exist",
                 "a directory, or a link to one",
                 f"on {host.name}: mount the disk (findmnt {seen.target}; lsblk), or correct the link",
-                code="mount-missing",
+                code=MOUNT_MISSING,
             )
             for path, seen in paths.items()
             if seen is not None and seen.kind == "broken link"
@@ -132,7 +136,7 @@ def _taken(host: Host, container: InstanceSeen, service: str) -> Diagnostic:
 
 def missing_devices(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
     """Return the declared devices of a service that the host does not have."""
-    paths = (path for path in devices(service) if observed.paths.get(path) == PathSeen("absent"))
+    paths = (path for path in devices(service) if _is_missing(observed.paths.get(path)))
     return combine(
         *(
             Diagnostic(
@@ -149,7 +153,34 @@ def missing_devices(host: Host, service: Service, observed: Observed) -> Diagnos
 
 def devices(service: Service) -> tuple[str, ...]:
     """Return the paths on the host of a service's devices."""
-    return tuple(one.partition(":")[0] for one in service.container.devices)
+    return tuple(one.partition(":")[0] for one in service.container.devices if not is_cdi_name(one))
+
+
+def missing_mounts(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
+    """Return the declared mounts of a service whose source is neither there nor created by this plan."""
+    expand = observed.user.expand
+    created = {expand(resource.key) for resource in host.prepare.resources}
+    sources = dict.fromkeys(
+        mount.source
+        for mount in service.container.mounts
+        if _is_missing(observed.paths.get(mount.source)) and expand(mount.source) not in created
+    )
+    return combine(
+        *(
+            Diagnostic(
+                f"{host.name}: {source}",
+                f"it does not exist, and {service.name} mounts it",
+                "a directory or file of the host",
+                f"on {host.name}: {mounts.REMEDY}, or correct `container: {{mounts: ...}}`; then run again",
+                code=MOUNT_MISSING,
+            )
+            for source in sources
+        )
+    )
+
+
+def _is_missing(seen: PathSeen | None) -> bool:
+    return seen is not None and seen.kind in {"absent", "broken link"}
 
 
 def port_owners(host: Host, service: Service, observed: Observed) -> Diagnostic | None:

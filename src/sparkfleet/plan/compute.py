@@ -47,11 +47,12 @@ from sparkfleet.units import MIB_IN_GIB
 def probe_request(host: Host) -> ProbeRequest:
     """Return what the probe must observe to plan this host."""
     devices = dict.fromkeys(one for service in host.services for one in blockers.devices(service))
+    mounts = dict.fromkeys(one.source for service in host.services for one in service.container.mounts)
     return ProbeRequest(
         services=tuple(service.name for service in host.services),
         images=tuple(dict.fromkeys(name for s in host.services for name in s.image_names)),
         weights=tuple(dict.fromkeys((w.repo, w.revision) for s in host.services for w in s.repositories)),
-        paths=(*host_changes.watched_paths(host), *fabric_changes.watched_paths(host), *devices),
+        paths=(*host_changes.watched_paths(host), *fabric_changes.watched_paths(host), *devices, *mounts),
         ports=tuple(
             port for one in host.services for port in (one.port, *blockers.coordination_ports(host, one))
         ),
@@ -264,6 +265,7 @@ def _service(
             blockers.no_toolkit(host, service, observed),
             blockers.not_managed(host, dict.fromkeys((service.name, *operation.replaces)), observed),
             blockers.missing_devices(host, service, observed),
+            blockers.missing_mounts(host, service, observed),
             blockers.memory(host, service.name, generation.need_mib, observed),
         ]
     else:

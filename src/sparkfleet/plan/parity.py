@@ -239,11 +239,28 @@ def _host_key(hosts: Sequence[str]) -> Diagnostic:
     )
 
 
+def _comparable(seen: Mapping[str, MachineSeen]) -> tuple[dict[str, MachineSeen], list[Diagnostic]]:
+    """Return the hosts that can be compared; a warning for each of the others, which must not stop these."""
+    found, odd = {}, []
+    for host, machine in seen.items():
+        try:
+            machine_values({host: machine})
+            shared_identities({host: machine, f"{host} again": machine})
+            found[host] = machine
+        except Exception as error:  # noqa: BLE001  (of this host alone)
+            message = f"not compared with other hosts: {type(error).__name__}: {error}"
+            hint = "run again with SPARKFLEET_DEBUG=1 and report it"
+            odd.append(
+                Diagnostic(host, message, hint=hint, severity=Severity.WARNING, code="host-state-unreadable")
+            )
+    return found, odd
+
+
 def warnings(plans: Sequence[HostPlan], members: Mapping[str, Member]) -> tuple[Diagnostic, ...]:
     """Return what differs in a cluster and should not, and what identifies several hosts."""
-    seen = {one.host: one.machine for one in plans if one.machine}
+    seen, found = _comparable({one.host: one.machine for one in plans if one.machine})
     clusters = {member.cluster: member.hosts for member in members.values()}
-    found = [
+    found += [
         one
         for cluster, hosts in clusters.items()
         for one in member_differences(cluster, machine_values({h: seen[h] for h in hosts if h in seen}))

@@ -37,6 +37,12 @@ class Role(enum.Enum):
     """Stopped by a rollout, kept until the candidate has passed."""
 
 
+def is_cdi_name(device: str) -> bool:
+    """Return whether a device is named by the Container Device Interface (``vendor/class=name``)."""
+    kind, equals, name = device.partition("=")
+    return bool(equals and name) and not device.startswith("/") and "/" in kind
+
+
 @dataclass(frozen=True)
 class BindMount:
     """A directory or file of the Spark as the workload sees it."""
@@ -68,7 +74,7 @@ class Workload:
     environment: tuple[tuple[str, str], ...] = ()
     mounts: tuple[BindMount, ...] = ()
     devices: tuple[str, ...] = ()
-    """Paths of device nodes on the Spark."""
+    """Paths of device nodes on the Spark, without those that the runtime finds by their CDI names."""
     gpus: str = ""
     """``all``, or "" for none."""
     limits: Limits = Limits()

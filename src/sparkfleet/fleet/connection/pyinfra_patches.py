@@ -50,6 +50,7 @@ def patch_for_gevent() -> None:
         monkey.patch_all()
     finally:
         metadata.entry_points = original
+    interrupts.wake_event_loop()
 
 
 class _Lazy(ModuleType):

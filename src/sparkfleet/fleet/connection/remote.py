@@ -15,7 +15,7 @@ from paramiko import SSHException
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host as PyinfraHost
 
-from sparkfleet import zipapp
+from sparkfleet import interrupts, zipapp
 from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError, Document
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -68,12 +68,13 @@ def run(
     If the connection breaks, reconnect and run argv again, since it may have run in part. Raise
     ConnectionLostError when no connection can be established, or when it breaks every time.
     """
-    for _ in range(TRIES - 1):
-        try:
-            return run_once(host, argv, stdin, timeout)
-        except ConnectionLostError:
-            reconnect(host)
-    return run_once(host, argv, stdin, timeout)
+    with interrupts.changing(host.name):
+        for _ in range(TRIES - 1):
+            try:
+                return run_once(host, argv, stdin, timeout)
+            except ConnectionLostError:
+                reconnect(host)
+        return run_once(host, argv, stdin, timeout)
 
 
 def run_once(
@@ -86,7 +87,8 @@ def run_once(
     nonce = frame.new_nonce()
     command = f"r {shlex.join(frame.wrap(nonce, argv))}; {_DRAINED}"
     try:
-        ok, output = run_as_root(host, command, stdin=stdin, timeout_s=timeout)
+        with interrupts.changing(host.name):
+            ok, output = run_as_root(host, command, stdin=stdin, timeout_s=timeout)
     except (TimeoutError, OSError, EOFError, SSHException) as error:
         raise ConnectionLostError(str(error) or type(error).__name__) from error
     framed = frame.find(output.stdout_lines, nonce)
@@ -222,32 +224,33 @@ def follow(
     A lost connection is reopened; the job does not depend on it. The outcome is LOST where the programs on
     the Spark give no result.
     """
-    since = 0
-    job_kind = _JOB.match(job)
-    command = f"{job_kind[0]}-follow" if job_kind else "follow"
-    while True:
-        between()
-        argv = (*PROGRAM, command, job, "--since", str(since), "--wait", str(wait_s))
-        try:
-            answer = run_once(host, argv, timeout=wait_s + 30)
-        except ConnectionLostError as error:
-            report(f"connection lost ({error}); the operation continues on the Spark; reconnecting")
-            reconnect(host)
-            continue
-        if not answer.ok:
-            return _lost(kind, answer)
-        for line in answer.out.splitlines():
-            event = document(Event, host, line)
-            if event.result is not None:
-                return parse(kind, host, event.result)
-            show(event)
-            if not event.stalled:
-                since = event.n + 1
+    with interrupts.changing(host.name):
+        since = 0
+        job_kind = _JOB.match(job)
+        command = f"{job_kind[0]}-follow" if job_kind else "follow"
+        while True:
+            between()
+            argv = (*PROGRAM, command, job, "--since", str(since), "--wait", str(wait_s))
+            try:
+                answer = run_once(host, argv, timeout=wait_s + 30)
+            except ConnectionLostError as error:
+                report(f"connection lost ({error}); the operation continues on the Spark; reconnecting")
+                reconnect(host)
                 continue
-            # It was stopped by hand, or a reboot is not over yet.
-            resumed = run(host, (*PROGRAM, "resume", job))
-            if not resumed.ok:
-                return _lost(kind, resumed)
+            if not answer.ok:
+                return _lost(kind, answer)
+            for line in answer.out.splitlines():
+                event = document(Event, host, line)
+                if event.result is not None:
+                    return parse(kind, host, event.result)
+                show(event)
+                if not event.stalled:
+                    since = event.n + 1
+                    continue
+                # It was stopped by hand, or a reboot is not over yet.
+                resumed = run(host, (*PROGRAM, "resume", job))
+                if not resumed.ok:
+                    return _lost(kind, resumed)
 
 
 def _lost(kind: type[R], answer: CommandOutput) -> R:

@@ -109,6 +109,7 @@ def configure() -> None:
         raise SystemExit(Code.ERROR)
     terminal.tolerate_output_errors()
     interrupts.end_on_interrupt()
+    interrupts.wake_event_loop()
     end_when_declined()
     gc_control.pause()
     os.environ.setdefault("PYINFRA_PROGRESS", "off")  # sparkfleet shows its own

@@ -81,9 +81,10 @@ def _execute_safely(
 ) -> bool:
     acting = RunContext(state, host)
     try:
-        with acting.run.board.host(host.name), interrupts.changing(host.name):
+        with acting.run.board.host(host.name):
             refuse_stale(acting)
-            execute(acting, operations)
+            with interrupts.changing(host.name):
+                execute(acting, operations)
     except SparkfleetError as error:
         diagnostics = error.diagnostics
     except ConnectionLostError as error:

@@ -16,7 +16,7 @@ from gevent.event import Event
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import BaseStateCallback, State
 
-from sparkfleet import data_files, gc_control
+from sparkfleet import data_files, gc_control, interrupts
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Member
@@ -247,8 +247,22 @@ class _Results(BaseStateCallback):
         gc_control.resume()
 
     @staticmethod
+    def operation_host_start(state: State, host: PyinfraHost, op_hash: str) -> None:
+        """Name an operation of the fleet's own file at Ctrl-C; those of sparkfleet name themselves."""
+        if name := _user_operation(state, host, op_hash):
+            interrupts.begin(host.name, name)
+
+    @staticmethod
+    def operation_host_success(state: State, host: PyinfraHost, op_hash: str, *_: int) -> None:
+        """End what ``operation_host_start`` began."""
+        if _user_operation(state, host, op_hash):
+            interrupts.end(host.name)
+
+    @staticmethod
     def operation_host_error(state: State, host: PyinfraHost, op_hash: str, *_: int) -> None:
         """Record an operation of the fleet's own file that failed; those of sparkfleet record their own."""
+        if _user_operation(state, host, op_hash):
+            interrupts.end(host.name)
         run = run_of(state)
         ignored = state.get_op_data_for_host(host, op_hash).global_arguments["_ignore_errors"]
         if host.name not in run.failures and not ignored:
@@ -268,6 +282,12 @@ class _Results(BaseStateCallback):
         run.disconnected.add(host.name)
         if run.closing and {active.name for active in state.activated_hosts} <= run.disconnected:
             _print_results(run)
+
+
+def _user_operation(state: State, host: PyinfraHost, op_hash: str) -> str:
+    """Return the name of an operation of the fleet's own file that a host executes, else ""."""
+    names = ", ".join(sorted(state.get_op_meta(op_hash).names))
+    return names if names.startswith(user_deploy.NAME) and op_hash in state.ops[host] else ""
 
 
 def _print_results(run: FleetRun) -> None:

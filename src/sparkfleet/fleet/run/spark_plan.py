@@ -10,6 +10,7 @@ import click
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
+from sparkfleet import interrupts
 from sparkfleet.contract.codec import NEWER
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.probe import ProbeRequest
@@ -108,11 +109,14 @@ def plan_after(host: PyinfraHost, rollout: str, steps: tuple[Step, ...]) -> Host
         )
 
     try:
-        result = follow()
-        if _is_newer(result):
-            report("a newer sparkfleet began it; updating the programs on the host, which cannot continue it")
-            remote.update_programs(host)
+        with interrupts.changing(host.name, f"rollout {rollout}"):
             result = follow()
+            if _is_newer(result):
+                report(
+                    "a newer sparkfleet began it; updating the programs on the host, which cannot continue it"
+                )
+                remote.update_programs(host)
+                result = follow()
         if _is_newer(result) and result.diagnostic:
             where = f"{host.name}: {result.diagnostic.location}"
             return HostPlan(host.name, unknown=replace(result.diagnostic, location=where))

@@ -13,7 +13,8 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 from pyinfra.context import ctx_host
 
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.plan.blockers import MOUNT_MISSING
 from sparkfleet.plan.model import ChangeSet, HostPlan, Scope, Step
 from sparkfleet.plan.operations import UserDeploy
 
@@ -36,7 +37,13 @@ def add_user_deploy(
     found = prepare(state, host, path)
     if isinstance(found, Diagnostic):
         return HostPlan(host.name, unknown=found)
-    return replace(plan, change_sets=(found, *plan.change_sets)) if found else plan
+    return replace(plan, change_sets=(found, *map(_unblocked, plan.change_sets))) if found else plan
+
+
+def _unblocked(change_set: ChangeSet) -> ChangeSet:
+    """Return changes that wait for no mount: the operations before them may create it, or mount its disk."""
+    blocked = change_set.blocked.each if change_set.blocked else ()
+    return replace(change_set, blocked=combine(*(one for one in blocked if one.code != MOUNT_MISSING)))
 
 
 def prepare(state: State, host: PyinfraHost, path: Path) -> ChangeSet | Diagnostic | None:

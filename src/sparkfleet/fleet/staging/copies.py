@@ -10,6 +10,7 @@ from typing import Any
 
 from pyinfra.api.host import Host as PyinfraHost
 
+from sparkfleet import interrupts
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import (
     STAGED,
@@ -109,9 +110,9 @@ def _exported(act: executor.RunContext, source_host: PyinfraHost, reference: str
     exports[key] = exports.get(key, 0) + 1
     try:
         sender_run = executor.RunContext(act.state, source_host)
-        result = stage_job.run(
-            sender_run, spark_plan.login_user(source_host), StageRequest(stage_job.job_id(), export=reference)
-        )
+        with interrupts.changing(source_host.name):
+            request = StageRequest(stage_job.job_id(), export=reference)
+            result = stage_job.run(sender_run, spark_plan.login_user(source_host), request)
         if result.outcome != STAGED or result.exported is None:
             raise SenderError(*stage_job.failure(source_host.name, result).diagnostics)
         yield result.exported
@@ -131,11 +132,12 @@ def _sending(
     if source.near and not any(distance == copy_route.NEAR for distance, _ in route.listen):
         act.log(f"no fabric link to {source_host.name}: copying over the LAN")
     sender = Sender(source_host, route)
-    try:
-        sender.begin(shown)
-        yield sender
-    finally:
-        sender.end()
+    with interrupts.changing(source_host.name, f"sends to {act.host.name}"):
+        try:
+            sender.begin(shown)
+            yield sender
+        finally:
+            sender.end()
 
 
 def _expect(act: executor.RunContext, result: StageResult) -> None:

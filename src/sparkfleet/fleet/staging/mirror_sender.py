@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from sparkfleet.contract import codec
@@ -13,6 +14,7 @@ HOME = "127.0.0.1"
 
 def main() -> None:
     """Serve until the copy has ended, or until the parent terminates this process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches it, too; the parent reports it
     request = codec.loads(LocalSendRequest, sys.stdin.read(), "stdin")
     sender = Sender(request.files, frozenset({HOME}), request.transfer_key)
     ((_, port),) = sender.listen([HOME])

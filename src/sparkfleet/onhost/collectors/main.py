@@ -115,10 +115,14 @@ def collect(request: dict[str, Any], user_name: str) -> dict[str, Any]:
     return found
 
 
+LARGEST = 1 << 24
+"""Bytes of a file that is hashed: a file that a container mounts may be large."""
+
+
 def collect_paths(expanded: dict[str, str]) -> dict[str, Any]:
     """Return what is at each path, with the SHA-256 of files."""
     found = {path: part(paths.collect_path, real) for path, real in expanded.items()}
-    files = [path for path in found if found[path].get("kind") == "file"]
+    files = [path for path in found if found[path].get("kind") == "file" and found[path]["size"] <= LARGEST]
     known = paths.hashes([expanded[path] for path in files])
 
     def hash_of(path: str) -> dict[str, Any]:

@@ -49,10 +49,64 @@ class _Binding:
 
 
 @dataclass(frozen=True)
-class _HostConfig:
-    """What a plan reads of ``HostConfig`` in Docker's inspect data."""
+class _Policy:
+    Name: str | None = None
 
+
+@dataclass(frozen=True)
+class _DeviceRequest:
+    Driver: str | None = None
+    DeviceIDs: tuple[str, ...] | None = None
+    Capabilities: tuple[tuple[str, ...] | None, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Device:
+    PathOnHost: str
+    PathInContainer: str
+    CgroupPermissions: str | None = None
+
+
+@dataclass(frozen=True)
+class _Ulimit:
+    Name: str
+    Hard: int
+
+
+@dataclass(frozen=True)
+class _Mount:
+    Target: str
+    Source: str | None = None
+    ReadOnly: bool | None = None
+
+
+@dataclass(frozen=True)
+class _Log:
+    Type: str | None = None
+    Config: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class _HostConfig:
+    """What a plan reads of ``HostConfig`` in Docker's inspect data: the settings of ``settings.py``."""
+
+    RestartPolicy: _Policy | None = None
+    NetworkMode: str | None = None
+    IpcMode: str | None = None
     PortBindings: Mapping[str, tuple[_Binding, ...] | None] | None = None
+    ShmSize: int | None = None
+    DeviceRequests: tuple[_DeviceRequest, ...] | None = None
+    Memory: int | None = None
+    Ulimits: tuple[_Ulimit, ...] | None = None
+    Devices: tuple[_Device, ...] | None = None
+    CapAdd: tuple[str, ...] | None = None
+    Mounts: tuple[_Mount, ...] | None = None
+    Binds: tuple[str, ...] | None = None
+    LogConfig: _Log | None = None
+    ExtraHosts: tuple[str, ...] | None = None
+    Tmpfs: Mapping[str, str] | None = None
+    SecurityOpt: tuple[str, ...] | None = None
+    CpusetCpus: str | None = None
 
 
 @dataclass(frozen=True)

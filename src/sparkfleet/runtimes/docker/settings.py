@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sparkfleet.contract.generation import LABEL_SERVICE
 from sparkfleet.resources.base import AbsolutePath, HostPath, Limits, described
+from sparkfleet.runtimes.base import is_cdi_name
 
 if TYPE_CHECKING:
     from sparkfleet.runtimes.observation import ImageSeen
@@ -26,6 +27,8 @@ DEFAULT_SHM_BYTES = 64 << 20
 """The size of /dev/shm that Docker gives a container without ``--shm-size``."""
 ALL_ACCESS = "rwm"
 """What Docker allows with a device, if its option does not end with something else."""
+CDI = "cdi"
+"""The driver of a device request that names devices by the Container Device Interface."""
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 PortMapping = Annotated[
@@ -184,6 +187,8 @@ def _security(text: str) -> tuple[str, str]:
 def _gpus(value: Any, _: ImageSeen | None) -> dict[str, str]:
     found = {}
     for request in value or ():
+        if request.get("Driver") == CDI:
+            continue  # a device
         capabilities = {name for group in request.get("Capabilities") or () for name in group}
         ids = request.get("DeviceIDs")
         found[""] = ",".join(ids) if ids else "all" if "gpu" in capabilities else "other"
@@ -223,6 +228,8 @@ def _capability(text: str) -> tuple[str, str]:
 
 
 def _device(text: str) -> tuple[str, str]:
+    if is_cdi_name(text):
+        return text, "yes"
     path, *rest = text.split(":")
     access = rest.pop() if rest and not rest[-1].startswith("/") else ALL_ACCESS
     return path, _device_text(rest[0] if rest else path, access)
@@ -234,10 +241,14 @@ def _device_text(path: str, access: str) -> str:
 
 
 def _devices(value: Any, _: ImageSeen | None) -> dict[str, str]:
-    return {
-        one["PathOnHost"]: _device_text(one["PathInContainer"], one.get("CgroupPermissions") or ALL_ACCESS)
-        for one in value or ()
-    }
+    found = {}
+    for one in value or ():
+        if "PathOnHost" in one:
+            access = one.get("CgroupPermissions") or ALL_ACCESS
+            found[one["PathOnHost"]] = _device_text(one["PathInContainer"], access)
+        elif one.get("Driver") == CDI:  # HostConfig.DeviceRequests, with those of --gpus
+            found |= dict.fromkeys(one.get("DeviceIDs") or (), "yes")
+    return found
 
 
 def _mount_option(mount: Mount) -> str:
@@ -263,7 +274,7 @@ def _mounts(value: Any, _: ImageSeen | None) -> dict[str, str]:
     found = {}
     for entry in value or ():
         if isinstance(entry, str):  # HostConfig.Binds: what `docker run --volume` makes
-            source, target, *mode = entry.split(":")
+            source, target, *mode = entry.split(":") if ":" in entry else ("", entry)
             found[target] = _mount_text(source, target, "ro" in ",".join(mode).split(","))
         else:
             target = entry["Target"]
@@ -428,10 +439,10 @@ class Container:
     )
     devices: tuple[str, ...] = row(
         (),
-        "For example /dev/infiniband.",
+        "For example /dev/infiniband, or the CDI name nvidia.com/gpu=all.",
         Setting(
             option("--device"),
-            ("HostConfig.Devices",),
+            ("HostConfig.Devices", "HostConfig.DeviceRequests"),
             normalize=_device,
             parse=_devices,
             compose="devices",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from sparkfleet.contract.generation import LABEL_GENERATION, Generation
-from sparkfleet.runtimes.base import BindMount, Limits, Workload
+from sparkfleet.runtimes.base import BindMount, Limits, Workload, is_cdi_name
 
 
 def workload_of(generation: Generation) -> Workload:
@@ -23,7 +23,7 @@ def workload_of(generation: Generation) -> Workload:
         argv=create[end + 1 :],
         environment=_pairs(values("--env")),
         mounts=tuple(_mount(text) for text in values("--mount")),
-        devices=tuple(device.partition(":")[0] for device in values("--device")),
+        devices=tuple(one.partition(":")[0] for one in values("--device") if not is_cdi_name(one)),
         gpus="".join(values("--gpus")[:1]),
         limits=Limits("".join(values("--memory")[:1]), _pairs(values("--ulimit"))),
         ports=(generation.port,),
