@@ -244,8 +244,9 @@ def _comparable(seen: Mapping[str, MachineSeen]) -> tuple[dict[str, MachineSeen]
     found, odd = {}, []
     for host, machine in seen.items():
         try:
-            machine_values({host: machine})
-            shared_identities({host: machine, f"{host} again": machine})
+            with_another = {host: machine, "": MachineSeen()}
+            list(member_differences("", machine_values(with_another)))
+            shared_identities(with_another)
             found[host] = machine
         except Exception as error:  # noqa: BLE001  (of this host alone)
             message = f"not compared with other hosts: {type(error).__name__}: {error}"

@@ -77,6 +77,9 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
             case "--ulimit":
                 soft, _, hard = rest.partition(":")
                 host["Ulimits"].append({"Name": key, "Hard": int(hard or soft), "Soft": int(soft)})
+            case "--device" if "=" in value:  # a CDI name
+                cdi = {"Driver": "cdi", "Count": 0, "DeviceIDs": [value], "Capabilities": None, "Options": {}}
+                host["DeviceRequests"] = [*(host["DeviceRequests"] or []), cdi]
             case "--device":
                 # As Docker reads HOST, HOST:ACCESS, HOST:CONTAINER and HOST:CONTAINER:ACCESS.
                 path, *more = value.split(":")

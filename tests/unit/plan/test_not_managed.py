@@ -9,9 +9,12 @@ import pytest
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Host
+from sparkfleet.plan import blockers
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import HostPlan, HostState
 from sparkfleet.probe.observation import Disk, Listener, Observed, PathSeen, UnitSeen
+from sparkfleet.resources.base import Resource
+from sparkfleet.runtimes import Mount
 from sparkfleet.runtimes.observation import InstanceSeen
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import CONVERGED, HOST, NANO, foreign, only_entry, rows, with_service
@@ -122,6 +125,36 @@ def test_a_device_that_the_host_lacks_blocks_the_rollout() -> None:
     )
     (found,) = blocked(host_plan(declared, seen))
     assert (found.code, found.location) == ("device-missing", "spark-01: /dev/nothing")
+
+
+def test_a_device_by_its_cdi_name_is_no_path_of_the_host() -> None:
+    declared = with_service(container=replace(NANO.container, devices=("nvidia.com/gpu=all",)))
+    assert "nvidia.com/gpu=all" not in probe_request(declared).paths
+    seen = replace(CONVERGED, paths={**CONVERGED.paths, "nvidia.com/gpu=all": PathSeen("absent")})
+    assert host_plan(declared, seen).state is HostState.CHANGE
+
+
+MOUNTED = with_service(container=replace(NANO.container, mounts=(Mount("~/plugins", "/plugins"),)))
+
+
+@pytest.mark.parametrize("kind", ["absent", "broken link"])
+def test_a_mount_whose_source_the_host_lacks_blocks_the_rollout(kind: str) -> None:
+    assert "~/plugins" in probe_request(MOUNTED).paths
+    seen = replace(CONVERGED, paths={**CONVERGED.paths, "~/plugins": PathSeen(kind)})
+    (found,) = blocked(host_plan(MOUNTED, seen))
+    assert (found.code, found.location) == ("mount-missing", "spark-01: ~/plugins")
+    assert "mount its disk, or create it" in found.hint
+
+
+def test_a_mount_whose_source_is_there_or_is_declared_blocks_nothing() -> None:
+    seen = replace(CONVERGED, paths={**CONVERGED.paths, "~/plugins": PathSeen("directory")})
+    assert host_plan(MOUNTED, seen).state is HostState.CHANGE
+    lacks = replace(CONVERGED, paths={**CONVERGED.paths, "~/plugins": PathSeen("absent")})
+    made = Resource("directory", "/home/nvidia/plugins")
+    declared = replace(MOUNTED, prepare=replace(MOUNTED.prepare, resources=(made,)))
+    service = declared.services[0]
+    assert blockers.missing_mounts(MOUNTED, service, lacks) is not None
+    assert blockers.missing_mounts(declared, service, lacks) is None
 
 
 def test_a_rollout_needs_space_for_its_container_and_an_update_does_not() -> None:

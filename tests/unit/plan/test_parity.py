@@ -54,6 +54,17 @@ def messages(first: MachineSeen, second: MachineSeen) -> list[str]:
     return [one.message for one in warnings(plans(first, second), MEMBERS)]
 
 
+def test_a_host_that_cannot_be_compared_is_named_and_the_others_are() -> None:
+    odd = replace(SPARK, parameters=3)  # type: ignore[arg-type]
+    third = HostPlan("spark-03", machine=OTHER)
+    found = warnings((*plans(odd, OTHER), third), MEMBERS)
+    assert [(one.location, one.code) for one in found] == [
+        ("spark-01", "host-state-unreadable"),
+        ("spark-02, spark-03", "host-address-duplicate"),
+    ]
+    assert {one.severity for one in found} == {Severity.WARNING}
+
+
 def test_members_that_are_alike_give_no_warning() -> None:
     assert messages(SPARK, OTHER) == []
 

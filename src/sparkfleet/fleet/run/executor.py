@@ -42,8 +42,8 @@ class RunContext:
 
     def progress(self, phase: str, text: str = "", have: int = 0, total: int = 0) -> None:
         """Show the phase of this host, and how far it is."""
+        interrupts.record(self.host.name, phase)  # before it is shown: Ctrl-C may follow at once
         self.run.board.progress(self.host.name, phase, text, have, total)
-        interrupts.record(self.host.name, phase)
 
     def log(self, text: str) -> None:
         """Print a permanent line."""
@@ -120,4 +120,7 @@ def refuse_stale(acting: RunContext) -> None:
         raise FailedError(now.unknown)
     if now.effects() == shown.effects():
         return
+    known = fleet_run.reasons_of(shown)
+    if new := [one for one in fleet_run.reasons_of(now) if one not in known]:
+        raise FailedError(*new)  # the user deploy did not create a mount, for example
     raise FailedError(fleet_run.stale_diagnostic(acting.host.name))

@@ -128,7 +128,7 @@ def show_plan(state: State, host: PyinfraHost) -> None:
     changed = _changed_since_approval(whole)
     if changed or APPROVED not in os.environ:
         echo_report(plan_text(whole), err="--json" in sys.argv)
-    reasons = {name: _reasons(own) for name, own in run.plans.items() if own.state in _STOPPED}
+    reasons = {name: reasons_of(own) for name, own in run.plans.items() if own.state in _STOPPED}
     run.blocked = {name: found for name, found in reasons.items() if run.plans[name].proceeds}
     # They stay in the run, and pyinfra ends with 1 for them.
     state.failed_hosts.update(host for host in state.inventory if host.name in run.blocked)
@@ -170,10 +170,10 @@ def plan_rest(host: PyinfraHost, state: State) -> None:
     lines = (f"{host.name}   remaining plan:", *host_lines(plan))
     echo_report("\n".join(lines), err="--json" in sys.argv)
     if plan.state in _STOPPED:
-        raise SparkfleetError(*_reasons(plan))
+        raise SparkfleetError(*reasons_of(plan))
 
 
-def _reasons(plan: HostPlan) -> tuple[Diagnostic, ...]:
+def reasons_of(plan: HostPlan) -> tuple[Diagnostic, ...]:
     """Return why a host must not be changed, each reason once."""
     if plan.unknown:
         return (plan.unknown,)

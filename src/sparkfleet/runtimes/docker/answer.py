@@ -71,6 +71,7 @@ class _Device:
 class _Ulimit:
     Name: str
     Hard: int
+    Soft: int
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pytest
 
+from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Host, Prepare
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan.compute import host_plan
-from sparkfleet.plan.model import HostPlan
+from sparkfleet.plan.model import ChangeSet, HostPlan
 from sparkfleet.probe.observation import ObservedResources, PathSeen
 from sparkfleet.resources.base import Resource
 from tests.unit.plan import fake_spark
@@ -61,3 +62,13 @@ def test_a_plan_is_stale_when_it_would_remove_more_than_was_shown(monkeypatch: p
     shown, now = plan(50 * DAY_S, aaaaaaaaaaaa=1), plan(50 * DAY_S, aaaaaaaaaaaa=1, bbbbbbbbbbbb=2)
     with pytest.raises(executor.FailedError, match="changed since the plan"):
         begin(monkeypatch, shown, now)
+
+
+def test_a_host_that_is_blocked_by_now_is_refused_with_the_cause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = Diagnostic("spark-01: port 8000", "held by another", code="port-in-use")
+    shown, now = HostPlan("spark-01"), HostPlan("spark-01", (ChangeSet("nano", blocked=taken),))
+    with pytest.raises(executor.FailedError) as failed:
+        begin(monkeypatch, shown, now)
+    assert failed.value.diagnostics == (taken,)

@@ -12,9 +12,10 @@ from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import State
 from pyinfra.context import ctx_state
 
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.fleet.run import user_deploy
-from sparkfleet.plan.model import ChangeSet
+from sparkfleet.plan.blockers import MOUNT_MISSING
+from sparkfleet.plan.model import ChangeSet, HostPlan, Step
 
 FILE = """\
 from pyinfra import host
@@ -53,6 +54,23 @@ def test_each_operation_that_would_change_something_is_a_row_by_its_name(
     assert [row.key for row in found.fields()] == ["Not there", "server.shell"]
     assert "password" not in repr(found)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("text", ["server.shell(commands=['mount /data'])", "pass"])
+def test_operations_may_create_what_a_container_mounts(host: PyinfraHost, tmp_path: Path, text: str) -> None:
+    (tmp_path / "user_deploy.py").write_text(f"from pyinfra.operations import server\n{text}\n")
+    missing = Diagnostic("spark-01: /data", "it does not exist", code=MOUNT_MISSING)
+    taken = Diagnostic("spark-01: port 8000", "held by another", code="port-in-use")
+    shown = HostPlan(
+        "@local", (ChangeSet("a", blocked=missing), ChangeSet("b", blocked=combine(missing, taken)))
+    )
+    plan = user_deploy.add_user_deploy(
+        shown, host.state, host, str(tmp_path / "spark-01.yaml"), (Step.USER_DEPLOY,)
+    )
+    if text == "pass":
+        assert plan == shown
+    else:
+        assert [one.blocked for one in plan.change_sets] == [None, None, taken]
 
 
 def test_operations_that_change_nothing_are_no_entry(host: PyinfraHost, tmp_path: Path) -> None:

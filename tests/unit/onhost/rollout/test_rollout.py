@@ -377,6 +377,12 @@ def test_a_device_that_is_not_there_is_refused_before_anything_stops(world: Worl
     assert picture(world) == before
 
 
+def test_a_device_by_its_cdi_name_is_no_path(world: World) -> None:
+    world.serve(OLD)
+    candidate = replace(NEW, definition=("--device", "nvidia.com/gpu=all", *NEW.definition))
+    assert ask(world, candidate, "nano").outcome == "promoted"
+
+
 GPUS = replace(NEW, definition=("--gpus", "all", *NEW.definition))
 MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
 

@@ -20,6 +20,7 @@ from sparkfleet.plan.compute import host_plan
 from sparkfleet.runtimes import Container, Mount
 from sparkfleet.runtimes.docker import settings
 from sparkfleet.runtimes.docker.render import compose_service, create_options
+from tests.unit.contract.test_shapes import VALUES
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import rows, with_service
 
@@ -173,7 +174,13 @@ OTHER_SPELLINGS = Container(
 """Docker's own default, and what Docker stores in another spelling."""
 
 
-@pytest.mark.parametrize("container", [Container(), EVERYTHING, OTHER_SPELLINGS])
+CDI = Container(gpus="none", devices=("nvidia.com/gpu=all", "/dev/infiniband"))
+"""A device by its name of the Container Device Interface, beside one by its path."""
+
+
+@pytest.mark.parametrize(
+    "container", [Container(), EVERYTHING, OTHER_SPELLINGS, CDI, replace(CDI, gpus="all")]
+)
 def test_a_container_created_from_the_table_shows_no_difference(container: Container) -> None:
     host = with_service(container=container)
     assert not host_plan(host, fake_spark.converged(host)).change_sets
@@ -194,6 +201,47 @@ def test_soft_and_hard_limit_are_compared_and_written_for_compose() -> None:
     source = render_service.workload(after, after.services[0], fake_spark.USER)
     assert "nofile=4096:65536" in create_options(source)
     assert compose_service(source)["ulimits"] == {"nofile": {"soft": 4096, "hard": 65536}, "core": 0}
+
+
+def test_another_cdi_name_is_a_difference_of_that_device_alone() -> None:
+    before, after = (
+        with_service(container=replace(CDI, devices=(f"nvidia.com/gpu={name}",))) for name in ("all", "0:1")
+    )
+    (entry,) = host_plan(after, fake_spark.converged(before)).change_sets
+    assert [row for row in rows(entry) if row[0] in {"device", "container"}] == [
+        ("device", "nvidia.com/gpu=0:1", "", "yes"),
+        ("device", "nvidia.com/gpu=all", "yes", ""),
+    ]
+
+
+def test_a_bind_without_a_source_is_a_row_of_the_plan() -> None:
+    host = with_service()
+    seen = fake_spark.converged(host)
+    (box,) = seen.instances
+    bound = replace(seen, instances=(fake_spark.with_details(box, host={"Binds": ["/data", "/a:/b:ro"]}),))
+    (entry,) = host_plan(host, bound).change_sets
+    assert [row for row in rows(entry) if row[0] == "mount"] == [
+        ("mount", "/b", "/a:/b:ro", ""),
+        ("mount", "/data", ":/data", ""),
+    ]
+
+
+PATHS = sorted({path for one in settings.SETTINGS for path in one.inspect})
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_inspect_data_of_any_shape_is_compared_or_refused(path: str) -> None:
+    host = with_service()
+    seen = fake_spark.converged(host)
+    (box,) = seen.instances
+    part, name = path.split(".")
+    for value in [*VALUES, *([value] for value in VALUES), *({"x": value} for value in VALUES)]:
+        config, of_host = ({name: value}, {}) if part == "Config" else ({}, {name: value})
+        try:
+            odd = fake_spark.with_details(box, config=config, host=of_host)
+        except ValueError:
+            continue  # the probe's answer is refused: of this host alone
+        host_plan(host, replace(seen, instances=(odd,)))
 
 
 def test_a_setting_that_docker_update_changed_and_that_has_no_row_is_shown_by_its_own_name() -> None:
