@@ -43,7 +43,7 @@ def fleet_status(inventory: Path, limit: Sequence[str] = ()) -> list[SparkStatus
 
 
 def fleet_preflight(inventory: Path, limit: Sequence[str] = (), *, run: bool = False) -> FleetPreflight:
-    """Return the preflight of every Spark; ``run``: start a container that looks for the GPU as well."""
+    """Return the preflight of every Spark; ``run``: start a container with the GPU as well."""
     hosts: dict[str, Host] = {}
     seen: dict[str, PreflightSeen] = {}
 
@@ -113,7 +113,7 @@ def _gpu_in_container(host: PyinfraHost, spec: Host, seen: PreflightSeen) -> Che
         hint = "pyinfra INVENTORY deploys/stage.py fetches them"
         return incomplete(containers.RUN, "none of the declared images is on the Spark", hint)
     try:
-        with interrupts.changing(host.name, "a container that looks for the GPU"):
+        with interrupts.changing(host.name, "a container with the GPU"):
             answer = remote.run_once(host, present[0], timeout=RUN_S)
     except (remote.ConnectionLostError, SparkfleetError) as error:
         return incomplete(containers.RUN, str(error))

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from sparkfleet import engines, runtimes
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.desired_state import Host, Service
-from sparkfleet.onhost.machine import mounts
 from sparkfleet.onhost.state import units
 from sparkfleet.probe.observation import Observed, PathSeen, role_of
 from sparkfleet.runtimes.base import Role, is_cdi_name
@@ -171,7 +170,7 @@ def missing_mounts(host: Host, service: Service, observed: Observed) -> Diagnost
                 f"{host.name}: {source}",
                 f"it does not exist, and {service.name} mounts it",
                 "a directory or file of the host",
-                f"on {host.name}: {mounts.REMEDY}, or correct `container: {{mounts: ...}}`; then run again",
+                f"on {host.name}: mount its disk, or create it; or correct `mounts:` of the service",
                 code=MOUNT_MISSING,
             )
             for source in sources
