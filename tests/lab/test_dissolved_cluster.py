@@ -1,4 +1,4 @@
-"""A cluster that is dissolved into single services, one of which fails: a rank alone is not called serving."""
+"""A cluster that is dissolved into single services, one of which fails: a rank alone does not serve."""
 
 from __future__ import annotations
 
