@@ -29,7 +29,7 @@ OF_ONE_HOST = frozenset(
     )
 )  # fmt: skip
 """Boot parameters that name a disk, an address or a host (``boot_image``: the kernel, which is compared)."""
-_SECRET = re.compile(r"passw|secret|token|credential|(?:^|[._])key(?:[._=]|$)|:[^@]*@", re.IGNORECASE)
+_SECRET = re.compile(r"passw|secret|token|credential|(?:^|[._])key(?:[._=]|$)|:[^@:]*@", re.IGNORECASE)
 """In the name of a boot parameter, or in its value: ``systemd.setenv=API_TOKEN=x``, ``iscsi:me:word@x``."""
 
 

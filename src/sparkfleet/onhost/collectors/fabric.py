@@ -178,7 +178,7 @@ def _files(root: str, folders: Iterable[str]) -> list[tuple[str, str]]:
 def _renderer(root: str) -> str:
     """Return what configures links: by netplan's files, else NetworkManager if it runs, else networkd."""
     for _, text in reversed(_files(root, NETPLAN)):
-        block = re.search(r"^network:[^\n]*\n(( +)[^\n]*\n)", text + "\n", re.MULTILINE)
+        block = re.search(r"^network:[^\n]*\n(( +)\S[^\n]*\n)", text + "\n", re.MULTILINE)
         found = block and re.search(r"^%s[\"']?renderer[\"']?: *[\"']?(\w+)" % block[2], text, re.MULTILINE)
         if found:
             return found[1]

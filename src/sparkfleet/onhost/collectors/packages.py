@@ -32,7 +32,7 @@ def collect_packages(docker: bool, toolkit: bool) -> dict[str, Any]:
     if code:
         errors = [line for line in err.splitlines() if line.startswith("E:")]
         return {"requested": names, "error": (errors or [commands.last_line(err + out)])[0]}
-    rows = re.findall(r"^Inst (\S+) (?:\[([^\]]*)\] )?\((\S+)", out, re.MULTILINE)
+    rows = re.findall(r"^Inst (\S+) (?:\[([^\]\n]*)\] )?\((\S+)", out, re.MULTILINE)
     return {
         "requested": names,
         "install": [list(row) for row in rows],

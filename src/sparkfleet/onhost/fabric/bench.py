@@ -81,7 +81,7 @@ def gbits(tool: str, ran: Ran) -> float | None:
     except (ValueError, KeyError, TypeError):
         return None
     # bytes, iterations, peak, average, rate. In a run limited by time, the peak is 0.00.
-    rows = re.findall(r"^\s*\d+\s+\d+\s+[\d.]+\s+([\d.]+)\s+[\d.]+\s*$", ran.out, re.MULTILINE)
+    rows = re.findall(r"^ *\d+ +\d+ +[\d.]+ +([\d.]+) +[\d.]+ *$", ran.out, re.MULTILINE)
     return float(rows[-1]) if rows else None
 
 

@@ -39,7 +39,7 @@ _OTHERS_ERROR = re.compile(
 _CONTEXT_LINES = 14
 _ARGS_IN_LOG = re.compile(r"non-default args: \{(?P<args>.*)")
 _NAME_IN_ARGS = re.compile(r"'([a-z_]{2,60})': ")
-_PYDANTIC_TYPE = re.compile(r" ?\[type=[a-z_.]+.*$")
+_PYDANTIC_TYPE = re.compile(r" ?\[type=[a-z_.].*")
 _SHORT, _LONG = 160, 400
 
 

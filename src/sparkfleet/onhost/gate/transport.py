@@ -12,10 +12,10 @@ RDMA, TCP, UNKNOWN = "rdma", "tcp", ""
 
 _PATTERNS = (
     # Messages of NCCL 2.18 to 2.28: the selected plugin, a channel's transport, the devices found.
-    (re.compile(r"NCCL INFO .*\bUsing network IB\w*\b"), RDMA),
-    (re.compile(r"NCCL INFO .*\bUsing network Socket\b"), TCP),
-    (re.compile(r"NCCL INFO Channel .* via NET/IB\w*/"), RDMA),
-    (re.compile(r"NCCL INFO Channel .* via NET/Socket/"), TCP),
+    (re.compile(r"NCCL INFO .{0,300}\bUsing network IB\w*\b"), RDMA),
+    (re.compile(r"NCCL INFO .{0,300}\bUsing network Socket\b"), TCP),
+    (re.compile(r"NCCL INFO Channel .{0,300} via NET/IB\w*/"), RDMA),
+    (re.compile(r"NCCL INFO Channel .{0,300} via NET/Socket/"), TCP),
     (re.compile(r"NCCL INFO NET/IB : Using \[0\]"), RDMA),
     (re.compile(r"NCCL INFO NET/Socket : Using \[0\]"), TCP),
 )

@@ -50,7 +50,7 @@ CAUSES = (
         pace.CODE,
     ),
     _cause(
-        r"GatedRepo|Access to model .* is restricted|is gated",
+        r"GatedRepo|Access to model .{1,200} is restricted|is gated",
         "the model is gated, and its licence is not accepted for this token",
         "accept the licence on the model's page on the hub, then run again",
         hub_access.REFUSED,
