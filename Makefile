@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SITE := .venv-site
 # Two processes, each with a lab of its own and a module at a time. Modules on lab machines come first:
 # they mostly wait for machines, and the unit tests use the rest of the CPU.
 SIDE_BY_SIDE := -n 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup docker demo demo-down test test-unit test-full test-real-vllm test-real-llamacpp
-.PHONY: lint format bench docs clean knowledge
+.PHONY: lint format bench docs site clean knowledge
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -32,7 +33,7 @@ demo: $(STAMP) docker  ## a lab of two Sparks: converge, ask the model, plan aga
 demo-down: $(STAMP)  ## remove the lab of the demo
 	@$(BIN)/sparkfleet lab down
 
-test: lint docker  ## lint, unit tests and tests on lab machines
+test: lint site docker  ## lint, unit tests and tests on lab machines
 	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not full and not real_vllm and not real_llamacpp" $(PYTEST_ARGS)
 
 test-unit: $(STAMP)  ## tests that need no lab machines
@@ -56,6 +57,14 @@ lint: $(STAMP)  ## ruff, mypy strict, and import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
+$(SITE)/.installed: tools/site/requirements.txt
+	@test -x $(SITE)/bin/python || $(PYTHON) -m venv $(SITE)
+	@$(SITE)/bin/pip install --quiet --require-hashes --requirement $<
+	@touch $@
+
+site: $(SITE)/.installed  ## the documentation as a site in build/site; a link to nothing is an error
+	@$(SITE)/bin/zensical build --clean --strict
+
 docs: $(STAMP)  ## regenerate docs/reference, docs/schema, the limits and the picture in CONTRIBUTING.md
 	@$(BIN)/python tools/generate_reference.py
 	@$(BIN)/python tools/architecture.py
@@ -69,4 +78,4 @@ format: $(STAMP)  ## format the code and apply the fixes of ruff
 	@$(BIN)/ruff format .
 
 clean:  ## remove the virtual environment and caches (the lab: make demo-down)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) $(SITE) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
