@@ -43,7 +43,7 @@ def test_the_notes_are_the_part_of_the_changelog_about_that_version(root: Path) 
 
 def test_a_tag_of_another_version_than_a_package_is_refused(root: Path) -> None:
     set_versions(root, "0.1.0", "0.0.9")
-    with pytest.raises(click.ClickException, match="lab/pyproject.toml: version: found 0.0.9, expected"):
+    with pytest.raises(click.ClickException, match=r"lab/pyproject.toml: version: found 0.0.9, expected"):
         notes_of("v0.1.0", root)
 
 
