@@ -38,6 +38,14 @@ COMMANDS: Mapping[str, Mapping[Code, str]] = {
         Code.CHANGES: "with --dry: there are differences",
         Code.DECLINED: "the answer was no; no file was changed",
     },
+    "add-host": {
+        Code.OK: "the host file is written",
+        Code.ERROR: "the file exists, or the fleet would be invalid; nothing was written",
+    },
+    "add-service": {
+        Code.OK: "the host file is changed",
+        Code.ERROR: "the fleet would be invalid, or is so already; nothing was written",
+    },
     "check": {Code.OK: "no errors; there may be warnings", Code.ERROR: "errors"},
     "plan": {
         Code.OK: "no changes",

@@ -17,6 +17,8 @@ from sparkfleet.exit_codes import Code
 COMMANDS = {
     "init": ("sparkfleet.cli.init", "Write a fleet directory: inventory, host files, deploys, settings."),
     "upgrade": ("sparkfleet.cli.upgrade", "Bring the templates of this version into a fleet directory."),
+    "add-host": ("sparkfleet.cli.add", "Add a Spark to a fleet: write its host file."),
+    "add-service": ("sparkfleet.cli.add", "Add a service to a host file; its comments and layout stay."),
     "check": ("sparkfleet.cli.check", "Validate and lint a fleet, offline."),
     "plan": ("sparkfleet.cli.plan", "Show what a run would change, field by field."),
     "apply": ("sparkfleet.cli.apply", "Show the plan, ask, and apply it to every Spark."),
@@ -70,7 +72,7 @@ class LazyGroup(click.Group):
         """Return the command; None when there is none of that name."""
         command: click.Command | None
         if cmd_name in COMMANDS:
-            command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+            command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name.replace("-", "_"))
         else:
             command = plugin(cmd_name)
         if cmd_name in LONG:

@@ -87,7 +87,7 @@ def schema_files() -> dict[str, str]:
     return {kind: json.dumps(schema(kind), indent=1) + "\n" for kind in ("host", "cluster", "recipe")}
 
 
-def parse_hosts(texts: Sequence[str]) -> list[NewHost]:
+def parse_hosts(texts: Sequence[str], option: str = "--host ") -> list[NewHost]:
     """Return the Sparks of ``[NAME=][USER@]ADDRESS[:PORT]``; a Spark without a name gets its address's.
 
     Raise SparkfleetError for what cannot be read, and for a name that appears twice.
@@ -100,17 +100,17 @@ def parse_hosts(texts: Sequence[str]) -> list[NewHost]:
         if match is None:
             diagnostics.append(
                 Diagnostic(
-                    f"--host {text}",
+                    f"{option}{text}",
                     "invalid format",
                     "[NAME=][USER@]ADDRESS[:PORT]",
-                    "for example --host spark-01=nvidia@192.168.1.21",
+                    f"for example {option}spark-01=nvidia@192.168.1.21",
                     code="host-option",
                 )
             )
             continue
         name = match["name"] or _name_of(match["address"])
         if not _NAME.fullmatch(name):
-            diagnostics.append(_name_diagnostic(f"--host {text}", name))
+            diagnostics.append(_name_diagnostic(f"{option}{text}", name))
         hosts.append(NewHost(name, match["address"], match["user"] or "", int(match["port"] or 0)))
     names = [host.name for host in hosts]
     diagnostics += [

@@ -17,7 +17,7 @@ from sparkfleet.config.host_file import HostSource, load
 from sparkfleet.config.lock_data import Lock
 from sparkfleet.config.merge import Layer
 from sparkfleet.config.models import Defaults
-from sparkfleet.config.yaml_file import shown
+from sparkfleet.config.yaml_file import shown, unsaved_in
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Fleet, Host, Mirror, PackageIndex, Paths, Prepare, Service, Stage
 from sparkfleet.errors import SparkfleetError
@@ -90,7 +90,8 @@ def _resolved(inventory: Path) -> Path:
 
 def host_files(places: FleetPaths) -> list[Path]:
     """Return the host files of a fleet, sorted; also those with the suffix ``.yml``, which is an error."""
-    return sorted(path for path in places.directory.iterdir() if path.suffix.lower() in {".yaml", ".yml"})
+    paths = {*places.directory.iterdir(), *unsaved_in(places.directory)}
+    return sorted(path for path in paths if path.suffix.lower() in {".yaml", ".yml"})
 
 
 def cluster_names(inventory: Path) -> list[str]:

@@ -8,6 +8,8 @@ and several documents per file are errors, so that every value has one line.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,9 +110,29 @@ def shown(path: Path) -> str:
     return str(absolute.relative_to(cwd)) if absolute.is_relative_to(cwd) else str(path)
 
 
+_unsaved: dict[Path, bytes] = {}
+
+
+@contextmanager
+def unsaved(path: Path, text: str) -> Iterator[None]:
+    """Have ``read`` return this text as the content of the file, which is not written yet."""
+    _unsaved[path.absolute()] = text.encode()
+    try:
+        yield
+    finally:
+        del _unsaved[path.absolute()]
+
+
+def unsaved_in(directory: Path) -> set[Path]:
+    """Return the files of a directory that are not written yet."""
+    return {directory / path.name for path in _unsaved if path.parent == directory.absolute()}
+
+
 def read(path: Path, file: str | None = None, max_bytes: int = MAX_BYTES) -> Document:
     """Return the document in that file; raise ``SparkfleetError`` with every error of its YAML."""
     file = file or shown(path)
+    if path.absolute() in _unsaved:
+        return parse(_unsaved[path.absolute()], file)
     try:
         size = path.stat().st_size
         if size > max_bytes:

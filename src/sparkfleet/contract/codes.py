@@ -48,6 +48,10 @@ FILES = {
         "A file that would be written exists with another content.",
         "Edit the file, choose another directory, or move the file away.",
     ),
+    "edit-not-possible": Code(
+        "`serve:` of a host file has a layout to which no service can be added without changing other lines.",
+        "Add the service of the message with an editor.",
+    ),
     "template-edited": Code(
         "A file of a fleet directory was edited by its owner, and its template changed in this version.",
         "Add what you need of the shown difference, then run `sparkfleet upgrade --keep FILE`; "
