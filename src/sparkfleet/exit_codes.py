@@ -61,6 +61,7 @@ COMMANDS: Mapping[str, Mapping[Code, str]] = {
         Code.OK: "healthy",
         Code.ERROR: "a host is unreachable, a service is not running, or a check failed",
     },
+    "ask": {Code.OK: "answered", Code.ERROR: "the host is unreachable, or there is no answer"},
     "logs": {Code.OK: "printed", Code.ERROR: "the host is unreachable, or has no such log"},
     "history": {
         Code.OK: "shown",

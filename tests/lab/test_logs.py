@@ -1,7 +1,8 @@
-"""``sparkfleet logs``: of engine, supervisor and rollout, followed until Ctrl-C; nothing keeps running."""
+"""``sparkfleet logs`` and ``ask``: over the connection alone, and nothing of them keeps running."""
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from typing import Any
@@ -29,6 +30,18 @@ def test_logs_are_read_and_followed_over_the_connection(
     assert "nano serves generation" in logs("spark-01", "--source", "rollout", "-f")
     journal = spark.sh("journalctl -u sparkfleet-nano -o cat -n 1")
     assert journal in logs("spark-01/nano", "--source", "supervisor")
+
+    question = ("ask", "inventories/lab.py", "spark-01/nano", "What is 12*17? Answer with the number only.")
+    answer = fleet.command("sparkfleet", *question).expect(0)
+    assert "204" in answer.text
+    assert re.search(r"nano: first token after [\d.]+ s(, [\d.]+ tokens/s)?, \d+ tokens in", answer.err)
+    assert "POST /v1/chat/completions" in spark.sh("docker logs --tail 1 nano 2>&1")
+    spark.sh("systemctl stop sparkfleet-nano")
+    assert "no answer on port 8000" in fleet.command("sparkfleet", *question).expect(1).err
+    spark.sh(
+        "systemctl start sparkfleet-nano; until curl -sf http://127.0.0.1:8000/v1/models; do sleep 1; done"
+    )
+    last = spark.sh("docker logs --tail 1 nano 2>&1")
 
     unknown = fleet.command("sparkfleet", "logs", "inventories/lab.py", "spark-01/other").expect(1)
     assert "one of: nano" in unknown.err

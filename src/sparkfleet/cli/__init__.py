@@ -23,6 +23,7 @@ COMMANDS = {
     "plan": ("sparkfleet.cli.plan", "Show what a run would change, field by field."),
     "apply": ("sparkfleet.cli.apply", "Show the plan, ask, and apply it to every Spark."),
     "status": ("sparkfleet.cli.status", "Show what every Spark serves; --preflight checks its requirements."),
+    "ask": ("sparkfleet.cli.ask", "Ask a service one question; show the answer and its speed."),
     "logs": ("sparkfleet.cli.logs", "Print the log of a service, its supervisor, or the last rollout."),
     "history": ("sparkfleet.cli.history", "Show who changed what on each Spark, and the kept generations."),
     "rollback": ("sparkfleet.cli.rollback", "Go back to a generation that a Spark keeps."),

@@ -501,6 +501,10 @@ RUN = {
         "The Spark has no service of this name, or several where none was named.",
         "Use one of the names that the message lists.",
     ),
+    "ask-failed": Code(
+        "A service gave no answer to `sparkfleet ask`, or serves a task that answers no question.",
+        "Read its log: `sparkfleet logs INVENTORY HOST/SERVICE`.",
+    ),
     "log-missing": Code(
         "There is no such log on the Spark: the service has no instance, or no rollout is kept.",
         "Run the command of the message; `docker logs` and `journalctl` on the Spark show what is there.",

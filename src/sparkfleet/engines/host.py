@@ -88,6 +88,17 @@ class LogFormat:
 
 
 @dataclass(frozen=True)
+class StreamPart:
+    """What one line of a streamed answer has."""
+
+    text: str = ""
+    reasoning: bool = False
+    """Whether the text is reasoning before the answer."""
+    tokens: int = 0
+    """Tokens of the whole answer, at its end; 0: the line does not say."""
+
+
+@dataclass(frozen=True)
 class ClusterStart:
     """The order in which the ranks of a cluster start."""
 
@@ -137,6 +148,14 @@ class HostEngine(Protocol):
 
         The first one is sent, the next one only if ``is_unsupported`` is true for the response.
         """
+        ...
+
+    def stream_request(self, request: Request) -> Request:
+        """Return an answer request whose response is streamed."""
+        ...
+
+    def stream_part(self, line: str) -> StreamPart:
+        """Return what a line of a streamed response has."""
         ...
 
     def is_unsupported(self, status: int, body: str) -> bool:

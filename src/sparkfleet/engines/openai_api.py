@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from sparkfleet.contract.generation import Task
-from sparkfleet.engines.host import HostEngine, Request, ServedModel
+from sparkfleet.engines.host import HostEngine, Request, ServedModel, StreamPart
 
 OK, NOT_FOUND = 200, 404
 
@@ -35,6 +36,30 @@ class OpenAiHostEngine(HostEngine):
             Task.EMBEDDING: (Request("POST", "/v1/embeddings", {"model": model, "input": prompt}),),
         }
         return requests.get(task, ())
+
+    def stream_request(self, request: Request) -> Request:
+        """See ``HostEngine``; the last part of the stream has the number of tokens."""
+        return replace(
+            request, data={**(request.data or {}), "stream": True, "stream_options": {"include_usage": True}}
+        )
+
+    def stream_part(self, line: str) -> StreamPart:
+        """See ``HostEngine``; a line is a server-sent event."""
+        data = parsed(line.removeprefix("data:")) if line.startswith("data:") else None
+        if not isinstance(data, dict):
+            return StreamPart()
+        usage = data.get("usage")
+        count = tokens(usage.get("completion_tokens")) if isinstance(usage, dict) else 0
+        choices = data.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        if not isinstance(choice, dict):
+            return StreamPart(tokens=count)
+        delta = choice.get("delta")
+        delta = delta if isinstance(delta, dict) else {}
+        answer = delta.get("content") or choice.get("text")
+        thought = delta.get("reasoning_content") or delta.get("reasoning")
+        text = answer or thought
+        return StreamPart(text if isinstance(text, str) else "", bool(thought and not answer), count)
 
     def is_unsupported(self, status: int, body: str) -> bool:
         """Return whether the model has no chat template, or the engine no such path."""

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from sparkfleet import engines
+from sparkfleet.contract.ask import AskRequest
 from sparkfleet.contract.codec import SHAPE, ContractError
 from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
 from sparkfleet.contract.generation import RolloutRequest
@@ -46,7 +47,7 @@ from sparkfleet.onhost.machine.stdio import OK, PROBLEM, read, write
 from sparkfleet.onhost.machine.system import System, runtime_of
 from sparkfleet.onhost.resources import apply
 from sparkfleet.onhost.rollout import follow, rollout, services, snapshot, transient_unit
-from sparkfleet.onhost.service import logs
+from sparkfleet.onhost.service import ask, logs
 from sparkfleet.onhost.service.logs import LogQuery
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.supervisor import supervisor
@@ -116,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         following.add_argument("--since", type=int, default=0, help="number of the first event")
         following.add_argument("--wait", type=float, default=0.0, help="seconds to wait for new events")
     command("status", _status, "print services, containers, units and memory")
+    command("ask", _ask, "ask a service the question on stdin; print the answer as it is generated")
     reading = command("logs", _logs, "print the log of a service, with secrets masked")
     reading.add_argument("service", nargs="?", default="")
     reading.add_argument("--source", choices=SOURCES, required=True)
@@ -215,6 +217,11 @@ def _follow(
 
 def _status(system: System, _: argparse.Namespace) -> int:
     write(follow.status(system))
+    return OK
+
+
+def _ask(system: System, _: argparse.Namespace) -> int:
+    ask.ask(system, read(AskRequest), write)
     return OK
 
 

@@ -215,7 +215,9 @@ def test_ctrl_c_during_a_connection(
     files = fleet({"spark-01.yaml": f"ssh: {ssh}\nserve: gpt-oss-20b\n", "inventories/lab.py": INVENTORY})
     (files.root / "config.py").write_text((ROOT / "config.py").read_text())
     files.pin()
-    more = {"apply": ["-y"], "logs": ["spark-01"], "rollback": ["-y"]}.get(command, [])
+    more = {"apply": ["-y"], "logs": ["spark-01"], "ask": ["spark-01", "why"], "rollback": ["-y"]}.get(
+        command, []
+    )
     argv: list[Any] = [BIN / "sparkfleet", command, files.inventory, *more]
     if command.endswith(".py"):
         argv = [BIN / "pyinfra", files.inventory, fleet_directory.deploy(command.removesuffix(".py")), "-y"]

@@ -315,6 +315,12 @@ class World:
         choice = {"text": engine.answer} if plain else {"message": {"content": engine.answer}}
         return HttpResponse(200, json.dumps({"choices": [choice]}))
 
+    def http_lines(self, request: HttpRequest, on_line: Callable[[str], None]) -> HttpResponse:
+        response = self.http(request)
+        for line in response.body.splitlines():
+            on_line(line)
+        return response
+
     def listen(
         self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]
     ) -> Callable[[], None]:

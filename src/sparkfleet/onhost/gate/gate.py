@@ -58,6 +58,22 @@ def listed_names(system: System, generation: Generation) -> tuple[str, ...] | No
     return tuple(model.name for model in gate.engine.models(response.body)) or None
 
 
+def http_request(generation: Generation, request: Request, limit_s: float, api_key: str) -> HttpRequest:
+    """Return a request to the engine of a generation, with the key that clients must send."""
+    headers = [("Content-Type", "application/json")] if request.data else []
+    if api_key:
+        headers.append(("Authorization", f"Bearer {api_key}"))
+    return HttpRequest(
+        generation.port,
+        request.method,
+        request.path,
+        limit_s,
+        json.dumps(request.data) if request.data else "",
+        tuple(headers),
+        tls=engines.on_host(generation.engine).uses_tls(generation.argv),
+    )
+
+
 @dataclass
 class Gate:
     """One attempt. ``check_alive`` is called repeatedly; it raises EngineEndedError for an ended engine."""
@@ -299,22 +315,8 @@ class Gate:
 
     def send(self, request: Request, limit_s: float, *, keep: bool = True) -> HttpResponse:
         """Send a request to the engine."""
-        headers = [("Content-Type", "application/json")] if request.data else []
-        if self.api_key:
-            headers.append(("Authorization", f"Bearer {self.api_key}"))
-        body = json.dumps(request.data) if request.data else ""
         started = self.system.monotonic()
-        response = self.system.http(
-            HttpRequest(
-                self.generation.port,
-                request.method,
-                request.path,
-                limit_s,
-                body,
-                tuple(headers),
-                tls=self.engine.uses_tls(self.generation.argv),
-            )
-        )
+        response = self.system.http(http_request(self.generation, request, limit_s, self.api_key))
         if keep:
             self._keep(request, response, self.system.monotonic() - started)
         return response

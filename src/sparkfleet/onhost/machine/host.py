@@ -150,23 +150,21 @@ class Spark:
 
     def http(self, request: HttpRequest) -> HttpResponse:
         """Send an HTTP request to 127.0.0.1."""
-        connection = http.client.HTTPConnection("127.0.0.1", request.port)
-        try:
-            connected = deadline.connected("127.0.0.1", request.port, request.timeout_s)
-            connection.sock = deadline.with_tls(connected) if request.tls else connected
-            body = request.body.encode() or None
-            connection.request(request.method, request.path, body, dict(request.headers))
-            response = connection.getresponse()
-            content = response.read(RESPONSE_LIMIT + 1)
-            if len(content) > RESPONSE_LIMIT:
-                return HttpResponse(0, error=f"the response is longer than {RESPONSE_LIMIT >> 20} MiB")
-            return HttpResponse(response.status, content.decode("utf-8", "replace"))
-        except TimeoutError:
-            return HttpResponse(0, error=f"no answer within {request.timeout_s:g} s", timed_out=True)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            return HttpResponse(0, error=str(error) or type(error).__name__)
-        finally:
-            connection.close()
+        return _exchanged(request, _whole)
+
+    def http_lines(self, request: HttpRequest, on_line: Callable[[str], None]) -> HttpResponse:
+        """Send an HTTP request to 127.0.0.1; pass on each line of a response with status 200."""
+
+        def lines(response: http.client.HTTPResponse) -> HttpResponse:
+            if response.status != http.HTTPStatus.OK:
+                return _whole(response)
+            left = RESPONSE_LIMIT
+            while left > 0 and (line := response.readline(left)):
+                left -= len(line)
+                on_line(line.decode("utf-8", "replace").rstrip("\r\n"))
+            return HttpResponse(response.status) if left > 0 else _TOO_LONG
+
+        return _exchanged(request, lines)
 
     def listen(self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Stop:
         """Serve requests of other Sparks."""
@@ -213,6 +211,35 @@ class Spark:
             runtime.kill(instance.id)
         except (RuntimeRefusedError, RuntimeUnavailableError):
             return
+
+
+_TOO_LONG = HttpResponse(0, error=f"the response is longer than {RESPONSE_LIMIT >> 20} MiB")
+
+
+def _whole(response: http.client.HTTPResponse) -> HttpResponse:
+    content = response.read(RESPONSE_LIMIT + 1)
+    if len(content) > RESPONSE_LIMIT:
+        return _TOO_LONG
+    return HttpResponse(response.status, content.decode("utf-8", "replace"))
+
+
+def _exchanged(
+    request: HttpRequest, read: Callable[[http.client.HTTPResponse], HttpResponse]
+) -> HttpResponse:
+    """Send a request to 127.0.0.1, and return what ``read`` makes of the response."""
+    connection = http.client.HTTPConnection("127.0.0.1", request.port)
+    try:
+        connected = deadline.connected("127.0.0.1", request.port, request.timeout_s)
+        connection.sock = deadline.with_tls(connected) if request.tls else connected
+        body = request.body.encode() or None
+        connection.request(request.method, request.path, body, dict(request.headers))
+        return read(connection.getresponse())
+    except TimeoutError:
+        return HttpResponse(0, error=f"no answer within {request.timeout_s:g} s", timed_out=True)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return HttpResponse(0, error=str(error) or type(error).__name__)
+    finally:
+        connection.close()
 
 
 def stay_in_memory() -> None:

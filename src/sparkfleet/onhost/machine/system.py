@@ -125,6 +125,11 @@ class System(Protocol):
     def http(self, request: HttpRequest) -> HttpResponse:
         """Send an HTTP request to 127.0.0.1. Never raises."""
 
+    def http_lines(self, request: HttpRequest, on_line: Callable[[str], None]) -> HttpResponse:
+        """Send an HTTP request to 127.0.0.1; pass on each line of a response with status 200. Never
+        raises.
+        """
+
     def listen(self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Stop:
         """Serve requests of other Sparks at ``address`` in the background. Raise OSError when that fails."""
 
