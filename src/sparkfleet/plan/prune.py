@@ -162,11 +162,22 @@ def _host_prune(
     host: Host, stored: Stored, needed: Needs, options: PruneOptions, *, shared: bool
 ) -> HostPrune:
     local = [*_caches(host, stored, options), *_generations(stored, options), *_evidence(stored)]
+    needed |= _of_staying_generations(stored, options)
     free = [*_images(stored, needed), *_models(stored, needed, options)] if shared else []
     old = [item for item in (*free, *local) if _is_due(item.used, options)]
     named = [item for item in old if item.ours or is_named(item, options.include_unmanaged)]
     rest = [item for item in old if item not in named]
     return HostPrune(host.name, _ordered(named), _ordered(rest))
+
+
+def _of_staying_generations(stored: Stored, options: PruneOptions) -> Needs:
+    """Return what the generations need that this prune does not remove: a rollback can start each of them."""
+    gone = {item.key for item in _generations(stored, options) if _is_due(item.used, options)}
+    stay = [
+        one for service in stored.services.values() for one in service.generations if one.path not in gone
+    ]
+    models = frozenset((one.model, one.revision) for one in stay)
+    return Needs(needs.digests_of(one.image for one in stay), models)
 
 
 def _ordered(items: Iterable[Item]) -> tuple[Item, ...]:

@@ -131,6 +131,22 @@ def test_nothing_needed_is_ever_in_the_list(seen: Seen, options: PruneOptions) -
         )
 
 
+@settings(many, max_examples=40)
+@given(fleets(), wishes)
+def test_a_generation_that_stays_for_a_rollback_keeps_its_image_and_its_model(
+    seen: Seen, options: PruneOptions
+) -> None:
+    plan = fleet_prune(seen, options)
+    for host, stored in disks(seen):
+        gone = {item.key for name, item in listed(plan, Kind.GENERATION) if name == host.name}
+        stays = [g for one in stored.services.values() for g in one.generations if g.path not in gone]
+        images = {ref for name, item in listed(plan, Kind.IMAGE) if name == host.name for ref in item.refs}
+        models = {item.refs[0] for name, item in listed(plan, Kind.MODEL) if name == host.name}
+        for generation_ in stays:
+            assert not any(generation_.image.partition("@")[2] in ref for ref in images), generation_
+            assert f"{generation_.model}@{generation_.revision}" not in models, generation_
+
+
 @many
 @given(fleets(), wishes)
 def test_unmanaged_items_are_not_in_the_list_unless_named(seen: Seen, options: PruneOptions) -> None:
