@@ -61,9 +61,10 @@ def test_a_spark_behind_a_jump_host_is_planned_changed_and_followed(
     behind_a_jump_host(pair, tmp_path)
     assert pair.fleet.plan().expect(0).out == UNCHANGED
     inner = pair.machines[1]
-    inner.sh("rm /usr/local/bin/spark-valve")
-    pair.fleet.run().expect(0)
-    assert inner.ok("test -x /usr/local/bin/spark-valve")
+    blob = inner.sh("find /home/nvidia/vllm/hub -name '*.safetensors' -exec readlink -f {} + | head -1")
+    inner.sh(f"rm /usr/local/bin/spark-valve {blob}")
+    assert "fetch " in pair.fleet.run().expect(0).err
+    assert inner.ok(f"test -x /usr/local/bin/spark-valve && test -e {blob}")
     assert pair.fleet.plan().expect(0).out == UNCHANGED
 
 

@@ -36,6 +36,8 @@ class Script:
     """The remote command that does not end."""
     count: int = 1
     """Which one of each host, the first is 1."""
+    host: str = ""
+    """At which host; "": at each."""
     pipe: int = -1
     """Gets a byte for each host that does not respond any more."""
 
@@ -84,7 +86,7 @@ def install() -> None:
             text, name = command.get_raw_value(), self.host.name
             word = word_of(text)
             counts[name, word] += 1
-            if (word, counts[name, word]) == (script.word, script.count):
+            if (word, counts[name, word]) == (script.word, script.count) and script.host in {"", name}:
                 os.write(script.pipe, b".")
                 time.sleep(600)
             stdin = "".join(more.get("_stdin") or ())

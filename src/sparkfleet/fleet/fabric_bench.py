@@ -60,7 +60,7 @@ def _ready(host: PyinfraHost) -> bench.End:
             Diagnostic(host.name, "its links are not as declared", hint=remedy, code="operation-failed")
         )
     assert spec.member is not None and seen.fabric is not None  # noqa: S101, PT018  (it is of a cluster)
-    answer = remote.program(host, "bench-tools")
+    answer = remote.run(host, (*remote.PROGRAM, "bench-tools"))
     tools = remote.document(BenchTools, host, answer.out).tools
     return bench.End(spec.name, spec.member, seen.fabric, tools)
 

@@ -45,6 +45,8 @@ class Moment:
     """How many hosts are at the command."""
     fleet: str = "one"
     """Which of FLEETS."""
+    host: str = ""
+    """The only host that is there; "": each is."""
 
 
 ONE = {"spark-01": f"serve: {NANO}\n"}
@@ -57,10 +59,14 @@ FLEETS: Mapping[str, Mapping[str, str]] = {
 }
 CONVERGED, DRIFTED, IN_PROGRESS = ({"spark-01": one} for one in ("converged", "drifted", "in-progress"))
 PROBE = Moment("probe")
+READ = Moment("other")
+"""Files that the hosts keep are read."""
 STALE = Moment("probe", count=2)
 """The second probe, right before the first change."""
 SCRIPT = Moment("script", "spark-01 (host)")
 USER = Moment(USER_COMMAND, "spark-01 (user_deploy.py | mine)", fleet="user")
+COPY = "spark-01 (sends to spark-02), spark-02"
+"""Where an image is copied; before, the first host has exported it."""
 FETCH = (Moment("login", "spark-01"), Moment("stage", "spark-01"), Moment("stage-follow", "spark-01"))
 EARLIER = Moment("follow", "spark-01 (rollout nano-0123abcd)", states=IN_PROGRESS)
 RUN = (
@@ -77,6 +83,7 @@ RUN = (
     Moment("follow", "spark-01 (nano promote)", 5),
     Moment("repair", "spark-01 (nano)", states=DRIFTED),
     Moment("stage-follow", "spark-01, spark-02", states=CONVERGED, fleet="two"),
+    Moment("stage-follow", COPY, states=CONVERGED, fleet="two", host="spark-02"),
 )
 LINKS = (
     Moment("fabric", "spark-01 (fabric), spark-02 (fabric)", hosts=2, fleet="pair"),
@@ -86,6 +93,9 @@ MOMENTS: Mapping[str, tuple[Moment, ...]] = {
     "plan": (PROBE,),
     "status": (PROBE,),
     "prune": (PROBE,),
+    "rollback.py": (READ,),
+    "history": (READ,),
+    "rollback": (READ,),
     "fabric": (Moment("probe", hosts=2, fleet="pair"),),
     "apply": RUN,
     "serve.py": (*RUN, EARLIER, *LINKS),
@@ -104,14 +114,15 @@ CASES = [(name, moment) for name, moments in MOMENTS.items() for moment in momen
 
 def test_every_command_and_deploy_that_connects_has_moments() -> None:
     deploys = {f"{name}.py" for name in exit_codes.DEPLOYS}
-    assert MOMENTS.keys() == deploys | CONNECTING.keys() - {"init"}  # init logs in and changes no host
+    # init logs in, and logs prints lines: both change no host and use a channel of their own.
+    assert MOMENTS.keys() == deploys | CONNECTING.keys() - {"init", "logs"}
 
 
 def argv(files: FleetFiles, name: str) -> list[str]:
     if name.endswith(".py"):
         deploy = fleet_directory.deploy(name.removesuffix(".py"))
         return [str(BIN / "pyinfra"), str(files.inventory), str(deploy), "-y"]
-    more = {"apply": ["-y"], "fabric": ["pair"]}.get(name, [])
+    more = {"apply": ["-y"], "fabric": ["pair"], "rollback": ["spark-01", "-y"]}.get(name, [])
     return [str(BIN / "sparkfleet"), name, *(["bench"] * (name == "fabric")), str(files.inventory), *more]
 
 
@@ -131,7 +142,7 @@ def start(
         (files.root / "config.py").write_text((ROOT / "config.py").read_text())
         files.pin()
         read, write = os.pipe()
-        script = Script(moment.states or {}, moment.word, moment.count, write)
+        script = Script(moment.states or {}, moment.word, moment.count, moment.host, write)
         hooks = tmp_path / "hooks"
         hooks.mkdir()
         process = subprocess.Popen(
@@ -164,7 +175,9 @@ Start = Callable[[str, Moment], subprocess.Popen[str]]
 
 
 @pytest.mark.parametrize(
-    ("name", "moment"), CASES, ids=[f"{name}-{one.word}-{one.count}-{one.fleet}" for name, one in CASES]
+    ("name", "moment"),
+    CASES,
+    ids=[f"{name}-{one.word}-{one.count}-{one.fleet}{one.host}" for name, one in CASES],
 )
 def test_ctrl_c_ends_with_its_code_and_names_the_hosts_where_something_continues(
     start: Start, name: str, moment: Moment

@@ -277,3 +277,10 @@ def test_blob_and_manifest_types_are_distinguished(fake: FakeRegistry) -> None:
     connection = reader(fake)
     assert json.loads(connection.blob(f"nvcr.io/{NAME}", digest).body) == {"a": 1}
     connection.close()
+
+
+def test_a_certificate_outside_of_its_time_names_the_clock_of_this_machine() -> None:
+    message = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate is not yet valid"
+    with pytest.raises(RegistryError) as failed, registry_module._connection_errors("nvcr.io"):
+        raise httpx.ConnectError(message)
+    assert failed.value.diagnostic.hint == "check the clock of this machine: date"

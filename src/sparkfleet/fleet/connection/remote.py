@@ -68,13 +68,12 @@ def run(
     If the connection breaks, reconnect and run argv again, since it may have run in part. Raise
     ConnectionLostError when no connection can be established, or when it breaks every time.
     """
-    with interrupts.changing(host.name):
-        for _ in range(TRIES - 1):
-            try:
-                return run_once(host, argv, stdin, timeout)
-            except ConnectionLostError:
-                reconnect(host)
-        return run_once(host, argv, stdin, timeout)
+    for _ in range(TRIES - 1):
+        try:
+            return run_once(host, argv, stdin, timeout)
+        except ConnectionLostError:
+            reconnect(host)
+    return run_once(host, argv, stdin, timeout)
 
 
 def run_once(
@@ -87,8 +86,7 @@ def run_once(
     nonce = frame.new_nonce()
     command = f"r {shlex.join(frame.wrap(nonce, argv))}; {_DRAINED}"
     try:
-        with interrupts.changing(host.name):
-            ok, output = run_as_root(host, command, stdin=stdin, timeout_s=timeout)
+        ok, output = run_as_root(host, command, stdin=stdin, timeout_s=timeout)
     except (TimeoutError, OSError, EOFError, SSHException) as error:
         raise ConnectionLostError(str(error) or type(error).__name__) from error
     framed = frame.find(output.stdout_lines, nonce)
@@ -114,7 +112,10 @@ def program(
     host: PyinfraHost, *argv: str, data: Document | None = None, timeout: int = ANSWER_S
 ) -> CommandOutput:
     """Run a command of the on-host programs with ``data`` as JSON on stdin."""
-    return run(host, (*PROGRAM, *argv), stdin=None if data is None else codec.dumps(data), timeout=timeout)
+    with interrupts.changing(host.name):
+        return run(
+            host, (*PROGRAM, *argv), stdin=None if data is None else codec.dumps(data), timeout=timeout
+        )
 
 
 def update_programs(host: PyinfraHost) -> None:

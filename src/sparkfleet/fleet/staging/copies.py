@@ -110,9 +110,8 @@ def _exported(act: executor.RunContext, source_host: PyinfraHost, reference: str
     exports[key] = exports.get(key, 0) + 1
     try:
         sender_run = executor.RunContext(act.state, source_host)
-        with interrupts.changing(source_host.name):
-            request = StageRequest(stage_job.job_id(), export=reference)
-            result = stage_job.run(sender_run, spark_plan.login_user(source_host), request)
+        request = StageRequest(stage_job.job_id(), export=reference)
+        result = stage_job.run(sender_run, spark_plan.login_user(source_host), request)
         if result.outcome != STAGED or result.exported is None:
             raise SenderError(*stage_job.failure(source_host.name, result).diagnostics)
         yield result.exported

@@ -14,7 +14,6 @@ import gevent
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.context import ctx_host
 
-from sparkfleet import interrupts
 from sparkfleet.contract import hub_access
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.desired_state import Host, ImageRef
@@ -59,8 +58,7 @@ def _carry_out(act: executor.RunContext, key: str, step: Step, fetch: Fetch) -> 
     try:
         with ctx_host.use(act.host):
             executor.refuse_stale(act)
-            with interrupts.changing(act.host.name):
-                _fetch(act, key, step)
+            _fetch(act, key, step)
     except Exception as error:  # noqa: BLE001  (the host's own operation reports it)
         fetch.error = error
     finally:

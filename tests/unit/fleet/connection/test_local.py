@@ -42,3 +42,9 @@ def test_bytes_that_are_no_utf_8_are_replaced_and_end_no_output(host: PyinfraHos
     _, output = shell.run_shell(host, r"printf 'b\344\366\nmore\n'; printf '\374\n' >&2", timeout_s=20)
     assert output.stdout_lines == ["b\ufffd\ufffd", "more"]
     assert output.stderr_lines == ["\ufffd"]
+
+
+def test_a_command_that_does_not_end_is_given_up(host: PyinfraHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shell, "MARGIN_S", 0)
+    with pytest.raises(remote.ConnectionLostError):
+        remote.run_once(host, ("sleep", "60"), timeout=1)
