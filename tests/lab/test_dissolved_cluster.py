@@ -26,6 +26,8 @@ def test_a_rank_of_a_dissolved_cluster_that_returns_is_not_called_serving(
     assert not member.ok("curl -sf -m 5 http://127.0.0.1:8000/v1/models")
     closing = outcome.err[outcome.err.index("spark-02   FAILED") :]
     assert "the engine ended with exit code 1" in closing
-    assert "wide: restarted, but nothing proves that it answers" in closing
+    assert (
+        "wide: warning: restarted, but nothing proves that it answers: rank 1 of the cluster pair" in closing
+    )
     assert "serves again" not in outcome.text
     assert "spark-01 nano   serves, gate passed" in outcome.err
