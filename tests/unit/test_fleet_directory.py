@@ -206,3 +206,51 @@ def test_hosts_of_the_ssh_configuration_are_listed_without_patterns(tmp_path: Pa
     assert init.configured_hosts(tmp_path / "missing") == []
     path.write_text("Match nonsense\n")
     assert init.configured_hosts(path) == []
+
+
+def avahi_browse(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Put a program of this name on PATH; no test asks the network."""
+    path = directory / "avahi-browse"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
+
+
+ANNOUNCED = """cat <<'END'
++;eth0;IPv4;spark-9c2f;_ssh._tcp;local
+=;eth0;IPv6;spark-9c2f;_ssh._tcp;local;spark-9c2f.local;fe80::1;22;
+=;eth0;IPv4;spark-9c2f;_ssh._tcp;local;spark-9c2f.local;192.168.1.21;22;"a=b"
+=;wlan0;IPv4;spark-9c2f;_ssh._tcp;local;spark-9c2f.local;192.168.1.99;22;
+=;eth0;IPv4;an\\032odd\\059one;_ssh._tcp;local;gx10-1234.local;192.168.1.22;22;
+=;eth0
+END"""
+
+
+def test_hosts_that_announce_ssh_are_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    avahi_browse(tmp_path, monkeypatch, ANNOUNCED)
+    assert init.announced_hosts() == {"gx10-1234.local": "192.168.1.22", "spark-9c2f.local": "192.168.1.21"}
+
+
+@pytest.mark.parametrize("script", ["exit 1", "exec sleep 60", "printf '=;\\377'"])
+def test_a_search_that_fails_or_hangs_finds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    monkeypatch.setattr(init, "DISCOVERY_S", 0.5)
+    avahi_browse(tmp_path, monkeypatch, script)
+    assert init.announced_hosts() == {}
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    assert init.announced_hosts() == {}
+
+
+def test_on_a_terminal_init_shows_what_it_found_and_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    avahi_browse(tmp_path, monkeypatch, ANNOUNCED)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
+    answer = "spark-01=nvidia@spark-9c2f.local\n"
+    done = CliRunner().invoke(init.init, ["--no-login", str(tmp_path / "fleet")], input=answer)
+    assert done.exit_code == 0, done.output
+    assert "  spark-9c2f.local  192.168.1.21\n" in done.output
+    text = (tmp_path / "fleet/inventories/home/spark-01.yaml").read_text()
+    assert "ssh: {hostname: spark-9c2f.local, user: nvidia}\n" in text

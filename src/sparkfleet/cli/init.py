@@ -26,6 +26,8 @@ FIRST = "nemotron-3-nano-30b-a3b-nvfp4"
 """Proposed where it fits: the model that the project's own documents begin with."""
 SHARE = 0.5
 """Of a Spark's memory that the weights of a proposed recipe may take: the rest is for KV cache and system."""
+DISCOVERY_S = 5
+"""Limit of the search for hosts on the network."""
 _FROM_LOGIN = re.compile(r"^(?:# .* of memory.*|serve: \S+)\n", re.MULTILINE)
 """Lines of a host file that depend on what the login finds."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -50,7 +52,8 @@ def init(directory: Path, fleet: str, hosts: tuple[str, ...], recipe: str | None
     """Write a fleet directory: inventory, host files, deploys, settings, README, CI workflow.
 
     Existing files are never changed. Without --host the command asks for names and addresses on a
-    terminal.
+    terminal, and shows the hosts of ~/.ssh/config and, if avahi-browse is installed, those that announce SSH
+    on the network.
     """
     from importlib.metadata import version  # noqa: PLC0415
 
@@ -194,14 +197,44 @@ def _ssh_command(host: NewHost) -> str:
 
 
 def _ask_hosts() -> tuple[str, ...]:
-    """Ask for the Sparks, with the hosts of ~/.ssh/config as a reminder."""
+    """Ask for the Sparks, with what SSH and the network know as a reminder."""
     known = configured_hosts(Path("~/.ssh/config").expanduser())
     if known:
         click.echo(f"Hosts of ~/.ssh/config: {', '.join(known)}")
+    announced = announced_hosts()
+    if announced:
+        click.echo("Hosts that announce SSH on the network (mDNS):")
+        for name, address in announced.items():
+            click.echo(f"  {name}  {address}")
     text = click.prompt(
         "Sparks ([NAME=][USER@]ADDRESS, separated by spaces; empty: none yet)", default="", show_default=False
     )
     return tuple(str(text).split())
+
+
+def announced_hosts() -> dict[str, str]:
+    """Return the hosts that announce SSH by mDNS, as avahi-browse finds them: name -> address.
+
+    None where the program is missing, fails, or takes longer than DISCOVERY_S.
+    """
+    import subprocess  # noqa: PLC0415  (on a terminal, without --host)
+
+    from sparkfleet.fleet.connection.printable import printable  # noqa: PLC0415
+
+    argv = ["avahi-browse", "--parsable", "--terminate", "--resolve", "_ssh._tcp"]
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=DISCOVERY_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    hosts: dict[str, str] = {}
+    for line in done.stdout.decode(errors="replace").splitlines():
+        # =;interface;protocol;service;type;domain;host name;address;port;text
+        state, _, protocol, _, _, _, name, address, *_ = [*line.split(";"), *[""] * 8]
+        if state == "=" and protocol == "IPv4" and name:
+            hosts.setdefault(printable(name), printable(address))
+    return dict(sorted(hosts.items()))
 
 
 def configured_hosts(path: Path) -> list[str]:
