@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 @arguments.INVENTORY
 @arguments.LIMIT
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before changes.")
-def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
+@click.option(
+    "--serial",
+    is_flag=True,
+    help="Replace engines on one Spark (or one cluster) after the other, up to the first failure.",
+)
+def apply(inventory: Path, limit: tuple[str, ...], yes: bool, serial: bool) -> None:
     """Converge every Spark to its host file: show the plan, ask, then run deploys/serve.py with pyinfra.
 
     Exit code: 0 every host is as declared, 1 an error, or a host failed or is unknown, 3 declined.
@@ -33,6 +38,7 @@ def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
 
     pyinfra_patches.before_connections()
     from sparkfleet.fleet.run.fleet_plan import fleet_plan  # noqa: PLC0415
+    from sparkfleet.fleet.run.turns import SERIAL  # noqa: PLC0415
     from sparkfleet.plan.report import plan_text  # noqa: PLC0415
     from sparkfleet.terminal import echo_report  # noqa: PLC0415
 
@@ -42,7 +48,7 @@ def apply(inventory: Path, limit: tuple[str, ...], yes: bool) -> None:
     whole_plan = fleet_plan(inventory, limit)
     echo_report(plan_text(whole_plan))
     confirm(whole_plan, yes=yes)
-    become_pyinfra(inventory, limit, whole_plan, "serve")
+    become_pyinfra(inventory, limit, whole_plan, "serve", {SERIAL: "yes"} if serial else {})
 
 
 def require_terminal(command: str, inventory: Path, preview: str) -> None:

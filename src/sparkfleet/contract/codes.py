@@ -488,6 +488,10 @@ RUN = {
         "A program on the host ended without a result, for example because of a reboot.",
         "Run again: the run follows or continues the operation that has begun.",
     ),
+    "run-stopped": Code(
+        "With `--serial`, a Spark was not changed because a rollout on another one failed before.",
+        "Resolve that failure, then run again.",
+    ),
     "operation-failed": Code("An operation on a host failed.", "Follow the hint, then run again."),
     "restore-failed": Code(
         "A service that ran before a failed rollout does not serve again.",

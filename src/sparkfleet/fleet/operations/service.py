@@ -37,7 +37,7 @@ from sparkfleet.contract.rollout import (
 from sparkfleet.engines.base import ArgChecker
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import cluster
-from sparkfleet.fleet.run import executor, run_context, spark_plan
+from sparkfleet.fleet.run import executor, run_context, spark_plan, turns
 from sparkfleet.plan.model import Operation, Step
 from sparkfleet.plan.operations import RolloutOperation, UpdateService
 from sparkfleet.units import duration
@@ -50,9 +50,24 @@ def roll_out() -> Generator[FunctionCommand, None, None]:
 
 
 def _execute_all(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
-    diagnostics: list[Diagnostic] = []
     # The members of a cluster wait for each other: none of them may be busy with another service first.
-    for one in sorted(operations, key=lambda one: not _in_cluster(one)):
+    by_cluster: dict[str, list[Operation]] = {}
+    for one in sorted(operations, key=lambda one: not _cluster_of(one)):
+        by_cluster.setdefault(_cluster_of(one), []).append(one)
+    diagnostics: list[Diagnostic] = []
+    for name, own in by_cluster.items():
+        try:
+            with turns.turn(act, f"cluster {name}" if name else act.host.name):
+                _execute_each(act, own)
+        except executor.FailedError as error:
+            diagnostics += error.diagnostics
+    if diagnostics:
+        raise executor.FailedError(*diagnostics)
+
+
+def _execute_each(act: executor.RunContext, operations: list[Operation]) -> None:
+    diagnostics: list[Diagnostic] = []
+    for one in operations:
         try:
             _execute(one, act)
         except executor.FailedError as error:
@@ -61,10 +76,11 @@ def _execute_all(act: executor.RunContext, operations: tuple[Operation, ...]) ->
         raise executor.FailedError(*diagnostics)
 
 
-def _in_cluster(operation: Operation) -> bool:
+def _cluster_of(operation: Operation) -> str:
+    """Return the cluster of a rank that an operation changes; "" if it is none."""
     if not isinstance(operation, RolloutOperation | UpdateService) or operation.generation is None:
-        return False
-    return operation.generation.rank is not None
+        return ""
+    return operation.generation.rank.cluster if operation.generation.rank else ""
 
 
 @singledispatch

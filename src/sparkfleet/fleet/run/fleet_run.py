@@ -57,6 +57,17 @@ class ClusterRollout:
 
 
 @dataclass
+class Turns:
+    """Whose turn it is in a run with ``--serial``."""
+
+    current: str = ""
+    """Host or cluster; "": nobody's."""
+    users: int = 0
+    """Hosts that have it: the members of a cluster have it at the same time."""
+    failed: list[str] = field(default_factory=list)
+
+
+@dataclass
 class FleetRun:
     """What is known of a run: mutable, since the greenlets of the hosts fill it in."""
 
@@ -68,6 +79,7 @@ class FleetRun:
     unreachable: dict[str, Diagnostic] = field(default_factory=dict)
     """Why a host has no answer: no connection, or an error in the middle of its work."""
     failures: dict[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
+    turns: Turns = field(default_factory=Turns)
     blocked: dict[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
     """Why a part of a host's plan is not executed, where the rest is."""
     done: dict[str, str] = field(default_factory=dict)
