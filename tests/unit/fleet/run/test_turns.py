@@ -35,7 +35,7 @@ def test_a_host_waits_until_the_one_before_has_ended(monkeypatch: pytest.MonkeyP
     assert run.turns.current == ""
 
 
-def test_the_members_of_a_cluster_have_the_turn_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_members_of_a_cluster_share_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     run = FleetRun()
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits"))
     with turn(act(run, "spark-01"), "cluster pair"), turn(act(run, "spark-02"), "cluster pair"):
