@@ -51,14 +51,14 @@ def roll_out() -> Generator[FunctionCommand, None, None]:
 
 def _execute_all(act: executor.RunContext, operations: tuple[Operation, ...]) -> None:
     # The members of a cluster wait for each other: none of them may be busy with another service first.
-    by_cluster: dict[str, list[Operation]] = {}
-    for one in sorted(operations, key=lambda one: not _cluster_of(one)):
-        by_cluster.setdefault(_cluster_of(one), []).append(one)
+    by_turn: dict[str, list[Operation]] = {}
+    for one in operations:
+        by_turn.setdefault(turns.name_of(one, act.host.name), []).append(one)
     diagnostics: list[Diagnostic] = []
-    for name, own in by_cluster.items():
+    for name in sorted(by_turn, key=lambda name: name == act.host.name):
         try:
-            with turns.turn(act, f"cluster {name}" if name else act.host.name):
-                _execute_each(act, own)
+            with turns.turn(act, name):
+                _execute_each(act, by_turn[name])
         except executor.FailedError as error:
             diagnostics += error.diagnostics
     if diagnostics:
@@ -74,13 +74,6 @@ def _execute_each(act: executor.RunContext, operations: list[Operation]) -> None
             diagnostics += error.diagnostics  # a failure of one service does not stop the next one
     if diagnostics:
         raise executor.FailedError(*diagnostics)
-
-
-def _cluster_of(operation: Operation) -> str:
-    """Return the cluster of a rank that an operation changes; "" if it is none."""
-    if not isinstance(operation, RolloutOperation | UpdateService) or operation.generation is None:
-        return ""
-    return operation.generation.rank.cluster if operation.generation.rank else ""
 
 
 @singledispatch

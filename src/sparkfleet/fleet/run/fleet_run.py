@@ -58,12 +58,10 @@ class ClusterRollout:
 
 @dataclass
 class Turns:
-    """Whose turn it is in a run with ``--serial``."""
+    """Rollouts of a run with ``--serial``, by host or cluster (``turns.name_of``)."""
 
-    current: str = ""
-    """Host or cluster; "": nobody's."""
-    users: int = 0
-    """Hosts that have it: the members of a cluster have it at the same time."""
+    ended: set[tuple[str, str]] = field(default_factory=set)
+    """Host, and whose turn has ended there."""
     failed: list[str] = field(default_factory=list)
 
 

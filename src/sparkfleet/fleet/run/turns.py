@@ -8,15 +8,25 @@ from contextlib import contextmanager
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.run import executor
+from sparkfleet.plan.model import Operation, Step
+from sparkfleet.plan.operations import RolloutOperation, UpdateService
 
 SERIAL = "sparkfleet_serial"
 """pyinfra data (``--data sparkfleet_serial=yes``): engines are replaced on one Spark after the other."""
 POLL_S = 0.2
 
 
+def name_of(operation: Operation, host: str) -> str:
+    """Return whose turn an operation needs: the host's, or that of the cluster whose rank it changes."""
+    if isinstance(operation, RolloutOperation | UpdateService) and operation.generation is not None:
+        rank = operation.generation.rank
+        return f"cluster {rank.cluster}" if rank else host
+    return host
+
+
 @contextmanager
 def turn(act: executor.RunContext, name: str) -> Iterator[None]:
-    """Wait for the turn of a host or a cluster, and keep it meanwhile; at once in a run without ``--serial``.
+    """Wait for the turn of a host or a cluster, in the order of the inventory; at once without ``--serial``.
 
     Raise FailedError, before anything is changed, if a rollout on another host or cluster has failed.
     """
@@ -24,26 +34,43 @@ def turn(act: executor.RunContext, name: str) -> Iterator[None]:
         yield
         return
     turns = act.run.turns
-    while turns.current not in {"", name}:
-        act.progress("waits", f"for {turns.current}")
-        time.sleep(POLL_S)
-    if failed := [one for one in turns.failed if one != name]:
-        raise executor.FailedError(
-            Diagnostic(
-                act.host.name,
-                f"{', '.join(failed)} failed before; nothing was changed here",
-                "with --serial, no failure before",
-                f"resolve what failed on {failed[0]}, then run again",
-                code="run-stopped",
-            )
-        )
-    turns.current, turns.users = name, turns.users + 1
     try:
-        yield
-    except Exception:
-        turns.failed.append(name)
-        raise
+        while other := next(_before(act, name), ""):
+            act.progress("waits", f"for {other}")
+            time.sleep(POLL_S)
+        if failed := [one for one in turns.failed if one != name]:
+            raise executor.FailedError(_stopped(act.host.name, failed))
+        try:
+            yield
+        except Exception:
+            turns.failed.append(name)
+            raise
     finally:
-        turns.users -= 1
-        if not turns.users:
-            turns.current = ""
+        turns.ended.add((act.host.name, name))
+
+
+def _before(act: executor.RunContext, name: str) -> Iterator[str]:
+    """Yield the hosts and clusters whose turn comes before and has not ended on all of their hosts."""
+    order: dict[str, list[str]] = {}
+    for host in act.state.inventory:
+        plan = act.run.plans.get(host.name)
+        operations = plan.operations(Step.SERVICE) if plan else ()
+        names = {name_of(one, host.name) for one in operations}
+        for one in sorted(names, key=lambda one: one == host.name):  # a cluster first, as in a run
+            order.setdefault(one, []).append(host.name)
+    for one, hosts in order.items():
+        if one == name:
+            return
+        waiting = (host for host in hosts if (host, one) not in act.run.turns.ended)
+        if any(host not in act.run.failures for host in waiting):
+            yield one
+
+
+def _stopped(host: str, failed: list[str]) -> Diagnostic:
+    return Diagnostic(
+        host,
+        f"{', '.join(failed)} failed before; nothing was changed here",
+        "with --serial, no failure before",
+        f"resolve what failed on {failed[0]}, then run again",
+        code="run-stopped",
+    )
