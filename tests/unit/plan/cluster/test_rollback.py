@@ -38,7 +38,7 @@ def joined(*plans: HostPlan) -> list[HostPlan]:
     return list(join_members(plans, members).values())
 
 
-def test_all_members_go_back_to_the_generation_of_one_rollout() -> None:
+def test_all_members_roll_back_to_the_generation_of_one_rollout() -> None:
     plans = joined(plan(0, to=ROLLOUT), plan(1, to=ROLLOUT))
     assert [one.state for one in plans] == [HostState.CHANGE, HostState.CHANGE]
     for rank, one in enumerate(plans):
@@ -50,7 +50,7 @@ def test_all_members_go_back_to_the_generation_of_one_rollout() -> None:
         assert change.cluster == "pair"
 
 
-def test_a_member_that_has_lost_the_image_keeps_all_from_going_back() -> None:
+def test_a_member_that_has_lost_the_image_keeps_all_from_rolling_back() -> None:
     plans = joined(plan(0), plan(1, observed=replace(converged(host(1)), images={})))
     assert [one.state for one in plans] == [HostState.BLOCKED, HostState.BLOCKED]
     assert all(
@@ -58,7 +58,7 @@ def test_a_member_that_has_lost_the_image_keeps_all_from_going_back() -> None:
     )
 
 
-def test_a_member_that_is_not_in_the_run_keeps_the_others_from_going_back() -> None:
+def test_a_member_that_is_not_in_the_run_keeps_the_others_from_rolling_back() -> None:
     (one,) = joined(plan(0))
     assert one.state is HostState.BLOCKED
 
