@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet_lab import real_vllm
 from sparkfleet_lab.base import make_base
 from sparkfleet_lab.docker import Docker

@@ -52,8 +52,8 @@ def send_prompt(spark: str, port: int) -> None:
     models = json.loads(curl(spark, f"http://127.0.0.1:{port}/v1/models"))
     body["model"] = models["data"][0]["id"]
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
-    answer = json.loads(curl(spark, url, "-H", "Content-Type: application/json", "-d", json.dumps(body)))
-    print(f"  {spark}  {body['model']}: {answer['choices'][0]['message']['content'].strip()}")
+    response = json.loads(curl(spark, url, "-H", "Content-Type: application/json", "-d", json.dumps(body)))
+    print(f"  {spark}  {body['model']}: {response['choices'][0]['message']['content'].strip()}")
 
 
 def curl(spark: str, *args: str) -> str:

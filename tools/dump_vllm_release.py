@@ -108,11 +108,11 @@ def dump(program: Path, source: Path) -> dict[str, Any]:
         check=False,
     )
     lines = done.stdout.splitlines() or ["{}"]
-    answer: dict[str, Any] = json.loads(lines[-1])
-    if "flags" not in answer or answer["errors"]:
-        reason = answer.get("error") or answer.get("errors") or done.stderr[-2000:]
+    response: dict[str, Any] = json.loads(lines[-1])
+    if "flags" not in response or response["errors"]:
+        reason = response.get("error") or response.get("errors") or done.stderr[-2000:]
         sys.exit(f"{source.name}: the parser did not return its whole schema: {reason}")
-    return answer
+    return response
 
 
 def _brackets(requirement: Requirement) -> str:

@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # a script finds its own fol
 from tools import add_vllm_schema, dump_vllm_release
 
 from sparkfleet import data_files
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.engines.vllm import schema_archive
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.errors import error_text
 from sparkfleet.knowledge import archive, validation
 
 SCHEMAS = "engines/vllm/data/releases.json.gz"
@@ -54,7 +55,7 @@ def make(version: str, dumps: list[dict[str, Any]], folder: Path) -> str:
         validation.require_valid(archive.load(str(path), sha256))
     except SparkfleetError as error:
         path.unlink()
-        sys.exit(error.text)
+        sys.exit(error_text(error))
     return f"sparkfleet knowledge update {path} --sha256 {sha256}"
 
 

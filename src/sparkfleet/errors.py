@@ -1,11 +1,11 @@
-"""The error that a user sees: one or more diagnostics, without a traceback."""
+"""Diagnostics as a terminal shows them, without a traceback."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
 
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 
 _inventory = ""
 
@@ -34,18 +34,9 @@ def paragraph(diagnostic: Diagnostic) -> str:
     return "\n".join([with_inventory(own), *map(paragraph, diagnostic.related)])
 
 
-class SparkfleetError(Exception):
-    """An error meant for the user: shown without a traceback, exit code 1."""
-
-    def __init__(self, *diagnostics: Diagnostic) -> None:
-        """Keep every diagnostic, so that all of them are shown at once."""
-        self.diagnostics = diagnostics
-        super().__init__("\n".join(str(diagnostic) for diagnostic in diagnostics))
-
-    @property
-    def text(self) -> str:
-        """Return all diagnostics for a terminal, with their codes."""
-        return "\n".join(map(paragraph, self.diagnostics))
+def error_text(error: SparkfleetError) -> str:
+    """Return all diagnostics of an error for a terminal, with their codes."""
+    return "\n".join(map(paragraph, error.diagnostics))
 
 
 def user_error(code: str, where: str, found: str, expected: str, hint: str) -> SparkfleetError:

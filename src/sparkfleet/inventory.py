@@ -23,9 +23,9 @@ from sparkfleet.config import load as spec_load
 from sparkfleet.config.load import LoadedFleet
 from sparkfleet.config.lock_data import Lock
 from sparkfleet.contract import codec
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.desired_state import Fleet, Host
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.errors import error_text
 from sparkfleet.knowledge import store
 from sparkfleet.lock import lockfile
 from sparkfleet.suggest import did_you_mean
@@ -101,7 +101,7 @@ def load(inventory_file: str) -> list[tuple[str, dict[str, Any]]]:
         if _loading is not None:
             _loading.error = error
             raise SystemExit(1) from None
-        print(error.text, file=sys.stderr)  # noqa: T201  (pyinfra's logger is not set up yet, and prefixes lines)
+        print(error_text(error), file=sys.stderr)  # noqa: T201  (pyinfra's logger is not set up yet, and prefixes lines)
         print(f"\nErrors: {len(error.diagnostics)}. No host was contacted.", file=sys.stderr)  # noqa: T201
         # pyinfra shows no traceback of SystemExit.
         raise SystemExit(1) from None

@@ -16,8 +16,7 @@ from packaging.version import InvalidVersion, Version
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.fleet_directory import FORMAT, RECORD, SCHEMAS, Record, digest
 
 UNRECORDED = frozenset(

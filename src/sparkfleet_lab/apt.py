@@ -126,10 +126,10 @@ def _codename(root: Path) -> str:
 
 def _proxy() -> str:
     try:
-        answer = subprocess.run(
+        result = subprocess.run(
             ["apt-config", "shell", "P", "Acquire::http::Proxy"], capture_output=True, text=True, check=False
         )
     except FileNotFoundError:
         return ""
-    match = re.search(r"P='([^']*)'", answer.stdout)
+    match = re.search(r"P='([^']*)'", result.stdout)
     return match[1] if match and match[1] != "DIRECT" else ""

@@ -14,8 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet_lab.apt import Apt, read_apt
 from sparkfleet_lab.build import Definition, build
 from sparkfleet_lab.content import digest
@@ -152,11 +151,11 @@ def _as_root() -> list[str]:
 
 def _run(argv: list[str]) -> None:
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    answer = subprocess.run(
+    result = subprocess.run(
         argv, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path, "LC_ALL": "C"}
     )
-    if answer.returncode != 0:
-        output = "\n".join((answer.stdout + answer.stderr).strip().splitlines()[-8:])
+    if result.returncode != 0:
+        output = "\n".join((result.stdout + result.stderr).strip().splitlines()[-8:])
         raise SparkfleetError(
             Diagnostic(
                 " ".join(argv[:4]), output, hint="see the lines above, then run again", code="lab-failed"

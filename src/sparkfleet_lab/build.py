@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet_lab.apt import Apt
 from sparkfleet_lab.content import Entry, digest, tar_of
 from sparkfleet_lab.docker import Docker
@@ -102,9 +101,9 @@ def remove_old_images(docker: Docker, tag: str) -> None:
 
 
 def _run(docker: Docker, container: str, tag: str) -> None:
-    answer = docker.attempt("start", "-a", container, timeout=1800)
-    if answer.returncode != 0:
-        output = (answer.stdout + b"\n" + answer.stderr).decode(errors="replace").strip().splitlines()[-12:]
+    result = docker.attempt("start", "-a", container, timeout=1800)
+    if result.returncode != 0:
+        output = (result.stdout + b"\n" + result.stderr).decode(errors="replace").strip().splitlines()[-12:]
         raise SparkfleetError(
             Diagnostic(
                 f"building {tag}",

@@ -9,8 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 
 _NOT_RUNNING = ("Cannot connect to the Docker daemon", "permission denied while trying to connect")
 
@@ -23,10 +22,10 @@ class Docker:
 
     def run(self, *args: str, stdin: bytes | None = None, timeout: float | None = 900) -> str:
         """Return stdout of ``docker ARGS``; any failure is an error with docker's own message."""
-        answer = self.attempt(*args, stdin=stdin, timeout=timeout)
-        if answer.returncode != 0:
-            raise self.error(args, answer.stderr.decode(errors="replace"))
-        return answer.stdout.decode(errors="replace").strip()
+        result = self.attempt(*args, stdin=stdin, timeout=timeout)
+        if result.returncode != 0:
+            raise self.error(args, result.stderr.decode(errors="replace"))
+        return result.stdout.decode(errors="replace").strip()
 
     def ok(self, *args: str) -> bool:
         """Return whether ``docker ARGS`` succeeds."""
@@ -53,10 +52,10 @@ class Docker:
 
     def inspect(self, kind: str, name: str) -> dict[str, Any] | None:
         """Return ``docker KIND inspect NAME``, or None if it does not exist."""
-        answer = self.attempt(kind, "inspect", name)
-        if answer.returncode != 0:
+        result = self.attempt(kind, "inspect", name)
+        if result.returncode != 0:
             return None
-        found: list[dict[str, Any]] = json.loads(answer.stdout)
+        found: list[dict[str, Any]] = json.loads(result.stdout)
         return found[0] if found else None
 
     def lines(self, *args: str) -> list[str]:
@@ -65,9 +64,9 @@ class Docker:
 
     def require(self) -> None:
         """Raise an error with the next command unless the daemon answers."""
-        answer = self.attempt("version", "--format", "{{.Server.Version}}", timeout=30)
-        if answer.returncode != 0:
-            raise self.error(("version",), answer.stderr.decode(errors="replace"))
+        result = self.attempt("version", "--format", "{{.Server.Version}}", timeout=30)
+        if result.returncode != 0:
+            raise self.error(("version",), result.stderr.decode(errors="replace"))
 
     def error(self, args: tuple[str, ...], text: str) -> SparkfleetError:
         """Return the error for a docker command that failed with ``text`` on stderr."""
@@ -85,8 +84,8 @@ class Docker:
 
 def _has_buildx(program: str) -> bool:
     if program not in _BUILDX:
-        answer = subprocess.run([program, "buildx", "version"], capture_output=True, check=False)
-        _BUILDX[program] = answer.returncode == 0
+        result = subprocess.run([program, "buildx", "version"], capture_output=True, check=False)
+        _BUILDX[program] = result.returncode == 0
     return _BUILDX[program]
 
 

@@ -18,8 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet_lab import images
 from sparkfleet_lab.base import Base
 from sparkfleet_lab.build import build, remove_old_images
@@ -150,8 +149,8 @@ def _http(
     method: str, url: str, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> tuple[bytes, Any]:
     request = urllib.request.Request(url, data=body, method=method, headers=headers or {})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-        return answer.read(), answer.headers
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        return response.read(), response.headers
 
 
 def _sha256(data: bytes) -> str:

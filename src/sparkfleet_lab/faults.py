@@ -7,8 +7,7 @@ import json
 import os
 import urllib.request
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet_lab import machines
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.fault import Fault

@@ -6,8 +6,7 @@ import hashlib
 import time
 from pathlib import Path
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet_lab import warm
 from sparkfleet_lab.content import Entry, tar_of
 from sparkfleet_lab.docker import Docker
@@ -50,13 +49,13 @@ def find_privileges(docker: Docker, image: str) -> tuple[str, ...]:
             "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
             "--device-cgroup-rule", "a *:* rwm",
         )  # fmt: skip
-        answer = docker.attempt("run", "--rm", *args, image, "true")
-        if answer.returncode == 0:
+        result = docker.attempt("run", "--rm", *args, image, "true")
+        if result.returncode == 0:
             return (*args, *bound)
     raise SparkfleetError(
         Diagnostic(
             "lab",
-            f"machines cannot run here: {answer.stderr.decode(errors='replace').strip()}",
+            f"machines cannot run here: {result.stderr.decode(errors='replace').strip()}",
             "a Docker Engine that may give containers SYS_ADMIN",
             "run the lab on a separate machine",
             code="lab-requirement-missing",
@@ -180,11 +179,11 @@ def wait_until_up(docker: Docker, lab: Lab, machine: Machine) -> None:
     """Return when the boot has finished and dockerd and sshd run; else an error with systemd's state."""
     container = lab.container(machine.name)
     end = time.monotonic() + BOOT_SECONDS
-    answer = ""
+    state = ""
     while time.monotonic() < end:
         result = docker.attempt("exec", container, "systemctl", "is-system-running", "--wait")
-        answer = result.stdout.decode().strip() or result.stderr.decode().strip()
-        if answer in ("running", "degraded") and docker.ok("exec", container, "sh", "-c", _READY):
+        state = result.stdout.decode().strip() or result.stderr.decode().strip()
+        if state in ("running", "degraded") and docker.ok("exec", container, "sh", "-c", _READY):
             return
         time.sleep(0.2)
     failed = docker.attempt(
@@ -193,7 +192,7 @@ def wait_until_up(docker: Docker, lab: Lab, machine: Machine) -> None:
     raise SparkfleetError(
         Diagnostic(
             machine.name,
-            f"not up after {BOOT_SECONDS} s: {answer}\n{failed}".strip(),
+            f"not up after {BOOT_SECONDS} s: {state}\n{failed}".strip(),
             "systemd reports running",
             f"docker exec {container} journalctl -b -p warning; then sparkfleet lab down",
             code="lab-failed",

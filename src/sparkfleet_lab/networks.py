@@ -9,8 +9,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import LABEL, Lab
 from sparkfleet_lab.state import Network
@@ -75,7 +74,7 @@ def _make(
         return Network(name, existing["IPAM"]["Config"][0]["Subnet"])
     output = ""
     for candidate in candidates:
-        answer = docker.attempt(
+        result = docker.attempt(
             "network",
             "create",
             "--label",
@@ -85,9 +84,9 @@ def _make(
             *options,
             name,
         )
-        if answer.returncode == 0:
+        if result.returncode == 0:
             return Network(name, str(candidate))
-        output = answer.stderr.decode(errors="replace").strip()
+        output = result.stderr.decode(errors="replace").strip()
         if "overlap" not in output.lower():
             break
     raise SparkfleetError(

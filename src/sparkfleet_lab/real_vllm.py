@@ -22,8 +22,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet_lab.base import Base
 from sparkfleet_lab.build import Definition, build
 from sparkfleet_lab.content import digest
@@ -148,8 +147,8 @@ def _push_index(url: str, ca_file: Path) -> str:
     context = ssl.create_default_context(cafile=str(ca_file))
     context.check_hostname = False  # the certificate has the names of the registries that it replaces
     program = urllib.request.Request(url, headers={"Accept": kind})  # noqa: S310 - the lab's own address
-    with urllib.request.urlopen(program, context=context) as answer:  # noqa: S310
-        manifest, wheels_of_vllm = answer.read(), answer.headers["Docker-Content-Digest"]
+    with urllib.request.urlopen(program, context=context) as response:  # noqa: S310
+        manifest, wheels_of_vllm = response.read(), response.headers["Docker-Content-Digest"]
     platforms = [{"architecture": name, "os": "linux"} for name in ("amd64", "arm64")]
     entries = [
         {"mediaType": kind, "size": len(manifest), "digest": wheels_of_vllm, "platform": platform_entry}
@@ -158,8 +157,8 @@ def _push_index(url: str, ca_file: Path) -> str:
     kind = "application/vnd.docker.distribution.manifest.list.v2+json"
     index = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": entries}).encode()
     put = urllib.request.Request(url, index, {"Content-Type": kind}, method="PUT")  # noqa: S310
-    with urllib.request.urlopen(put, context=context) as answer:  # noqa: S310
-        return str(answer.headers["Docker-Content-Digest"])
+    with urllib.request.urlopen(put, context=context) as response:  # noqa: S310
+        return str(response.headers["Docker-Content-Digest"])
 
 
 def pip(*args: str, python: str) -> None:

@@ -42,8 +42,8 @@ def reboot_machine(docker: Docker, lab: Lab, state: State, name: str) -> None:
 
 def _only_lab_images(docker: Docker, lab: Lab, state: State, name: str) -> bool:
     """Empty the machine's dockerd of everything but images; return whether those are just the lab's."""
-    answer = docker.attempt("exec", lab.container(name), "timeout", "20", "sh", "-c", _EMPTY_DOCKER)
-    if answer.returncode != 0:
+    result = docker.attempt("exec", lab.container(name), "timeout", "20", "sh", "-c", _EMPTY_DOCKER)
+    if result.returncode != 0:
         return False  # stopped, broken or missing, depending on the last test
     # A warm machine has them by digest alone; a tag comes from a test.
-    return set(answer.stdout.decode().splitlines()) == {f"<none> {digest}" for _, digest in state.images}
+    return set(result.stdout.decode().splitlines()) == {f"<none> {digest}" for _, digest in state.images}

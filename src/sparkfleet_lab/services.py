@@ -7,8 +7,7 @@ import time
 import urllib.error
 import urllib.request
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet_lab.content import Entry, tar_of
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.keys import Certificates

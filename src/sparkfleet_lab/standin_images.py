@@ -17,8 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from packaging.requirements import Requirement
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet_lab.standins.package import write_engine, write_llama_server
 
 PACKAGES = "/usr/lib/python3/dist-packages"

@@ -6,8 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet_lab.images import USER
 from sparkfleet_lab.names import Lab
 

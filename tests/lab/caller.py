@@ -45,8 +45,8 @@ class Caller:
         while not self._stopped.wait(INTERVAL_S):
             at = time.time()
             try:
-                with urllib.request.urlopen(url, timeout=5) as answer:
-                    model = json.load(answer)["data"][0]["id"]
+                with urllib.request.urlopen(url, timeout=5) as response:
+                    model = json.load(response)["data"][0]["id"]
             except (
                 OSError,
                 HTTPException,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet_lab import faults, lifecycle
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import Lab

@@ -74,14 +74,14 @@ class Machine:
     def sh(self, command: str, *, user: str = "root", check: bool = True, stdin: str | None = None) -> str:
         """Return stdout of a shell command on the machine, run without SSH; fail unless it exits with 0."""
         interactive = ["-i"] if stdin is not None else []
-        answer = subprocess.run(
+        result = subprocess.run(
             ["docker", "exec", *interactive, "-u", user, self.container, "sh", "-c", command],
             input=stdin, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        if check and answer.returncode != 0:
-            msg = f"{self.name}: {command!r} exited with {answer.returncode}\n{answer.stdout}{answer.stderr}"
+        if check and result.returncode != 0:
+            msg = f"{self.name}: {command!r} exited with {result.returncode}\n{result.stdout}{result.stderr}"
             raise AssertionError(msg)
-        return answer.stdout.strip()
+        return result.stdout.strip()
 
     def ok(self, command: str) -> bool:
         """Return whether a shell command exits with 0."""

@@ -79,8 +79,8 @@ class HostPrograms:
     def request_rollout(self, candidate: Generation | None, *replaces: str, **more: Any) -> str:
         """Start a rollout; return its id."""
         request = RolloutRequest(f"t-{uuid.uuid4().hex[:8]}", candidate, replaces, **more)
-        answer = self.machine.sh(f"{RUN} rollout", stdin=json.dumps(request.to_json()))
-        assert json.loads(answer)["rollout"] == request.id
+        response = self.machine.sh(f"{RUN} rollout", stdin=json.dumps(request.to_json()))
+        assert json.loads(response)["rollout"] == request.id
         return request.id
 
     def follow(self, rollout_id: str, limit_s: float = 120) -> list[dict[str, Any]]:

@@ -40,12 +40,12 @@ class _Handler(BaseHTTPRequestHandler):
     server: Index
 
     def do_HEAD(self) -> None:
-        self._answer(body=False)
+        self._respond(body=False)
 
     def do_GET(self) -> None:
-        self._answer(body=True)
+        self._respond(body=True)
 
-    def _answer(self, *, body: bool) -> None:
+    def _respond(self, *, body: bool) -> None:
         kind, _, rest = self.path.strip("/").partition("/")
         content = self._page(rest) if kind == "simple" else self._wheel(rest, body=body)
         if content is None:

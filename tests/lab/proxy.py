@@ -61,13 +61,13 @@ def proxy_to(url: str, trust: ssl.SSLContext | bool = True) -> Iterator[Proxy]:
                     forwarded = {name: self.headers[name] for name in FORWARDED if name in self.headers}
                     real = client.get(self.path, headers=forwarded)
                     relayed = {name: real.headers[name] for name in RELAYED if name in real.headers}
-                    self._answer(real.status_code, relayed, real.content)
+                    self._respond(real.status_code, relayed, real.content)
                 elif refusal.status:
-                    self._answer(refusal.status, refusal.headers, b"{}")
+                    self._respond(refusal.status, refusal.headers, b"{}")
                 else:
                     proxy.closed.wait()
 
-            def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+            def _respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
                 self.send_response(status)
                 for name, value in {**headers, "content-length": str(len(body))}.items():
                     self.send_header(name, value)

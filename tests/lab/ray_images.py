@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet_lab import ray_image, real_vllm
 from sparkfleet_lab.base import make_base
 from sparkfleet_lab.docker import Docker

@@ -29,9 +29,9 @@ def test_systemd_is_the_init_system_and_nothing_has_failed(used_spark: Machine) 
 
 
 def test_ssh_reaches_the_login_user_who_may_use_sudo_and_is_not_in_group_docker(used_spark: Machine) -> None:
-    answer = used_spark.ssh("id -un; sudo -n id -un; id -nG")
-    assert (answer.code, answer.out.split("\n")[:2]) == (0, ["nvidia", "root"]), answer
-    assert "docker" not in answer.out.split("\n")[2].split()
+    result = used_spark.ssh("id -un; sudo -n id -un; id -nG")
+    assert (result.code, result.out.split("\n")[:2]) == (0, ["nvidia", "root"]), result
+    assert "docker" not in result.out.split("\n")[2].split()
 
 
 def test_the_machine_resembles_a_spark(used_spark: Machine) -> None:
@@ -72,8 +72,8 @@ def test_every_image_has_an_arm64_entry_in_its_index(lab: Lab, lab_state: State)
         request = urllib.request.Request(
             f"{lab_state.registry_url}/v2/{path}/manifests/{digest}", headers=accept
         )
-        with urllib.request.urlopen(request, context=trust) as answer:
-            index = json.load(answer)
+        with urllib.request.urlopen(request, context=trust) as response:
+            index = json.load(response)
         assert {entry["platform"]["architecture"] for entry in index["manifests"]} == {"amd64", "arm64"}
 
 
@@ -91,8 +91,8 @@ def test_a_published_port_of_a_container_inside_answers_on_the_spark(spark: Mach
 
 def test_the_hub_answers_operator_and_spark_under_one_url(used_spark: Machine) -> None:
     url = f"{used_spark.state.hub_url}/api/models/openai/gpt-oss-20b"
-    with urllib.request.urlopen(url) as answer:
-        first = json.load(answer)
+    with urllib.request.urlopen(url) as response:
+        first = json.load(response)
     assert json.loads(used_spark.sh(f"curl -sS --fail {url}"))["sha"] == first["sha"]
 
 
@@ -213,18 +213,18 @@ def test_every_lasting_fault_of_a_machine_has_a_test() -> None:
 
 def test_a_machine_that_is_off_refuses_connections_until_its_repair(used_spark: Machine) -> None:
     used_spark.break_("powered-off")
-    answer = used_spark.ssh("true")
-    assert answer.code == 255
-    assert "refused" in answer.err
+    result = used_spark.ssh("true")
+    assert result.code == 255
+    assert "refused" in result.err
     used_spark.repair()
     assert used_spark.ssh("true").code == 0
 
 
 def test_a_wrong_host_key_is_refused_by_ssh(used_spark: Machine) -> None:
     used_spark.break_("wrong-host-key")
-    answer = used_spark.ssh("true")
-    assert answer.code == 255
-    assert "HOST IDENTIFICATION HAS CHANGED" in answer.err
+    result = used_spark.ssh("true")
+    assert result.code == 255
+    assert "HOST IDENTIFICATION HAS CHANGED" in result.err
 
 
 def test_a_killed_dockerd_is_started_again_by_systemd(used_spark: Machine) -> None:
@@ -275,8 +275,8 @@ def test_a_fault_of_the_hub_is_visible_and_gone_after_its_repair(
     used_spark: Machine, fault: str, symptom: str
 ) -> None:
     hub = used_spark.state.hub_url
-    with urllib.request.urlopen(f"{hub}/api/models/openai/gpt-oss-20b?blobs=true") as answer:
-        files = json.load(answer)["siblings"]
+    with urllib.request.urlopen(f"{hub}/api/models/openai/gpt-oss-20b?blobs=true") as response:
+        files = json.load(response)["siblings"]
     largest = max(files, key=lambda file: file["size"])
     path = f"openai/gpt-oss-20b/resolve/main/{largest['rfilename']}"
     command = symptom.format(hub=hub, file=path, sha256=largest["lfs"]["sha256"])

@@ -32,9 +32,9 @@ def test_logs_are_read_and_followed_over_the_connection(
     assert journal in logs("spark-01/nano", "--source", "supervisor")
 
     question = ("ask", "inventories/lab.py", "spark-01/nano", "What is 12*17? Answer with the number only.")
-    answer = fleet.command("sparkfleet", *question).expect(0)
-    assert "204" in answer.text
-    assert re.search(r"nano: first token after [\d.]+ s(, [\d.]+ tokens/s)?, \d+ tokens in", answer.err)
+    output = fleet.command("sparkfleet", *question).expect(0)
+    assert "204" in output.text
+    assert re.search(r"nano: first token after [\d.]+ s(, [\d.]+ tokens/s)?, \d+ tokens in", output.err)
     last = spark.sh("docker logs --tail 1 nano 2>&1")
     assert "POST /v1/chat/completions" in last
 

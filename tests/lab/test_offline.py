@@ -138,6 +138,6 @@ def test_the_image_is_managed_and_not_pruned_while_it_is_needed(site: OfflineSit
 def test_after_a_reboot_it_serves_again_without_a_registry(site: OfflineSite) -> None:
     machine = site.machines[1]
     machine.reboot()
-    answers = "curl -sS --fail http://127.0.0.1:8000/v1/models"
-    assert machine.ok(f"for n in $(seq 120); do {answers} && exit 0; sleep 0.5; done; exit 1")
+    probe_command = "curl -sS --fail http://127.0.0.1:8000/v1/models"
+    assert machine.ok(f"for n in $(seq 120); do {probe_command} && exit 0; sleep 0.5; done; exit 1")
     site.fleet.plan().expect(0)

@@ -174,9 +174,9 @@ def test_a_service_serves_again_after_a_reboot(serving: HostPrograms) -> None:
 def test_the_rollout_needs_no_operator_and_a_second_one_is_refused_with_its_id(serving: HostPrograms) -> None:
     first = serving.request_rollout(serving.generation(image="26.05", env=("LAB_ENGINE_SLOW=5",)), "nano")
     request = {"id": "second", "candidate": serving.generation().to_json(), "replaces": ["nano"]}
-    answer = serving.machine.sh(f"{RUN} rollout; echo code $?", stdin=json.dumps(request))
-    assert json.loads(answer.splitlines()[0])["rollout"] == first
-    assert answer.endswith("code 75")
+    result = serving.machine.sh(f"{RUN} rollout; echo code $?", stdin=json.dumps(request))
+    assert json.loads(result.splitlines()[0])["rollout"] == first
+    assert result.endswith("code 75")
     assert serving.follow(first)[-1]["outcome"] == "promoted"
 
 

@@ -14,7 +14,7 @@ SERVED = {"served_name": ["{name}", "{model}"]}
 QUESTION = {"messages": [{"role": "user", "content": "What is 12*17? Answer with the number only."}]}
 
 
-def answers(spark: Machine, port: int, name: str) -> bool:
+def is_served(spark: Machine, port: int, name: str) -> bool:
     body = json.dumps({"model": name, "temperature": 0, "max_tokens": 64, **QUESTION})
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
     return spark.ok(f"curl -sS --fail {url} -H 'Content-Type: application/json' -d '{body}'")
@@ -29,14 +29,14 @@ def test_a_model_answers_to_its_repository_where_that_is_declared_and_no_engine_
     fleet.host("spark-01", {"serve": [nano, {**gguf, "port": 8001}]})
     fleet.lock()
     fleet.run().expect(0)
-    assert answers(spark, 8000, "nano")
-    assert not answers(spark, 8000, NANO)
+    assert is_served(spark, 8000, "nano")
+    assert not is_served(spark, 8000, NANO)
 
     fleet.set_group_data(**SERVED)
     assert ("served name", "", "nano", f"nano {NANO}") in fleet.changes("spark-01")
     fleet.run().expect(0)
-    assert answers(spark, 8000, "nano")
-    assert answers(spark, 8000, NANO)
+    assert is_served(spark, 8000, "nano")
+    assert is_served(spark, 8000, NANO)
     listed = spark.sh("curl -sS --fail http://127.0.0.1:8001/v1/models")
     assert {"tiny", TINY_GGUF} <= set(json.loads(listed)["data"][0]["aliases"])
     fleet.plan().expect(0)

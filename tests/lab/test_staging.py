@@ -29,8 +29,8 @@ LISTENING = "ss -Htln | grep -v ':8000 ' | awk '{print $4}' | sort"
 def hub(state: State, what: str, method: str = "GET") -> dict[str, Any]:
     """Read the lab hub's own counters."""
     request = urllib.request.Request(f"{state.hub_url}/__lab__/{what}", method=method)
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        text = answer.read().decode()
+    with urllib.request.urlopen(request, timeout=10) as response:
+        text = response.read().decode()
     return json.loads(text) if text else {}
 
 

@@ -111,8 +111,8 @@ class Cuttable:
         """Read the lab hub's counters, or set its fault."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.state.hub_url}/__lab__/{what}", data)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.loads(answer.read())
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.loads(response.read())
 
     def bytes_sent_by_hub(self) -> dict[str, int]:
         """Return the bytes that the hub sent since the last reset, by path in the repository."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet_lab import lifecycle, real_llamacpp, real_vllm
 from sparkfleet_lab.base import make_base
 from sparkfleet_lab.docker import Docker

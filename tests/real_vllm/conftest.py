@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import pytest
 
 import sparkfleet.engines.vllm
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet_lab import real_vllm
 from sparkfleet_lab.base import make_base
 from sparkfleet_lab.docker import Docker
@@ -113,8 +113,8 @@ def ask(engine: Engine, path: str, body: Any = None) -> tuple[int, str]:
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(engine.url + path, data, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read().decode()
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()

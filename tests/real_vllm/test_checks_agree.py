@@ -10,7 +10,7 @@ import pytest
 from sparkfleet.contract import codec
 from sparkfleet.engines.vllm import schema_archive
 from sparkfleet.engines.vllm.check import check_flags
-from sparkfleet.engines.vllm.image_parser import read_answer
+from sparkfleet.engines.vllm.image_parser import read_check
 from sparkfleet.engines.vllm.schema import SchemaDump, from_dump, load
 from tests.real_vllm.conftest import ASK, in_image
 from tests.unit.engines.vllm.generated_lines import generated, is_the_parsers
@@ -82,6 +82,6 @@ def test_verdicts_on_generated_command_lines_match_the_real_parser(
 
 def test_one_command_line_is_checked_as_the_plan_requests_it(image: Any) -> None:
     for args, ok in ((("m", "--max-model-len", "64K"), True), (("serve", "m", "--port", "8000"), False)):
-        answer = read_answer(json.dumps(in_image(image, ASK.read_text(), "parse", *args)))
-        assert answer.ok is ok
-        assert answer.version == "0.32.0"
+        check = read_check(json.dumps(in_image(image, ASK.read_text(), "parse", *args)))
+        assert check.ok is ok
+        assert check.version == "0.32.0"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet_lab import lifecycle, real_vllm
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import Lab

@@ -12,7 +12,7 @@ def nonce_of(command: str) -> str:
     return str(re.findall(r"sparkfleet-[0-9a-f]{16}", command)[0])
 
 
-def answer(command: str, text: str, code: int = 0) -> list[str]:
+def response(command: str, text: str, code: int = 0) -> list[str]:
     """Return the lines that a host prints where the program of a command prints ``text``."""
     nonce = nonce_of(command)
     return [f"<<{nonce}>>", *text.split("\n"), f"<</{nonce} {code}>>"]

@@ -90,14 +90,14 @@ def install() -> None:
                 os.write(script.pipe, b".")
                 time.sleep(600)
             stdin = "".join(more.get("_stdin") or ())
-            lines = _answer(text, _output(name, word, text, stdin))
+            lines = _response(text, _output(name, word, text, stdin))
             return True, CommandOutput([OutputLine("stdout", line) for line in lines])
 
         module.SSHConnector.connect = lambda _: None
         module.SSHConnector.run_shell_command = run
 
     def probe(module: Any) -> None:
-        module.read_answer = lambda name, _: observed(declared[name], script.states.get(name, "fresh"))
+        module.read_response = lambda name, _: observed(declared[name], script.states.get(name, "fresh"))
 
     def plans(module: Any) -> None:
         original = module.declared
@@ -132,10 +132,10 @@ def word_of(text: str) -> str:
     return "login" if "getent passwd" in text else "script" if "/bin/sh -s" in text else "other"
 
 
-def _answer(text: str, output: str) -> list[str]:
+def _response(text: str, output: str) -> list[str]:
     from tests.unit import frames  # noqa: PLC0415  (it imports sparkfleet)
 
-    return frames.answer(text, output) if re.search(r"sparkfleet-[0-9a-f]{16}", text) else []
+    return frames.response(text, output) if re.search(r"sparkfleet-[0-9a-f]{16}", text) else []
 
 
 def _output(name: str, word: str, text: str, stdin: str) -> str:

@@ -46,7 +46,7 @@ def be_recorded():
     def run(self, command, **_):
         requests[self.host.name] += 1
         sent[self.host.name] += len(command.get_raw_value())
-        lines = frames.answer(command.get_raw_value(), self.host.name)
+        lines = frames.response(command.get_raw_value(), self.host.name)
         return True, CommandOutput([OutputLine("stdout", line) for line in lines])
 
     def read(name, _):
@@ -60,7 +60,7 @@ def be_recorded():
         known[host.name] = declared(host)
         return known[host.name]
 
-    look.read_answer, spark_plan.declared = read, remember
+    look.read_response, spark_plan.declared = read, remember
 """
 
 _PLAN = (

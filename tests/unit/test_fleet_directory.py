@@ -14,8 +14,7 @@ from sparkfleet.catalog.load import Catalog
 from sparkfleet.cli import init
 from sparkfleet.cli.check import check
 from sparkfleet.config.models import Recipe
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.fleet_directory import NewHost
 
 

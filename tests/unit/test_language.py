@@ -57,6 +57,35 @@ PARTICIPLE_MODULE = re.compile(
 MODULE_NAMES_KEPT = frozenset({"src/sparkfleet/probe/stored.py"})
 """Modules that must not be renamed without a reason of their own."""
 
+ANSWER = frozenset({"answer", "answers", "answered", "answering"})
+"""What a model, or a person, says. A program and a protocol have responses, replies and output."""
+ANSWER_OF_A_MODEL = (
+    "src/sparkfleet/cli/ask.py",
+    "src/sparkfleet/contract/ask.py",
+    "src/sparkfleet/contract/generation.py",
+    "src/sparkfleet/contract/rollout.py",
+    "src/sparkfleet/engines/host.py",
+    "src/sparkfleet/engines/openai_api.py",
+    "src/sparkfleet/engines/vllm/data/ask_parser.py",  # runs in images, apart from ours
+    "src/sparkfleet/fleet/operations/service.py",
+    "src/sparkfleet/onhost/gate/gate.py",
+    "src/sparkfleet_lab/standins/",
+    "tests/lab/gguf_steps.py",
+    "tests/lab/test_bad_engines.py",
+    "tests/unit/cli/test_ask.py",
+    "tests/unit/onhost/service/test_ask.py",
+    "tests/unit/onhost/state/test_history.py",
+    "tests/unit/onhost/world.py",
+    "tests/unit/standins/test_engine_serves.py",
+)
+ANSWER_OF_A_PERSON = (
+    "tests/lab/test_apply.py",
+    "tests/unit/test_fleet_directory.py",
+    "tests/unit/test_upgrade.py",
+)
+OBSERVED_TYPE = re.compile(r"\w*Seen|Ran")
+"""Names of types that are participles: ``ObservedPath``, ``CommandResult`` are nouns."""
+
 
 def parts(identifier: str) -> set[str]:
     """Return the parts of an identifier: ``SwapRequest`` and ``swap_request`` have swap and request."""
@@ -128,6 +157,32 @@ def modules(directory: Path) -> list[Path]:
 @EVERY_DIRECTORY
 def test_no_identifier_has_a_word_that_is_ruled_out(directory: Path) -> None:
     found = identifiers_ruled_out(modules(directory))
+    assert not found, "\n".join(found)
+
+
+@EVERY_DIRECTORY
+def test_only_models_and_people_answer(directory: Path) -> None:
+    names = [
+        (path.relative_to(ROOT).as_posix(), name) for path in modules(directory) for name in identifiers(path)
+    ]
+    found = {
+        f"{path}: {name}"
+        for path, name in names
+        if parts(name) & ANSWER
+        and not name.startswith("test_")
+        and not path.startswith((*ANSWER_OF_A_MODEL, *ANSWER_OF_A_PERSON))
+    }
+    assert not found, "\n".join(sorted(found))
+
+
+@EVERY_DIRECTORY
+def test_no_type_is_named_by_a_participle(directory: Path) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in modules(directory)
+        for name in identifiers(path)
+        if OBSERVED_TYPE.fullmatch(name)
+    ]
     assert not found, "\n".join(found)
 
 

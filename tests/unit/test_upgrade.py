@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from sparkfleet import fleet_directory
 from sparkfleet.cli import init
 from sparkfleet.cli.upgrade import upgrade
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.exit_codes import Code
 from sparkfleet.fleet_directory import RECORD
 

@@ -44,8 +44,8 @@ def test_the_same_sources_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_it_runs_alone_and_lists_its_commands(program: Path) -> None:
-    answer = run(program, "--help")
-    assert answer.returncode == 0
+    result = run(program, "--help")
+    assert result.returncode == 0
     for command in (
         "rollout",
         "rollout-run",
@@ -57,15 +57,15 @@ def test_it_runs_alone_and_lists_its_commands(program: Path) -> None:
         "repair",
         "rollback",
     ):
-        assert f"\n    {command} " in answer.stdout
+        assert f"\n    {command} " in result.stdout
 
 
 @pytest.mark.parametrize("stdin", ["", "nonsense", "[]"])
 def test_bad_input_is_reported_without_a_traceback(program: Path, stdin: str) -> None:
-    answer = run(program, "rollout", stdin=stdin)
-    assert answer.returncode == 1
-    assert answer.stderr.startswith("sparkfleet: stdin")
-    assert "Traceback" not in answer.stderr
+    result = run(program, "rollout", stdin=stdin)
+    assert result.returncode == 1
+    assert result.stderr.startswith("sparkfleet: stdin")
+    assert "Traceback" not in result.stderr
 
 
 def test_the_patterns_travel_with_it(program: Path) -> None:
@@ -73,8 +73,8 @@ def test_the_patterns_travel_with_it(program: Path) -> None:
         f"import sys; sys.path.insert(0, {str(program)!r}); from sparkfleet.onhost.gate import diagnosis;"
         "print(diagnosis.reader('vllm').diagnose('x: error: unrecognized arguments: --y', 2).diagnostic.code)"
     )
-    answer = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip()
+    result = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip()
 
 
 FETCH_DURING_AN_UPDATE = """

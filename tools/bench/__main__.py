@@ -78,8 +78,8 @@ def measure_all(
     lock = WORK / "fleet.lock"
     everyone = FleetDirectory(WORK / f"sparks-{lab_sizes[-1]}")
     shutil.copy(everyone.lock, lock)
-    answer = WORK / "answer.txt"
-    answer.write_text(sparks.record_probe(machines, everyone))
+    recording = WORK / "answer.txt"
+    recording.write_text(sparks.record_probe(machines, everyone))
     rows: list[Row] = []
 
     def add_rows(rows_of_group: list[Row], label: str) -> None:
@@ -96,11 +96,11 @@ def measure_all(
         title: sides.measure_cpu(command, hosts) for title, command in plan_rows.of_both_sides(hosts, size)
     }
     hot = profile_plan(hosts.fleet(min(50, size)))
-    add_rows(list(plan_rows.of_played_back(hosts, sizes[-1:], answer)), "replayed probe")
+    add_rows(list(plan_rows.of_played_back(hosts, sizes[-1:], recording)), "replayed probe")
     both[plan_rows.REPLAYED_PROBE] = sides.measure_cpu(plan_rows.plan(hosts.fleet(size)), hosts)
     notes += sides.describe(both, size)
     recorded = (100,) if quick else (200, 1000)
-    add_rows(list(plan_rows.of_recorded(hosts, recorded, answer)), "recorded Sparks")
+    add_rows(list(plan_rows.of_recorded(hosts, recorded, recording)), "recorded Sparks")
     machines.docker.run("rm", "-f", "-v", hosts.container)
     for delay in (20,) if quick else (20, 100):
         with relayed_sparks.relayed(machines, delay) as relay:

@@ -142,8 +142,8 @@ def _copy(machines: Sparks, address: str, hashes: Mapping[str, str], size: int) 
         files=tuple(SentFile(f"{FROM}/{name}", size) for name in names),
         transfer_key=key,
     )
-    answer = machines.sh(first, f"{PYZ} copy-serve", codec.dumps(request).encode())
-    listens = codec.loads(SenderListens, answer.splitlines()[-1])
+    response = machines.sh(first, f"{PYZ} copy-serve", codec.dumps(request).encode())
+    listens = codec.loads(SenderListens, response.splitlines()[-1])
     order = ReceiveRequest(
         SenderPlace(first, tuple((0, *listener) for listener in listens.listeners)),
         tuple(FileToReceive(n, size, hashes[name], f"{TO}/{name}", name) for n, name in enumerate(names)),

@@ -26,14 +26,14 @@ def main() -> None:
     from sparkfleet.plan.report import plan_text  # noqa: PLC0415
     from sparkfleet.terminal import echo_report  # noqa: PLC0415
 
-    answer = recorded.read_text().strip()
+    response = recorded.read_text().strip()
 
     def connect(_: SSHConnector) -> None:
         """Do nothing."""
 
     def run(_: SSHConnector, command: Any, **__: Any) -> tuple[bool, CommandOutput]:
         nonce = re.findall(r"sparkfleet-[0-9a-f]{16}", command.get_raw_value())[0]
-        lines = (f"<<{nonce}>>", answer, f"<</{nonce} 0>>")
+        lines = (f"<<{nonce}>>", response, f"<</{nonce} 0>>")
         return True, CommandOutput([OutputLine("stdout", line) for line in lines])
 
     for name, function in (("connect", connect), ("run_shell_command", run)):

@@ -12,7 +12,7 @@ from pathlib import Path
 from tools.bench import fleets
 from tools.bench.fleets import ROOT, FleetDirectory
 
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet_lab import lifecycle
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import Lab

@@ -12,8 +12,8 @@ from sparkfleet.config.merge import flag_name
 from sparkfleet.config.models import Recipe
 from sparkfleet.config.validate import describe, valid_part, validate
 from sparkfleet.config.yaml_file import Document, Path_, parse, read, shown
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError, user_error
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
+from sparkfleet.errors import user_error
 from sparkfleet.suggest import did_you_mean
 
 SHIPPED = Path(__file__).with_name("recipes")

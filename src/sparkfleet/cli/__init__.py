@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from sparkfleet import data_files, gc_control, interrupts, terminal
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError, name_inventory
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
+from sparkfleet.errors import error_text, name_inventory
 from sparkfleet.exit_codes import Code
 
 COMMANDS = {
@@ -211,7 +211,7 @@ def _run() -> int:
         click.echo(interrupts.message(), err=True)
         return Code.INTERRUPTED
     except SparkfleetError as error:
-        terminal.echo_paragraph(error.text)
+        terminal.echo_paragraph(error_text(error))
         return Code.ERROR
     except Exception as error:
         if isinstance(error, ImportError) and "socksio" in str(error):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sparkfleet.cli import arguments, completers, output
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 
 if TYPE_CHECKING:
     from sparkfleet.config.load import FleetPaths

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sparkfleet.cli import arguments, output
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.exit_codes import Code
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from sparkfleet.cli import completers
-from sparkfleet.errors import SparkfleetError, name_inventory
+from sparkfleet.contract.diagnostic import SparkfleetError
+from sparkfleet.errors import name_inventory
 
 
 def _existing(_context: click.Context, _parameter: click.Parameter, value: Path) -> Path:

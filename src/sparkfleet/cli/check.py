@@ -11,8 +11,7 @@ import click
 
 from sparkfleet import data_files, terminal
 from sparkfleet.cli import arguments, output
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.exit_codes import Code
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sparkfleet.cli import arguments, completers, output
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

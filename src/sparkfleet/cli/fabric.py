@@ -12,9 +12,8 @@ import click
 
 from sparkfleet import terminal
 from sparkfleet.cli import arguments, completers, output
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.fabric import BenchResult, LinkRate
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import did_you_mean
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ import click
 
 from sparkfleet import terminal
 from sparkfleet.cli import output
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 
 if TYPE_CHECKING:
     from sparkfleet.catalog.load import Catalog

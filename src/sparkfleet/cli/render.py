@@ -10,8 +10,7 @@ import click
 from sparkfleet import runtimes, terminal
 from sparkfleet.cli import arguments, completers
 from sparkfleet.cli.render_formats import FORMATS
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.exit_codes import Code
 from sparkfleet.suggest import did_you_mean
 

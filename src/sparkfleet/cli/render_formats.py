@@ -8,10 +8,9 @@ import click
 
 from sparkfleet import runtimes
 from sparkfleet.config.origin import user_place
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.generation import Generation
 from sparkfleet.desired_state import Host, Service
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.plan import render_service
 from sparkfleet.plan.cluster import render
 from sparkfleet.probe.observation import User

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from sparkfleet.cli import output
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError, paragraph
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
+from sparkfleet.errors import paragraph
 from sparkfleet.exit_codes import Code
 
 if TYPE_CHECKING:

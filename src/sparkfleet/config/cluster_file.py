@@ -11,9 +11,8 @@ from sparkfleet.config.models import ClusterFile, FabricSpec
 from sparkfleet.config.named_file import read_named
 from sparkfleet.config.validate import describe, validate
 from sparkfleet.config.yaml_file import Document
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.desired_state import Fabric
-from sparkfleet.errors import SparkfleetError
 
 SMALLEST_NETWORK, SMALLEST_OF_RING = 23, 21
 """Prefix lengths: two rails, or six in a ring, with a /24 each."""

@@ -15,8 +15,7 @@ from typing import Any
 from sparkfleet.config.models import Defaults
 from sparkfleet.config.validate import validate
 from sparkfleet.config.yaml_file import Path_, shown
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 
 VARIABLE = "sparkfleet"
 

@@ -11,8 +11,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from sparkfleet.config import yaml_text
 from sparkfleet.config.yaml_file import parse
 from sparkfleet.config.yaml_text import OneLine
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 
 _KEY = "serve"
 

@@ -18,9 +18,8 @@ from sparkfleet.config.lock_data import Lock
 from sparkfleet.config.merge import Layer
 from sparkfleet.config.models import Defaults
 from sparkfleet.config.yaml_file import shown, unsaved_in
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.desired_state import Fleet, Host, Mirror, PackageIndex, Paths, Prepare, Service, Stage
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.suggest import did_you_mean
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from sparkfleet.config.merge import FullFlag, Layer, MergedService, merge_layers
 from sparkfleet.config.models import Defaults, Recipe, ServiceSpec
 from sparkfleet.config.origin import SERVICE, SHIPPED, relocate_to_user
 from sparkfleet.config.yaml_file import Path_
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.generation import CACHE_IN_CONTAINER, Gate, Task
 from sparkfleet.desired_state import (
     MODELS_IN_CONTAINER,
@@ -24,7 +24,6 @@ from sparkfleet.desired_state import (
     Weights,
 )
 from sparkfleet.engines.base import Engine
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.runtimes import Container, Mount
 from sparkfleet.suggest import did_you_mean
 

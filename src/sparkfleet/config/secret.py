@@ -9,8 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 
 TIMEOUT_S = 60
 ASK = "ask"

@@ -15,8 +15,7 @@ from pydantic import BaseModel, ValidationError
 from sparkfleet import engines
 from sparkfleet.config.resource_models import PATTERN_TEXTS
 from sparkfleet.config.yaml_file import Path_
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.suggest import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from sparkfleet.contract.codec import Document, Json, Migration, secret, stored_as
+from sparkfleet.contract.codec import SHAPE, Document, Json, Migration, secret, stored_as
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.rollout import diagnostic_of
 
@@ -42,10 +42,10 @@ class MemberMessage(Document):
 
 
 @dataclass(frozen=True)
-class HeadAnswer(Document):
+class HeadResponse(Document):
     """What the head of a cluster rollout decides."""
 
-    NAME = "answer of a cluster's head"
+    NAME = "response of a cluster's head"
     VERSION = 2
     MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _with_code}
 
@@ -55,13 +55,20 @@ class HeadAnswer(Document):
     """Why all ranks roll back."""
 
 
+def _error_with_code(data: Json) -> Json:
+    """Migrate version 1: the reason was a text."""
+    return {**data, "diagnostic": {"location": "", "message": data.pop("error"), "code": SHAPE}}
+
+
 @dataclass(frozen=True)
 class MessageRefused(Document):
     """Response to a message that cannot be read, or that is of another rollout."""
 
     NAME = "refusal of a message"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _error_with_code}
 
-    error: str
+    diagnostic: Diagnostic
 
 
 @dataclass(frozen=True)

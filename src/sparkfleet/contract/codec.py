@@ -20,7 +20,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, ClassVar, TypeVar
 
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 
 SHAPE = "contract-shape"
 """Code: a document is not what its reader expects."""
@@ -59,7 +59,7 @@ class Document:
         return decode(cls, data, source)
 
 
-class ContractError(DiagnosticError, ValueError):
+class ContractError(SparkfleetError, ValueError):
     """A document that cannot be read; the diagnostic's location is the file or message."""
 
 

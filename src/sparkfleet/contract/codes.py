@@ -262,7 +262,7 @@ CONNECTION = {
         "Run again: operations that started continue on the host, and the next run follows them.",
     ),
     "login-shell-silent": Code(
-        "The login shell did not run the command, or printed something other than the probe's answer.",
+        "The login shell did not run the command, or printed something other than the probe's response.",
         "Use a login whose shell runs commands.",
     ),
     "python-missing": Code("python3 is not installed on the Spark.", "`sudo apt-get install python3`"),
@@ -272,7 +272,7 @@ CONNECTION = {
     ),
     "contract-shape": Code(
         "A file on the host, or a message, does not have the fields that it should have.",
-        "Follow the hint of the message; for the answer of the probe, run again with `-vvv`.",
+        "Follow the hint of the message; for the response of the probe, run again with `-vvv`.",
     ),
     "ssh-forwarding-denied": Code(
         "The Spark's SSH server does not allow port forwarding, which an offline mirror needs.",

@@ -19,7 +19,7 @@ MISSING, NOT_STARTED, TIMED_OUT = 127, 126, 124
 
 
 @dataclass(frozen=True)
-class Ran:
+class CommandResult:
     """A finished command."""
 
     code: int
@@ -32,7 +32,7 @@ class Ran:
         return (self.err.strip() or self.out.strip()).strip()
 
 
-def run(argv: Sequence[str], timeout_s: float, *, stdin: str | None = None, **options: Any) -> Ran:
+def run(argv: Sequence[str], timeout_s: float, *, stdin: str | None = None, **options: Any) -> CommandResult:
     """Run a program to its end, ``timeout_s`` at most. ``options`` are those of ``subprocess.Popen``.
 
     Never raises: the codes above say why a program has none of its own.
@@ -49,18 +49,18 @@ def run(argv: Sequence[str], timeout_s: float, *, stdin: str | None = None, **op
             **options,
         )
     except FileNotFoundError:
-        return Ran(MISSING, err=f"{argv[0]}: no such command")
+        return CommandResult(MISSING, err=f"{argv[0]}: no such command")
     except (OSError, subprocess.SubprocessError) as error:
-        return Ran(NOT_STARTED, err=f"{argv[0]}: {getattr(error, 'strerror', None) or error}")
+        return CommandResult(NOT_STARTED, err=f"{argv[0]}: {getattr(error, 'strerror', None) or error}")
     try:
         out, err = process.communicate(stdin, timeout=timeout_s)
     except subprocess.TimeoutExpired:
         abandon(process)
-        return Ran(TIMED_OUT, err=f"{' '.join(argv)}: no end after {timeout_s:.0f} s")
+        return CommandResult(TIMED_OUT, err=f"{' '.join(argv)}: no end after {timeout_s:.0f} s")
     except BaseException:
         process.kill()
         raise
-    return Ran(process.returncode, out, err)
+    return CommandResult(process.returncode, out, err)
 
 
 def abandon(process: subprocess.Popen[str]) -> None:

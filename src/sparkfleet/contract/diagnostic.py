@@ -71,17 +71,23 @@ class Diagnostic:
         return "\n".join([text, *(str(one) for one in self.related)])
 
 
-class DiagnosticError(Exception):
-    """An error with its diagnostic; ``str()`` is one line."""
-
-    def __init__(self, diagnostic: Diagnostic) -> None:
-        """Keep the diagnostic."""
-        super().__init__(diagnostic.line)
-        self.diagnostic = diagnostic
-
-
 def combine(*diagnostics: Diagnostic | None) -> Diagnostic | None:
     """Return the first diagnostic with all others as related ones, each once; None when there is none."""
     flat = dict.fromkeys(one for diagnostic in diagnostics if diagnostic for one in diagnostic.each)
     first, *related = flat or (None,)
     return replace(first, related=tuple(related)) if first else None
+
+
+class SparkfleetError(Exception):
+    """An error with its diagnostics, shown without a traceback; ``str()`` has one line for each."""
+
+    def __init__(self, first: Diagnostic, *more: Diagnostic) -> None:
+        """Keep every diagnostic, so that all of them are shown at once."""
+        super().__init__("\n".join(one.line for one in (first, *more)))
+        self.diagnostics = (first, *more)
+
+    @property
+    def diagnostic(self) -> Diagnostic:
+        """Return the first diagnostic, with all others as its related ones."""
+        first, *more = self.diagnostics
+        return combine(first, *more) or first

@@ -94,13 +94,28 @@ class UnmanagedLinks(Document):
     renderer: str = "networkd"
 
 
+FAILED = "fabric-change-failed"
+"""Code of a change of links that failed for a reason without a code of its own."""
+MTU_TOO_LARGE, PEER_SILENT = "fabric-mtu-too-large", "fabric-peer-silent"
+OTHER_END_FAILED = "fabric-other-end-failed"
+
+
+def _cause_with_code(data: Json) -> Json:
+    """Migrate version 1: the cause was a text."""
+    hint = "check the other Spark; then run again"
+    cause = {"location": "fabric", "message": data.pop("cause"), "hint": hint, "code": OTHER_END_FAILED}
+    return {**data, "diagnostic": cause}
+
+
 @dataclass(frozen=True)
 class LinksGivenUp(Document):
     """The operator ends a change of links: ``given-up.json`` of its job."""
 
     NAME = "end of a change of links"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _cause_with_code}
 
-    cause: str
+    diagnostic: Diagnostic
 
 
 @dataclass(frozen=True)
@@ -119,10 +134,6 @@ class LinksBefore(Document):
     """systemd-networkd ran."""
     touched: tuple[str, ...]
     renderer: str
-
-
-FAILED = "fabric-change-failed"
-"""Code of a change of links that failed for a reason without a code of its own."""
 
 
 def _with_code(data: Json) -> Json:
@@ -144,7 +155,7 @@ class FabricResult(JobResult):
 
 
 @dataclass(frozen=True)
-class PeerAnswer:
+class PeerReply:
     """Whether a peer answers over one link to unfragmented packets of full size."""
 
     peer: str
@@ -152,10 +163,10 @@ class PeerAnswer:
     link: str
     address: str
     mtu: int
-    problem: str = ""
-    """"" when it answers."""
+    diagnostic: Diagnostic | None = None
+    """Why it is no reply of full size; None when it is one."""
     small: bool | None = None
-    """Whether it answers to small packets; None: not tried."""
+    """Whether the peer answers to small packets; None: not tried."""
 
 
 @dataclass(frozen=True)
@@ -166,11 +177,22 @@ class RdmaDevice:
     state: str
 
 
+def _replies_with_code(data: Json) -> Json:
+    """Migrate version 1: why a peer did not answer was a text."""
+    for reply in data["peers"]:
+        if text := reply.pop("problem", ""):
+            code = MTU_TOO_LARGE if reply.get("small") else PEER_SILENT
+            reply["diagnostic"] = {"location": "fabric", "message": text, "code": code}
+    return data
+
+
 @dataclass(frozen=True)
 class FabricEvidence(Document):
     """Checks of links that passed: ``evidence/fabric-<cluster>.json``."""
 
     NAME = "evidence of links"
+    VERSION = 2
+    MIGRATIONS: ClassVar[Mapping[int, Migration]] = {1: _replies_with_code}
 
     cluster: str
     at: int
@@ -178,7 +200,7 @@ class FabricEvidence(Document):
     links: Mapping[str, LinkState]
     """By netdev, like ``rdma``."""
     rdma: Mapping[str, RdmaDevice]
-    peers: tuple[PeerAnswer, ...]
+    peers: tuple[PeerReply, ...]
 
 
 RDMA, IPERF, STREAM = "ib_write_bw", "iperf3", "stream"

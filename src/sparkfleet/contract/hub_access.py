@@ -102,9 +102,9 @@ def _head(url: str, token: str) -> tuple[int, dict[str, str]]:
     def send() -> None:
         with (
             suppress(OSError, ValueError, http.client.HTTPException),
-            opener.open(request, timeout=TIMEOUT_S) as answer,
+            opener.open(request, timeout=TIMEOUT_S) as response,
         ):
-            found.append((answer.status, dict(answer.headers)))
+            found.append((response.status, dict(response.headers)))
 
     sender = threading.Thread(target=send, daemon=True)
     sender.start()

@@ -67,13 +67,13 @@ class ProbeRequest(Document):
 
 
 @dataclass(frozen=True)
-class ProbeAnswer(Document):
+class ProbeResponse(Document):
     """What the probe read; a part is None if it was not requested.
 
     The modules of ``onhost/collectors`` and ``runtimes/*/collectors`` have the members of each part.
     """
 
-    NAME = "answer of the probe"
+    NAME = "response of the probe"
 
     host: Part | None = None
     machine: Part | None = None

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.contract import command
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 
 HUB = "docker.io"
 HUB_SERVER = "https://index.docker.io/v1/"
@@ -55,7 +55,7 @@ class ConfigFile:
     gid: int | None = None
 
 
-class CredentialError(DiagnosticError):
+class CredentialError(SparkfleetError):
     """Credentials exist, but cannot be read. Its diagnostic has no secret."""
 
     def __init__(self, location: str, found: str, hint: str) -> None:

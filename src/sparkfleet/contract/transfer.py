@@ -50,7 +50,7 @@ class SendRequest(Document):
 class SenderListens(Document):
     """Where a sender listens: address and port each."""
 
-    NAME = "answer of a sender"
+    NAME = "response of a sender"
 
     listeners: tuple[tuple[str, int], ...]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.generation import Task
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ SERVICE = "service"
 """``location`` of a diagnostic about a service as a whole."""
 
 
-class ModelFilesError(DiagnosticError):
+class ModelFilesError(SparkfleetError):
     """A repository lacks the files that a service needs; the message says what it has instead."""
 
     def __init__(self, found: str, hint: str) -> None:

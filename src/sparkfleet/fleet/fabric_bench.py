@@ -10,10 +10,9 @@ from typing import TypeVar
 from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet import interrupts
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.fabric import BenchRequest, BenchResult, BenchTools
 from sparkfleet.desired_state import Host
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.probe import observe
 from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
@@ -60,8 +59,8 @@ def _ready(host: PyinfraHost) -> bench.End:
             Diagnostic(host.name, "its links are not as declared", hint=remedy, code="operation-failed")
         )
     assert spec.member is not None and seen.fabric is not None  # noqa: S101, PT018  (it is of a cluster)
-    answer = remote.run(host, (*remote.PROGRAM, "bench-tools"))
-    tools = remote.document(BenchTools, host, answer.out).tools
+    output = remote.run(host, (*remote.PROGRAM, "bench-tools"))
+    tools = remote.document(BenchTools, host, output.out).tools
     return bench.End(spec.name, spec.member, seen.fabric, tools)
 
 
@@ -69,10 +68,10 @@ def _run(host: PyinfraHost, command: str, request: BenchRequest) -> str:
     """Return the output of a command of the benchmark."""
     wait_s = (len(request.lanes) + 1) * request.seconds + SLOW_S
     with interrupts.changing(host.name, "measures its links"):
-        answer = remote.program(host, command, data=request, timeout=wait_s)
-    if not answer.ok:
-        raise SparkfleetError(remote.refusal(answer, host.name, command))
-    return answer.out
+        output = remote.program(host, command, data=request, timeout=wait_s)
+    if not output.ok:
+        raise SparkfleetError(remote.refusal(output, host.name, command))
+    return output.out
 
 
 def _measure(host: PyinfraHost, request: BenchRequest) -> BenchResult:
@@ -81,12 +80,12 @@ def _measure(host: PyinfraHost, request: BenchRequest) -> BenchResult:
 
 def _on(inventory: Path, names: Sequence[str], one: Callable[[PyinfraHost], T]) -> dict[str, T]:
     """Return an answer of each of these Sparks. Raises SparkfleetError with all that went wrong."""
-    answers: dict[str, T] = {}
+    results: dict[str, T] = {}
     diagnostics: list[Diagnostic] = []
 
     def work(host: PyinfraHost) -> None:
         try:
-            answers[spark_plan.declared(host).name] = one(host)
+            results[spark_plan.declared(host).name] = one(host)
         except SparkfleetError as error:
             diagnostics.extend(error.diagnostics)
         except remote.ConnectionLostError as error:
@@ -98,4 +97,4 @@ def _on(inventory: Path, names: Sequence[str], one: Callable[[PyinfraHost], T]) 
     diagnostics += fleet_run.run_of(state).unreachable.values()
     if diagnostics:
         raise SparkfleetError(*diagnostics)
-    return answers
+    return results

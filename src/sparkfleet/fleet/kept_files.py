@@ -9,10 +9,9 @@ from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.generation import STATE_DIR, CurrentGeneration, PromotedGeneration
 from sparkfleet.contract.history import FILE, OLDER_FILE, HistoryEntry
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.plan.rollback import KeptService
 
@@ -43,11 +42,11 @@ class StoredState:
 
 def read(host: PyinfraHost, *patterns: str) -> StoredState:
     """Return what a Spark keeps. Raise SparkfleetError when it cannot be read."""
-    answer = remote.run(host, ("/usr/bin/python3", "-I", "-S", "-B", "-c", _READ, *patterns))
-    if not answer.ok:
-        raise SparkfleetError(remote.refusal(answer, host.name, "its state cannot be read"))
+    output = remote.run(host, ("/usr/bin/python3", "-I", "-S", "-B", "-c", _READ, *patterns))
+    if not output.ok:
+        raise SparkfleetError(remote.refusal(output, host.name, "its state cannot be read"))
     try:
-        files = codec.parse(dict[str, str], answer.out, f"{host.name}: state")
+        files = codec.parse(dict[str, str], output.out, f"{host.name}: state")
     except ContractError as error:
         raise SparkfleetError(error.diagnostic) from None
     return parsed(host.name, files)

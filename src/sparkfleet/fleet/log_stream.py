@@ -10,9 +10,8 @@ from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.logs import MAX_LINES, LogLine
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.remote import CommandOutput, ConnectionLostError
 from sparkfleet.fleet.connection.stream import stream

@@ -12,11 +12,10 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
 from sparkfleet import interrupts
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.rollout import NOTE, Event
 from sparkfleet.contract.stage import STAGED, PruneItem, PruneRequest, StageRequest, StageResult
 from sparkfleet.desired_state import Host
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.probe import observe
 from sparkfleet.fleet.operations import host
@@ -25,7 +24,7 @@ from sparkfleet.fleet.staging import stage_job
 from sparkfleet.inventory import Pins
 from sparkfleet.plan import host_changes
 from sparkfleet.plan.prune import HostPrune, Item, has_no_images, prune_request
-from sparkfleet.probe.observation import Observed, PathSeen
+from sparkfleet.probe.observation import Observed, ObservedPath
 
 Report = Callable[[str, str], None]
 """Called with a host's name and a line about it."""
@@ -81,7 +80,7 @@ def _seen(fleet: Fleet, spec: Host, one: PyinfraHost) -> Observed | Diagnostic:
 
 def has_other_programs(observed: Observed) -> bool:
     """Return whether a host has other programs than this version; they are updated before a removal."""
-    seen = observed.paths.get(host_changes.PROGRAM_PATH, PathSeen("absent"))
+    seen = observed.paths.get(host_changes.PROGRAM_PATH, ObservedPath("absent"))
     return seen.sha256 != host_changes.managed_files()[0].sha256
 
 

@@ -10,9 +10,8 @@ from typing import TypeVar
 from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet import interrupts, runtimes
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.desired_state import Host
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.probe import observe, preflight
 from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
@@ -23,7 +22,7 @@ from sparkfleet.plan.preflight.model import Check, HostPreflight, incomplete, lo
 from sparkfleet.plan.preflight.parity import FleetPreflight
 from sparkfleet.plan.status import SparkStatus, join_members, spark_status
 from sparkfleet.probe.observation import Observed
-from sparkfleet.probe.preflight import PreflightSeen
+from sparkfleet.probe.preflight import ObservedPreflight
 
 T = TypeVar("T")
 RUN_S = 120
@@ -45,12 +44,12 @@ def fleet_status(inventory: Path, limit: Sequence[str] = ()) -> list[SparkStatus
 def fleet_preflight(inventory: Path, limit: Sequence[str] = (), *, run: bool = False) -> FleetPreflight:
     """Return the preflight of every Spark; ``run``: start a container with the GPU as well."""
     hosts: dict[str, Host] = {}
-    seen: dict[str, PreflightSeen] = {}
+    seen: dict[str, ObservedPreflight] = {}
 
     def one(host: PyinfraHost) -> HostPreflight:
         spec = spark_plan.declared(host)
         flown = preflight(host, checks.request(spec))
-        if isinstance(flown.seen, PreflightSeen):
+        if isinstance(flown.seen, ObservedPreflight):
             hosts[spec.name], seen[spec.name] = spec, flown.seen
         found = checks.preflight(spec, flown.seen, flown.skew_s, flown.unsure_s)
         if not run or isinstance(flown.seen, Diagnostic):
@@ -69,17 +68,17 @@ def on_one(inventory: Path, name: str, work: Callable[[PyinfraHost], T]) -> T:
 
     Raise SparkfleetError when there is none of that name, it cannot be reached, or ``work`` raises one.
     """
-    answers: list[T] = []
+    results: list[T] = []
     try:
         state, hosts = fleet_plan.on_each(
-            inventory, (name,), lambda host: answers.append(work(host)), Pins.OPTIONAL
+            inventory, (name,), lambda host: results.append(work(host)), Pins.OPTIONAL
         )
     except SparkfleetError as error:
         found = (replace(one, location=one.location.removeprefix("--limit ")) for one in error.diagnostics)
         raise SparkfleetError(*found) from None
-    if not answers:
+    if not results:
         raise SparkfleetError(fleet_run.run_of(state).no_connection(hosts[0].name))
-    return answers[0]
+    return results[0]
 
 
 def of_each(
@@ -89,20 +88,20 @@ def of_each(
     unreached: Callable[[str, Diagnostic], T],
 ) -> list[T]:
     """Return an answer of every Spark, in the inventory's order; those that cannot be reached as well."""
-    answers: dict[str, T] = {}
+    results: dict[str, T] = {}
 
     def work(host: PyinfraHost) -> None:
-        answers[host.name] = one(host)
+        results[host.name] = one(host)
 
     state, hosts = fleet_plan.on_each(inventory, limit, work, Pins.OPTIONAL)
     run = fleet_run.run_of(state)
     return [
-        answers[host.name] if host.name in answers else unreached(host.name, run.no_connection(host.name))
+        results[host.name] if host.name in results else unreached(host.name, run.no_connection(host.name))
         for host in hosts
     ]
 
 
-def _gpu_in_container(host: PyinfraHost, spec: Host, seen: PreflightSeen) -> Check:
+def _gpu_in_container(host: PyinfraHost, spec: Host, seen: ObservedPreflight) -> Check:
     images = seen.observed.images if isinstance(seen.observed, Observed) else {}
     present = [
         runtimes.get(service.runtime).gpu_command(image.id)
@@ -114,7 +113,7 @@ def _gpu_in_container(host: PyinfraHost, spec: Host, seen: PreflightSeen) -> Che
         return incomplete(containers.RUN, "none of the declared images is on the Spark", hint)
     try:
         with interrupts.changing(host.name, "a container with the GPU"):
-            answer = remote.run_once(host, present[0], timeout=RUN_S)
+            output = remote.run_once(host, present[0], timeout=RUN_S)
     except (remote.ConnectionLostError, SparkfleetError) as error:
         return incomplete(containers.RUN, str(error))
-    return containers.run_result(answer.out if answer.ok else f"{answer.err}\n{answer.out}", ok=answer.ok)
+    return containers.run_result(output.out if output.ok else f"{output.err}\n{output.out}", ok=output.ok)

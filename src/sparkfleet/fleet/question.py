@@ -10,7 +10,7 @@ from pyinfra.api.host import Host as PyinfraHost
 from sparkfleet.contract import codec
 from sparkfleet.contract.ask import AnswerPart, AskRequest
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.stream import stream
 

@@ -21,7 +21,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from sparkfleet.contract import codec
-from sparkfleet.errors import SparkfleetError, user_error
+from sparkfleet.contract.diagnostic import SparkfleetError
+from sparkfleet.errors import user_error
 
 FORMAT = 1
 """Format of the manifest and of all data files; raised when an older sparkfleet cannot read one of them."""

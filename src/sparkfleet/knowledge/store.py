@@ -17,8 +17,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from sparkfleet import data_files
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.knowledge import archive
 from sparkfleet.knowledge.archive import MANIFEST, Manifest, Update
 

@@ -19,8 +19,7 @@ from typing import Any
 from sparkfleet import data_files, engines
 from sparkfleet.catalog.load import Catalog
 from sparkfleet.contract import codec
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.knowledge import archive, store
 from sparkfleet.onhost.gate import diagnosis, failure_patterns, log_lines
 

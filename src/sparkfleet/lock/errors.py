@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 
 
-class LockError(DiagnosticError):
+class LockError(SparkfleetError):
     """What was found and what to do, for one entry; the caller knows where the entry was declared."""
 
     CODE: ClassVar[str]

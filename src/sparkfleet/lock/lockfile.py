@@ -17,10 +17,9 @@ from sparkfleet.config.validate import validate
 from sparkfleet.config.yaml_file import Document, Path_, shown
 from sparkfleet.config.yaml_file import read as read_yaml
 from sparkfleet.config.yaml_text import OneLine
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.desired_state import ImageRef, WeightFile, Weights
 from sparkfleet.desired_state.derived_packages import DerivedPackages, Wheel
-from sparkfleet.errors import SparkfleetError
 
 VERSION = 1
 MAX_BYTES = 32 << 20

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.stage import ModelFile
 from sparkfleet.desired_state import WeightFile, Weights
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.artifacts.fetch import hash_record, hub_cache
 
 
@@ -19,10 +17,7 @@ def snapshot(path: Path, weights: Weights) -> Path:
 
 def hashes(path: Path) -> hash_record.Record:
     """Return the files of a mirror that were hashed. Raise SparkfleetError for a newer version's record."""
-    try:
-        return hash_record.read(path)
-    except ContractError as error:
-        raise SparkfleetError(error.diagnostic) from None
+    return hash_record.read(path)
 
 
 def missing(path: Path, weights: Weights) -> list[WeightFile]:

@@ -19,7 +19,7 @@ from typing import Any
 from sparkfleet import engines
 from sparkfleet.contract.ask import AskRequest
 from sparkfleet.contract.codec import SHAPE, ContractError
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.contract.logs import MAX_LINES, SOURCES, LogLine
 from sparkfleet.contract.resources import ResourceRequest
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     system = host.Spark()
     try:
         return run(system, options)
-    except DiagnosticError as error:
+    except SparkfleetError as error:
         write(CommandRefused(error.diagnostic))
         sys.stderr.write(f"sparkfleet: {error}\n")
         return PROBLEM
@@ -161,8 +161,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _rollout(system: System, _: argparse.Namespace) -> int:
-    code, answer = transient_unit.request(system, read(RolloutRequest))
-    write(answer)
+    code, response = transient_unit.request(system, read(RolloutRequest))
+    write(response)
     return code
 
 
@@ -194,7 +194,7 @@ def _resume(system: System, options: argparse.Namespace) -> int:
     transient_unit.require_not_newer(system, options.id)
     problem = transient_unit.resume(system, options.id)
     if problem:
-        raise DiagnosticError(transient_unit.not_started(options.id, problem))
+        raise SparkfleetError(transient_unit.not_started(options.id, problem))
     write(RolloutStarted(options.id, "continues"))
     return OK
 

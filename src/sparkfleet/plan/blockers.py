@@ -8,9 +8,9 @@ from sparkfleet import engines, runtimes
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.desired_state import Host, Service
 from sparkfleet.onhost.state import units
-from sparkfleet.probe.observation import Observed, PathSeen, role_of
+from sparkfleet.probe.observation import Observed, ObservedPath, role_of
 from sparkfleet.runtimes.base import Role, is_cdi_name
-from sparkfleet.runtimes.observation import InstanceSeen
+from sparkfleet.runtimes.observation import ObservedInstance
 from sparkfleet.runtimes.operator import OperatorRuntime
 
 MOUNT_MISSING = "mount-missing"
@@ -116,7 +116,7 @@ def not_managed_unit(host: Host, service: str, observed: Observed) -> Diagnostic
     )
 
 
-def _taken(host: Host, container: InstanceSeen, service: str) -> Diagnostic:
+def _taken(host: Host, container: ObservedInstance, service: str) -> Diagnostic:
     name = container.name
     owner = (
         f"belongs to the service {container.service}" if container.service else "is not managed by sparkfleet"
@@ -178,7 +178,7 @@ def missing_mounts(host: Host, service: Service, observed: Observed) -> Diagnost
     )
 
 
-def _is_missing(seen: PathSeen | None) -> bool:
+def _is_missing(seen: ObservedPath | None) -> bool:
     return seen is not None and seen.kind in {"absent", "broken link"}
 
 
@@ -261,15 +261,15 @@ def _port_owner(host: Host, port: int, observed: Observed, remedy: str) -> Diagn
     )
 
 
-def _runtime(instance: InstanceSeen) -> OperatorRuntime:
+def _runtime(instance: ObservedInstance) -> OperatorRuntime:
     return runtimes.get(instance.runtime)
 
 
-def _named(instance: InstanceSeen) -> str:
+def _named(instance: ObservedInstance) -> str:
     return f"the {_runtime(instance).noun} {instance.name}"
 
 
-def _renamed(observed: Observed) -> list[InstanceSeen]:
+def _renamed(observed: Observed) -> list[ObservedInstance]:
     """Return running containers of sparkfleet that do not have the name of their service.
 
     A rollout in progress has some; then the host is not planned.

@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from sparkfleet import engines, runtimes
-from sparkfleet.contract.diagnostic import Diagnostic, Severity, combine
+from sparkfleet.contract.diagnostic import Diagnostic, Severity, SparkfleetError, combine
 from sparkfleet.contract.generation import CurrentGeneration, GateResult, Generation
 from sparkfleet.contract.probe import ProbeRequest
 from sparkfleet.desired_state import Host, Service
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.plan import (
     blockers,
     calibration,
@@ -40,7 +39,7 @@ from sparkfleet.plan.operations import (
 from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.probe.observation import Observed, ObservedResources, WithoutRuntime, role_of
 from sparkfleet.runtimes.base import Role
-from sparkfleet.runtimes.observation import InstanceSeen
+from sparkfleet.runtimes.observation import ObservedInstance
 from sparkfleet.units import MIB_IN_GIB
 
 
@@ -96,7 +95,7 @@ def _host_plan(host: Host, observed: Observed | Diagnostic) -> HostPlan:
             sets = [*_host(host, observed), *_services(host, observed)]
             recreate = _recreated(host, observed)
     except SparkfleetError as error:
-        return HostPlan(host.name, unknown=combine(*error.diagnostics))
+        return HostPlan(host.name, unknown=error.diagnostic)
     artifacts = (one for service in host.services for one in staging.artifacts(service, observed))
     return HostPlan(
         host.name,
@@ -110,7 +109,7 @@ def _host_plan(host: Host, observed: Observed | Diagnostic) -> HostPlan:
 def _without_runtime(host: Host, seen: WithoutRuntime) -> HostPlan:
     """Return the plan of a host where a runtime does not answer: unknown, unless it is to be installed."""
     rest = seen.rest
-    assert rest is not None  # noqa: S101  (the probe's answer always has it)
+    assert rest is not None  # noqa: S101  (the probe's response always has it)
     installable = (seen.runtime, seen.state) == (docker_install.ENGINE, "missing")
     docker = docker_install.change_set(host, rest, engine_there=False) if installable else None
     if docker and not rest.rollout:
@@ -198,7 +197,7 @@ def _removed_fields(name: str, observed: Observed) -> tuple[FieldChange, ...]:
     return tuple(changes)
 
 
-def _noun(instance: InstanceSeen) -> str:
+def _noun(instance: ObservedInstance) -> str:
     return runtimes.get(instance.runtime).noun
 
 
@@ -214,7 +213,7 @@ def _entrypoint(service: Service, observed: Observed) -> tuple[str, ...]:
     return present.entrypoint if present else service.image.entrypoint
 
 
-def _baseline(container: InstanceSeen | None, observed: Observed) -> Baseline | None:
+def _baseline(container: ObservedInstance | None, observed: Observed) -> Baseline | None:
     if container is None:
         return None
     image = observed.images.get(container.artifact)
@@ -376,7 +375,7 @@ def _leftovers(services: Iterable[str], observed: Observed) -> list[FieldChange]
     ]
 
 
-def _predecessor(service: Service, orphans: tuple[str, ...], observed: Observed) -> InstanceSeen | None:
+def _predecessor(service: Service, orphans: tuple[str, ...], observed: Observed) -> ObservedInstance | None:
     """Return the undeclared service that this one replaces: the one on its port, else the first."""
     own = observed.owned()
     containers = [own[name] for name in orphans if name in own]

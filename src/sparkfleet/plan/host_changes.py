@@ -8,16 +8,15 @@ from dataclasses import replace
 from functools import cache
 
 from sparkfleet import runtimes, zipapp
-from sparkfleet.contract.diagnostic import combine
+from sparkfleet.contract.diagnostic import SparkfleetError, combine
 from sparkfleet.desired_state import Host
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.machine import system
 from sparkfleet.onhost.state import units
 from sparkfleet.plan import render_service, resource_changes
 from sparkfleet.plan.model import ChangeSet, Note, Operation, Scope, Step
 from sparkfleet.plan.operations import ABSENT, EnableUnit, EnsureDirectory, RemoveDropIn, WriteFile
-from sparkfleet.probe.answer import RESOURCES
 from sparkfleet.probe.observation import Observed
+from sparkfleet.probe.response import RESOURCES
 
 PROGRAM_PATH = system.PROGRAM
 VALVE_PATH = "/usr/local/bin/spark-valve"
@@ -60,7 +59,7 @@ def host_change_set(host: Host, observed: Observed) -> ChangeSet | None:
         blocked = combine(*resource_changes.diagnostics(host, observed))
     except SparkfleetError as error:
         note = Note(Step.HOST, "unknown", text="changes of resources, since their state cannot be read")
-        blocked = combine(*error.diagnostics)
+        blocked = error.diagnostic
         return ChangeSet("host", own, notes=(note,), blocked=blocked, scope=Scope.HOST)
     operations = (*own, *resources)
     if not operations:

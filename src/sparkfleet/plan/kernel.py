@@ -13,7 +13,7 @@ from sparkfleet.contract.diagnostic import Diagnostic, Severity, combine
 from sparkfleet.desired_state import Host, Service
 from sparkfleet.plan.model import Note, Step, warning
 from sparkfleet.plan.preflight.cuda import MISMATCH, is_older, version
-from sparkfleet.probe.machine import PROPRIETARY, MachineSeen
+from sparkfleet.probe.machine import PROPRIETARY, ObservedMachine
 
 OPEN_ONLY = (580, 173)
 """The first driver whose proprietary modules do not start a GB10 (Start9Labs/start-technologies#3693)."""
@@ -24,18 +24,18 @@ BEFORE_HANDOVER = (6, 17)
 """The kernel of DGX OS before 7.0, which needs no ``kho=off``."""
 
 
-def obstacles(host: Host, service: Service, seen: MachineSeen) -> Diagnostic | None:
+def obstacles(host: Host, service: Service, seen: ObservedMachine) -> Diagnostic | None:
     """Return why a service cannot start with this kernel and driver."""
     return combine(*(one for one in _of_service(host, service, seen) if one.severity is Severity.ERROR))
 
 
-def warnings(host: Host, service: Service, seen: MachineSeen) -> list[Note]:
+def warnings(host: Host, service: Service, seen: ObservedMachine) -> list[Note]:
     """Return what slows a service down, or may end it."""
     found = (one for one in _of_service(host, service, seen) if one.severity is Severity.WARNING)
     return [replace(warning(Step.SERVICE, "warning", one), of_this_host=True) for one in found]
 
 
-def _of_service(host: Host, service: Service, seen: MachineSeen) -> Iterator[Diagnostic]:
+def _of_service(host: Host, service: Service, seen: ObservedMachine) -> Iterator[Diagnostic]:
     if service.container.gpus != "all":
         return
     older = older_driver(host.name, service, seen)
@@ -48,7 +48,7 @@ def _of_service(host: Host, service: Service, seen: MachineSeen) -> Iterator[Dia
         yield slow
 
 
-def reserved_memory(host: Host, machine: MachineSeen) -> Diagnostic | None:
+def reserved_memory(host: Host, machine: ObservedMachine) -> Diagnostic | None:
     """Return that the kernel lends reserved memory as CMA: an error where a cluster needs RDMA.
 
     Much more free than total is possible only for that memory, whatever the kernel's version.
@@ -69,12 +69,12 @@ def reserved_memory(host: Host, machine: MachineSeen) -> Diagnostic | None:
     )
 
 
-def handover(seen: MachineSeen) -> str:
+def handover(seen: ObservedMachine) -> str:
     """Return the value of the boot parameter ``kho``; "" without it, or if the parameters are unknown."""
     return next((one[4:] for one in reversed(seen.parameters) if one.startswith("kho=")), "")
 
 
-def needless_option(host: str, seen: MachineSeen) -> Diagnostic | None:
+def needless_option(host: str, seen: ObservedMachine) -> Diagnostic | None:
     """Return that ``kho=off`` is set for a kernel that does not need it (reported by one fleet)."""
     if handover(seen) != "off" or version(seen.kernel)[:2] != BEFORE_HANDOVER:
         return None
@@ -89,7 +89,7 @@ def needless_option(host: str, seen: MachineSeen) -> Diagnostic | None:
     )
 
 
-def driver_flavour(host: str, seen: MachineSeen) -> Diagnostic | None:
+def driver_flavour(host: str, seen: ObservedMachine) -> Diagnostic | None:
     """Return that the driver's modules are the proprietary ones, which do not support a GB10."""
     if seen.flavour != PROPRIETARY:
         return None
@@ -106,7 +106,7 @@ def driver_flavour(host: str, seen: MachineSeen) -> Diagnostic | None:
     )
 
 
-def older_driver(host: str, service: Service, seen: MachineSeen) -> Diagnostic | None:
+def older_driver(host: str, service: Service, seen: ObservedMachine) -> Diagnostic | None:
     """Return that the driver is older than the one that an image was built for, before it is pulled."""
     base = engines.get(service.engine).image_base(service.image) if service.image else None
     if base is None or not is_older(seen.driver, base.driver):

@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, get_origin, get_type_hints
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.artifacts import Artifact
-from sparkfleet.probe.machine import MachineSeen
+from sparkfleet.probe.machine import ObservedMachine
 
 
 class Action(StrEnum):
@@ -256,7 +256,7 @@ class HostPlan:
     """What is unknown about the host and blocks nothing."""
     recreate: ChangeSet | None = None
     """What is done to this host's rank when another member of its cluster changes: all ranks restart."""
-    machine: MachineSeen | None = field(default=None, compare=False, repr=False)
+    machine: ObservedMachine | None = field(default=None, compare=False, repr=False)
     """What is compared with other hosts; None: the host is unknown."""
 
     @property

@@ -11,11 +11,11 @@ from sparkfleet.contract.generation import Generation
 from sparkfleet.desired_state import Weights
 from sparkfleet.plan.artifacts import Artifact, ArtifactSource, amount_text, origin_text
 from sparkfleet.plan.model import Action, ChangeKind, FieldChange, Operation, Step
-from sparkfleet.probe.observation import PathSeen
+from sparkfleet.probe.observation import ObservedPath
 from sparkfleet.resources.base import Resource
 from sparkfleet.units import size
 
-ABSENT = PathSeen("absent")
+ABSENT = ObservedPath("absent")
 SHORT_COMMIT = 7
 """Digits of a commit that are shown."""
 
@@ -70,7 +70,7 @@ class WriteFile(Operation):
     unit: Annotated[str, "systemd unit that the file defines, enabled afterwards; empty for other files"]
     sha256: str
     content: bytes = field(repr=False)
-    seen: PathSeen = ABSENT
+    seen: ObservedPath = ABSENT
 
     def fields(self) -> tuple[FieldChange, ...]:
         """Return the file as a whole where it is new, else content and permissions."""
@@ -127,7 +127,7 @@ class EnsureDirectory(Operation):
     mode: Annotated[str, "permissions, in octal"]
     user: Annotated[str, "owner"]
     group: Annotated[str, "group"]
-    seen: PathSeen = ABSENT
+    seen: ObservedPath = ABSENT
 
     def fields(self) -> tuple[FieldChange, ...]:
         """Return the directory as a whole where it is new, else owner and permissions."""

@@ -17,7 +17,7 @@ from sparkfleet.probe.machine import (
     DRIVER,
     KERNEL,
     RDMA,
-    MachineSeen,
+    ObservedMachine,
     shown,
 )
 
@@ -86,7 +86,7 @@ class Property:
     name: str
     path: str
     """Where it is read: if that failed, the value is unknown."""
-    value: Callable[[MachineSeen], tuple[str, ...]]
+    value: Callable[[ObservedMachine], tuple[str, ...]]
 
 
 KERNEL_ROW, BOOT_ROW, DRIVER_ROW, FLAVOUR_ROW, FIRMWARE_ROW, CLOCKS_ROW = (
@@ -108,7 +108,7 @@ PROPERTIES = (
 )
 
 
-def machine_values(seen: Mapping[str, MachineSeen]) -> dict[str, Values]:
+def machine_values(seen: Mapping[str, ObservedMachine]) -> dict[str, Values]:
     """Return the values of every property that every plan knows."""
     return {
         one.name: {
@@ -176,7 +176,7 @@ class SharedIdentity:
     diagnostic: Diagnostic
 
 
-def shared_identities(seen: Mapping[str, MachineSeen]) -> tuple[SharedIdentity, ...]:
+def shared_identities(seen: Mapping[str, ObservedMachine]) -> tuple[SharedIdentity, ...]:
     """Return machine-ids and SSH host keys that several hosts have.
 
     Some Sparks left the factory with the identity of others (CVE-2026-24218).
@@ -203,13 +203,13 @@ def _shared(values: Mapping[str, tuple[str, ...]]) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(tuple(hosts) for hosts in found.values() if len(hosts) > 1))
 
 
-def _is_one_spark(hosts: Sequence[str], seen: Mapping[str, MachineSeen]) -> bool:
+def _is_one_spark(hosts: Sequence[str], seen: Mapping[str, ObservedMachine]) -> bool:
     """Return whether these are names of one Spark: its boot and its own name are the same, too."""
     ids = {(seen[host].machine_id, seen[host].boot_id, seen[host].name) for host in hosts}
     return len(ids) == 1 and all(next(iter(ids)))
 
 
-def _machine_id(hosts: Sequence[str], machines: Mapping[str, MachineSeen]) -> Diagnostic:
+def _machine_id(hosts: Sequence[str], machines: Mapping[str, ObservedMachine]) -> Diagnostic:
     if _is_one_spark(hosts, machines):
         return Diagnostic(
             names(hosts),
@@ -239,12 +239,12 @@ def _host_key(hosts: Sequence[str]) -> Diagnostic:
     )
 
 
-def _comparable(seen: Mapping[str, MachineSeen]) -> tuple[dict[str, MachineSeen], list[Diagnostic]]:
+def _comparable(seen: Mapping[str, ObservedMachine]) -> tuple[dict[str, ObservedMachine], list[Diagnostic]]:
     """Return the hosts that can be compared; a warning for each of the others, which must not stop these."""
     found, odd = {}, []
     for host, machine in seen.items():
         try:
-            with_another = {host: machine, "": MachineSeen()}
+            with_another = {host: machine, "": ObservedMachine()}
             list(member_differences("", machine_values(with_another)))
             shared_identities(with_another)
             found[host] = machine

@@ -97,7 +97,7 @@ class FleetPrune:
     """Services (``host: service``) without an entry in the lock file: what they need is unknown, too."""
 
 
-Seen = tuple[Host, Observed | Diagnostic]
+Observations = tuple[Host, Observed | Diagnostic]
 
 
 def prune_request(host: Host, *, images: bool = True) -> ProbeRequest:
@@ -114,7 +114,7 @@ def has_no_images(host: Host, seen: Observed | Diagnostic) -> bool:
     return seen.runtime not in probe_request(host).runtimes
 
 
-def fleet_prune(observations: Sequence[Seen], options: PruneOptions) -> FleetPrune:
+def fleet_prune(observations: Sequence[Observations], options: PruneOptions) -> FleetPrune:
     """Return what may be removed: nothing that any Spark declares, runs or could roll back to."""
     needed, unknown, unpinned = Needs(), [], []
     for host, observed in observations:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sparkfleet.contract.generation import STATE_DIR, CurrentGeneration, Generation, convert
 from sparkfleet.plan.model import Action, FieldChange
-from sparkfleet.runtimes.observation import InstanceSeen
+from sparkfleet.runtimes.observation import ObservedInstance
 
 
 def path_of(service: str) -> str:
@@ -23,7 +23,7 @@ def missing_record(desired: Generation, record: CurrentGeneration | None) -> lis
 
 
 def promotion_change(
-    own: InstanceSeen, desired: Generation, record: CurrentGeneration | None
+    own: ObservedInstance, desired: Generation, record: CurrentGeneration | None
 ) -> list[FieldChange]:
     """Return a change if the container is not the promoted one, which its supervisor would not start after a
     reboot.

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 
 from sparkfleet import engines, runtimes
 from sparkfleet.config.origin import user_place
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.generation import CACHE_IN_CONTAINER, Generation, Rank
 from sparkfleet.desired_state import MODELS_IN_CONTAINER, Host, Service
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.state import units
 from sparkfleet.probe.observation import User
 from sparkfleet.runtimes import Mount

@@ -6,17 +6,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.probe import ProbeRequest
 from sparkfleet.contract.resources import RENAMED_KINDS
 from sparkfleet.desired_state import Host
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.onhost.collectors import resources
 from sparkfleet.plan import render_service
 from sparkfleet.plan.model import Action, FieldChange, Note, Operation, Step
 from sparkfleet.plan.operations import ApplyResource, RevertResource
-from sparkfleet.probe.answer import RESOURCES
 from sparkfleet.probe.observation import Observed, User, state_path
+from sparkfleet.probe.response import RESOURCES
 from sparkfleet.resources import registry
 from sparkfleet.resources.base import Difference, PlanContext, Resource
 

@@ -17,8 +17,8 @@ from sparkfleet.plan import render_service
 from sparkfleet.plan.fabric.environment import GID_CHOICE
 from sparkfleet.plan.model import Action, FieldChange
 from sparkfleet.plan.staging import present_image
-from sparkfleet.probe.observation import Observed, UnitSeen
-from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
+from sparkfleet.probe.observation import Observed, ObservedUnit
+from sparkfleet.runtimes.observation import ObservedImage, ObservedInstance
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNORECASE)
 
@@ -27,8 +27,8 @@ SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re
 class Baseline:
     """What a service is compared with: an instance of ours and its image, as seen on the Spark."""
 
-    instance: InstanceSeen
-    image: ImageSeen | None
+    instance: ObservedInstance
+    image: ObservedImage | None
     record: CurrentGeneration | None
     """The service's record on the Spark."""
 
@@ -163,7 +163,7 @@ def _setting_changes(
     return moved + [_change(one.field, one.key, one.old, one.new) for one in changes]
 
 
-def unit_changes(expected: Generation, unit: UnitSeen | None, running: bool) -> list[FieldChange]:
+def unit_changes(expected: Generation, unit: ObservedUnit | None, running: bool) -> list[FieldChange]:
     """Return the changes of the unit: text, drop-ins, enablement, state, and the supervisor's version."""
     name = expected.unit_name
     if unit is None or unit.text is None:
@@ -183,7 +183,7 @@ def unit_changes(expected: Generation, unit: UnitSeen | None, running: bool) -> 
     return changes
 
 
-def _supervisor_changes(seen: UnitSeen) -> list[FieldChange]:
+def _supervisor_changes(seen: ObservedUnit) -> list[FieldChange]:
     """Return the change of a supervisor that runs an older version of the programs."""
     have, expected = programs.read_status(seen.status) or "of an older version", _programs()
     return [] if have == expected else [_change("supervisor", "", f"programs {have}", f"programs {expected}")]

@@ -16,7 +16,7 @@ from sparkfleet.plan.model import Note, Step
 from sparkfleet.plan.operations import BuildImage, FetchOperation, FetchWeights, FileToFetch, PullImage
 from sparkfleet.plan.reclaimable import reclaimable
 from sparkfleet.probe.observation import Observed
-from sparkfleet.runtimes.observation import ImageSeen
+from sparkfleet.runtimes.observation import ObservedImage
 from sparkfleet.units import size
 
 UNPACK_FACTOR = 3
@@ -55,7 +55,7 @@ def image_artifact(image: ImageRef, observed: Observed) -> Artifact:
     return replace(made, derived=True, identity=identity, registry_layers=registry_layers)
 
 
-def present_image(image: ImageRef, observed: Observed) -> ImageSeen | None:
+def present_image(image: ImageRef, observed: Observed) -> ObservedImage | None:
     """Return the image on the Spark; None if missing, or if its name belongs to another image."""
     present = observed.images.get(image.pull_ref)
     if present is None or image.derived_packages is None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from sparkfleet.contract.diagnostic import Diagnostic, Severity, combine
 from sparkfleet.plan.model import ChangeSet, Note, Operation, Step
 from sparkfleet.plan.operations import RolloutOperation
-from sparkfleet.probe.answer import STAGED, VERIFIED
 from sparkfleet.probe.observation import Observed
+from sparkfleet.probe.response import STAGED, VERIFIED
 
 
 def unknown_service(

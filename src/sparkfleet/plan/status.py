@@ -9,7 +9,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import GateResult
 from sparkfleet.onhost.state.units import unit_name
 from sparkfleet.probe.observation import Observed, WithoutRuntime
-from sparkfleet.runtimes.observation import InstanceSeen
+from sparkfleet.runtimes.observation import ObservedInstance
 from sparkfleet.units import MIB_IN_GIB
 
 
@@ -99,7 +99,7 @@ def _lost(service: ServiceStatus, found: Mapping[str, SparkStatus]) -> str:
     return ", ".join(lost)
 
 
-def _service(name: str, container: InstanceSeen | None, observed: Observed) -> ServiceStatus:
+def _service(name: str, container: ObservedInstance | None, observed: Observed) -> ServiceStatus:
     record = observed.generations.get(name)
     unit = observed.units.get(unit_name(name))
     rank = record.rank if record else None

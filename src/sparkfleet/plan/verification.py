@@ -14,8 +14,8 @@ from sparkfleet.plan import host_changes
 from sparkfleet.plan.model import ChangeSet, HostPlan, Note, Scope, Step
 from sparkfleet.plan.operations import SHORT_COMMIT, VerifyWeights, WriteFile
 from sparkfleet.plan.staging import snapshot_key, weights_key, wrong_files
-from sparkfleet.probe.answer import VERIFIED
 from sparkfleet.probe.observation import Observed
+from sparkfleet.probe.response import VERIFIED
 
 AGAIN = "verify_again"
 """pyinfra data (``--data verify_again=yes``): hash all files again."""

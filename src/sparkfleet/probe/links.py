@@ -63,7 +63,7 @@ class NetworkFile:
 
 
 @dataclass(frozen=True)
-class FabricSeen:
+class ObservedFabric:
     """The fabric of one Spark."""
 
     links: tuple[Link, ...] = ()

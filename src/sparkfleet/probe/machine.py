@@ -35,7 +35,7 @@ _SECRET = re.compile(r"passw|secret|token|credential|(?:^|[._])key(?:[._=]|$)|:[
 
 @dataclass(frozen=True)
 class MachineTexts:
-    """The part of the probe's answer."""
+    """The part of the probe's response."""
 
     name: str
     kernel: str
@@ -48,7 +48,7 @@ class MachineTexts:
 
 
 @dataclass(frozen=True)
-class MachineSeen:
+class ObservedMachine:
     """One Spark. A value of a file in ``unread`` is unknown, not empty."""
 
     name: str = ""
@@ -79,7 +79,7 @@ class MachineSeen:
         return next(found, "")
 
 
-def machine_seen(part: MachineTexts) -> MachineSeen:
+def machine_seen(part: MachineTexts) -> ObservedMachine:
     """Return what the texts say."""
     texts = {path: (text or "").strip() for path, text in part.texts.items()}
     driver, unread = texts.get(DRIVER, ""), dict(part.errors)
@@ -88,7 +88,7 @@ def machine_seen(part: MachineTexts) -> MachineSeen:
     if not texts.get(CMDLINE):
         unread.setdefault(CMDLINE, "it is empty, or not there")
     keys = (texts[path] for path in sorted(texts) if path.startswith(f"{HOST_KEYS}/"))
-    return MachineSeen(
+    return ObservedMachine(
         name=part.name,
         kernel=part.kernel,
         machine_id=_machine_id(texts.get(MACHINE_ID, "")),
@@ -145,10 +145,10 @@ def shown(parameter: str) -> str:
     return f"{name}=***" if equals and value and _SECRET.search(parameter) else parameter
 
 
-def unknown_machine(reason: str) -> MachineSeen:
+def unknown_machine(reason: str) -> ObservedMachine:
     """Return a Spark of which nothing is known."""
     paths = (KERNEL, MACHINE_ID, CMDLINE, DRIVER, MEMINFO, BOOT_ID, HOST_KEYS, RDMA)
-    return MachineSeen(unread=dict.fromkeys(paths, reason))
+    return ObservedMachine(unread=dict.fromkeys(paths, reason))
 
 
 def _fingerprint(text: str) -> tuple[str, str] | None:

@@ -10,12 +10,12 @@ from sparkfleet import runtimes
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import STATE_DIR, CurrentGeneration
 from sparkfleet.contract.resources import Applied
-from sparkfleet.probe.links import FabricSeen
-from sparkfleet.probe.machine import MachineSeen, unknown_machine
+from sparkfleet.probe.links import ObservedFabric
+from sparkfleet.probe.machine import ObservedMachine, unknown_machine
 from sparkfleet.probe.packages import Packages
 from sparkfleet.probe.stored import Stored
 from sparkfleet.runtimes.base import Role
-from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
+from sparkfleet.runtimes.observation import ObservedImage, ObservedInstance
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class PathSeen:
+class ObservedPath:
     """What is at a path; ``kind`` is file, directory, link, broken link, other or absent."""
 
     kind: str
@@ -60,7 +60,7 @@ class PathSeen:
 
 
 @dataclass(frozen=True)
-class UnitSeen:
+class ObservedUnit:
     """A systemd unit of sparkfleet."""
 
     text: str | None
@@ -110,14 +110,14 @@ class Observed:
     memory_available_mib: int
     disks: Mapping[str, Disk]
     """By what is stored there; of several runtimes, the first one's is IMAGES, others have their names."""
-    instances: tuple[InstanceSeen, ...]
-    images: Mapping[str, ImageSeen | None]
-    units: Mapping[str, UnitSeen]
+    instances: tuple[ObservedInstance, ...]
+    images: Mapping[str, ObservedImage | None]
+    units: Mapping[str, ObservedUnit]
     generations: Mapping[str, CurrentGeneration]
     """The record of each service: the generation that was promoted last."""
     rollout: str
     """Id of a rollout in progress, or ""."""
-    paths: Mapping[str, PathSeen]
+    paths: Mapping[str, ObservedPath]
     weights: Mapping[str, Mapping[str, tuple[int, str]]]
     """``repo@revision`` -> file -> (bytes or -1 for a broken link, blob name)."""
     listeners: Mapping[int, Listener]
@@ -135,7 +135,7 @@ class Observed:
     resources: ObservedResources = ObservedResources()
     recorded: tuple[str, ...] = ()
     """Ids of the resources that runs applied; in every probe."""
-    fabric: FabricSeen | None = None
+    fabric: ObservedFabric | None = None
     """The links to other Sparks; None: not requested."""
     rates: Mapping[str, int] = field(default_factory=dict)
     """Last transfer rates in bytes a second: ``copy`` from another Spark, ``download``, ``pull``."""
@@ -143,7 +143,7 @@ class Observed:
     """What apt would install for Docker and the toolkit; None: not requested, or both are installed."""
     unreadable: Mapping[str, Diagnostic] = field(default_factory=dict)
     """Name of a state file -> why it cannot be read. Its contents are unknown, not absent."""
-    machine: MachineSeen = field(default_factory=lambda: unknown_machine("not read"))
+    machine: ObservedMachine = field(default_factory=lambda: unknown_machine("not read"))
     """What is compared with other hosts."""
 
     def unreadable_record(self, service: str) -> Diagnostic | None:
@@ -161,7 +161,7 @@ class Observed:
         record = self.generations.get(service)
         return record.port if record else None
 
-    def owned(self) -> dict[str, InstanceSeen]:
+    def owned(self) -> dict[str, ObservedInstance]:
         """Return the current instance of each service; of two, that in the runtime of the record."""
         current = (one for one in self.instances if role_of(one) is Role.CURRENT)
         recorded = {one.service: one.runtime for one in self.generations.values()}
@@ -189,7 +189,7 @@ class WithoutRuntime(Diagnostic):
         return Diagnostic(self.location, self.message, self.expected, self.hint, self.related, code=self.code)
 
 
-def role_of(instance: InstanceSeen) -> Role | None:
+def role_of(instance: ObservedInstance) -> Role | None:
     """Return the role of an instance for its service; None: it is not managed, or was renamed."""
     return runtimes.get(instance.runtime).role(instance)
 

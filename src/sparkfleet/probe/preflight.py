@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.probe import ProbeAnswer
-from sparkfleet.probe.answer import Toolkit, decode, interpret, machine_of
-from sparkfleet.probe.machine import MachineSeen
+from sparkfleet.contract.probe import ProbeResponse
+from sparkfleet.probe.machine import ObservedMachine
 from sparkfleet.probe.observation import Disk, Observed
+from sparkfleet.probe.response import Toolkit, decode, interpret, machine_of
 
 T = TypeVar("T")
 
@@ -170,13 +170,13 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class PreflightSeen:
+class ObservedPreflight:
     """One Spark as a preflight reads it."""
 
     sudo: Unread | None
     """None: sudo works."""
     systemd: Unread | None
-    machine: MachineSeen
+    machine: ObservedMachine
     system: System | Unread
     gpu: Gpu | Unread
     load: Load | Unread
@@ -206,24 +206,24 @@ class _EnginePart(Engine):
     containers: tuple[Resident, ...]
 
 
-def read_preflight(host: str, text: str) -> PreflightSeen | Diagnostic:
-    """Return the probe's answer with its preflight, typed."""
-    answer = decode(host, text)
-    return answer if isinstance(answer, Diagnostic) else _preflight_seen(host, answer)
+def read_preflight(host: str, text: str) -> ObservedPreflight | Diagnostic:
+    """Return the probe's response with its preflight, typed."""
+    response = decode(host, text)
+    return response if isinstance(response, Diagnostic) else _observed_preflight(host, response)
 
 
-def _preflight_seen(host: str, answer: ProbeAnswer) -> PreflightSeen:
-    data = vars(answer)
+def _observed_preflight(host: str, response: ProbeResponse) -> ObservedPreflight:
+    data = vars(response)
     more = _part(data, "preflight", dict[str, Any])
     parts = data if isinstance(more, Unread) else {**data, **more}
     is_probed = "engine" not in parts or parts["engine"] is not None
     engine = _part(parts, "engine", _EnginePart) if is_probed else None
     toolkit = _part(parts, "toolkit", Toolkit)
     disks = _part(parts, "disks", dict[str, Any])
-    return PreflightSeen(
+    return ObservedPreflight(
         sudo=_unless_ok(parts, "sudo"),
         systemd=_unless_ok(parts, "systemd"),
-        machine=machine_of(host, answer),
+        machine=machine_of(host, response),
         system=_part(parts, "system", System),
         gpu=_part(parts, "gpu", Gpu),
         load=_part(parts, "load", Load),
@@ -238,7 +238,7 @@ def _preflight_seen(host: str, answer: ProbeAnswer) -> PreflightSeen:
         reach=_part(parts, "reach", dict[str, Reached]),
         footprints=_part(parts, "footprints", Footprints),
         profiles=_part(parts, "profiles", Profiles),
-        observed=interpret(host, answer),
+        observed=interpret(host, response),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.resources import Applied, ResourceToApply
 
 MARK = "# Written by sparkfleet."
@@ -220,7 +220,7 @@ CONFLICT = "resource-conflict"
 """Code: the Spark does not accept a resource as it is declared."""
 
 
-class ResourceError(DiagnosticError):
+class ResourceError(SparkfleetError):
     """A resource cannot be applied or reverted. A kind leaves ``about``, the resource's id, to its caller."""
 
     def __init__(

@@ -11,7 +11,7 @@ from sparkfleet import runtimes
 
 
 @dataclass(frozen=True)
-class ImageSeen:
+class ObservedImage:
     """An image on the Spark."""
 
     id: str
@@ -43,7 +43,7 @@ class ImageSeen:
 
 
 @dataclass(frozen=True)
-class InstanceSeen:
+class ObservedInstance:
     """An instance of a runtime: a container. Of an unmanaged one: its name, image, state and ports."""
 
     id: str

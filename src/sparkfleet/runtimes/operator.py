@@ -12,7 +12,7 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation
 from sparkfleet.runtimes import Container, Mount
 from sparkfleet.runtimes.base import Role
-from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
+from sparkfleet.runtimes.observation import ObservedImage, ObservedInstance
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class SettingChange:
 
 
 @dataclass(frozen=True)
-class RuntimeSeen:
-    """A runtime's part of the probe's answer."""
+class ObservedRuntime:
+    """A runtime's part of the probe's response."""
 
-    instances: tuple[InstanceSeen, ...] = ()
-    images: Mapping[str, ImageSeen | None] = field(default_factory=dict)
+    instances: tuple[ObservedInstance, ...] = ()
+    images: Mapping[str, ObservedImage | None] = field(default_factory=dict)
     """By the requested reference and by id; None: not on the Spark."""
     registry_layers: bool = False
     """Whether missing images must arrive with their layers as the registry sends them; False if none is
@@ -94,7 +94,7 @@ class OperatorRuntime(Protocol):
     def program_artifact(self, generation: Generation) -> str:
         """Return what instances of a generation run from, as the driver's ``program_command`` takes it."""
 
-    def role(self, instance: InstanceSeen) -> Role | None:
+    def role(self, instance: ObservedInstance) -> Role | None:
         """Return the role of an instance for its service; None: it is not managed, or was renamed."""
 
     def instance_names(self, service: str) -> tuple[str, ...]:
@@ -103,9 +103,9 @@ class OperatorRuntime(Protocol):
     def setting_changes(
         self,
         workload: DeclaredWorkload,
-        image: ImageSeen | None,
-        seen: InstanceSeen | None,
-        seen_image: ImageSeen | None,
+        image: ObservedImage | None,
+        seen: ObservedInstance | None,
+        seen_image: ObservedImage | None,
     ) -> Sequence[SettingChange]:
         """Return the settings that need another instance, in the order of the plan.
 
@@ -114,8 +114,8 @@ class OperatorRuntime(Protocol):
         by themselves; None = not known.
         """
 
-    def read_answer(self, part: object) -> RuntimeSeen:
-        """Return the runtime's part of the probe's answer. Raise ContractError for one of another format."""
+    def read_response(self, part: object) -> ObservedRuntime:
+        """Return the runtime's part of the probe's response. Raise ContractError for another format."""
 
     def unavailable(self, host: str, state: str, error: str) -> Diagnostic:
         """Return why the runtime did not respond; ``state`` is one of ``runtimes.errors``."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.catalog.load import Catalog, recipes
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from sparkfleet.cli.add import add_host, add_service
 from sparkfleet.config.host_file_edit import add_service as edited
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 
 INVENTORY = "from sparkfleet.inventory import load\n\nsparks = load(__file__)\n"

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from sparkfleet import engines, explanations
 from sparkfleet.cli.explain import explain
 from sparkfleet.contract.codes import AREAS
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
+from sparkfleet.errors import error_text
 
 
 def run(*args: str) -> Result:
@@ -99,7 +100,7 @@ def test_a_term_with_several_meanings_shows_all() -> None:
 def test_an_unknown_term_gets_the_closest_one() -> None:
     with pytest.raises(SparkfleetError) as error:
         explain.main(["generatoin"], standalone_mode=False)
-    assert "did you mean 'generation'?" in error.value.text
+    assert "did you mean 'generation'?" in error_text(error.value)
 
 
 def test_an_unknown_flag_is_a_wrong_command_line() -> None:

@@ -13,9 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from sparkfleet.cli import cli, fabric
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.fabric import BenchResult, LinkRate
-from sparkfleet.errors import SparkfleetError
 from tests.unit.config.fleet_files import FleetFiles
 
 RESULT = BenchResult(

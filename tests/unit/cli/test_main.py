@@ -14,8 +14,8 @@ import sparkfleet.cli
 from sparkfleet import data_files
 from sparkfleet.cli import COMMANDS, cli, main
 from sparkfleet.config.yaml_file import parse
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
+from sparkfleet.errors import error_text
 from sparkfleet.exit_codes import Code
 from tests.unit.config.fleet_files import NANO, SMALL, FleetFiles
 from tests.unit.lock.test_resolve import World
@@ -79,7 +79,7 @@ def test_a_users_error_is_shown_on_stderr_without_a_traceback(
 def test_each_diagnostic_of_a_text_has_its_code_once_at_the_end_of_its_first_line() -> None:
     rule = Diagnostic("b", "slow [BK-06] (and on 1 more)", code="BK-06")
     first = Diagnostic("a", "broken\n    engine log: x", "whole", "repair it", (rule,), code="test")
-    assert SparkfleetError(first).text == (
+    assert error_text(SparkfleetError(first)) == (
         "a: broken [test]\n    engine log: x\n    expected: whole\n    do: repair it\n"
         "b: slow [BK-06] (and on 1 more)"
     )

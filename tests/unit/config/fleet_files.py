@@ -20,10 +20,9 @@ from sparkfleet.config.lock_data import (
     packages_key,
 )
 from sparkfleet.config.required_packages import missing
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.desired_state import Fleet, ImageRef, Service, WeightFile, Weights
 from sparkfleet.desired_state.derived_packages import DerivedPackages, Wheel
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.inventory import Pins, load_fleet
 from sparkfleet.lock import lockfile
 from sparkfleet.lock.resolve import lock_targets, package_targets

@@ -11,9 +11,8 @@ from sparkfleet.config import image
 from sparkfleet.config.models import ContainerSpec, GateSpec, HostFile, ServiceSpec, SshSpec
 from sparkfleet.config.yaml_file import parse
 from sparkfleet.contract import codec
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.desired_state import host_from_json
-from sparkfleet.errors import SparkfleetError
 from tests.unit.config.fleet_files import SMALL, FleetFiles
 
 SETTINGS = settings(

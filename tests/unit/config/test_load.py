@@ -10,8 +10,8 @@ import pytest
 from sparkfleet.cli import check_report
 from sparkfleet.config.models import ContainerSpec, ServiceSpec
 from sparkfleet.contract import codec
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.desired_state import host_from_json
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.inventory import Pins, load, load_fleet, read_fleet
 from tests.unit.config.fleet_files import SMALL, FleetFiles, image_of
 

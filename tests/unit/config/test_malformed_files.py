@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.inventory import load_fleet
 
 MALFORMED = Path(__file__).with_name("malformed")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.config import secret
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 
 
 def test_a_secret_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,7 @@ import pytest
 
 from sparkfleet.config import yaml_file
 from sparkfleet.config.yaml_file import parse
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 
 
 def diagnostic_of(raw: bytes) -> Diagnostic:

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.contract import command
-from sparkfleet.contract.command import Ran
+from sparkfleet.contract.command import CommandResult
 
 
 def test_output_and_exit_code_are_those_of_the_program() -> None:
-    assert command.run(["sh", "-c", "cat; echo err >&2; exit 3"], 30, stdin="in") == Ran(3, "in", "err\n")
-    assert command.run(["cat"], 30) == Ran(0)
+    assert command.run(["sh", "-c", "cat; echo err >&2; exit 3"], 30, stdin="in") == CommandResult(
+        3, "in", "err\n"
+    )
+    assert command.run(["cat"], 30) == CommandResult(0)
 
 
 def test_a_program_that_does_not_read_its_stdin_is_no_error() -> None:
@@ -24,7 +26,9 @@ def test_a_program_that_does_not_read_its_stdin_is_no_error() -> None:
 
 def test_a_program_that_cannot_be_started_has_a_code(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("")
-    assert command.run(["no-such-program"], 1) == Ran(command.MISSING, err="no-such-program: no such command")
+    assert command.run(["no-such-program"], 1) == CommandResult(
+        command.MISSING, err="no-such-program: no such command"
+    )
     assert command.run([str(tmp_path / "text")], 1).code == command.NOT_STARTED
     if os.geteuid():
         assert command.run(["true"], 1, user=os.geteuid() + 1).code == command.NOT_STARTED
@@ -48,7 +52,7 @@ def test_a_program_that_sigkill_does_not_end_is_left(
         for process in hung:
             process.send_signal(signal.SIGKILL)
             process.wait()
-    assert result == Ran(command.TIMED_OUT, err="sleep 1000: no end after 0 s")
+    assert result == CommandResult(command.TIMED_OUT, err="sleep 1000: no end after 0 s")
 
 
 def test_a_child_that_keeps_the_output_open_does_not_hold_the_caller() -> None:

@@ -35,7 +35,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     server.server_close()
 
 
-ANSWERS = [
+RESPONSES = [
     (REPO, "", Access.NO_TOKEN),
     (REPO, "hf_wrong", Access.WRONG_TOKEN),
     (REPO, "hf_no", Access.NO_LICENCE),
@@ -47,7 +47,7 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize("repo, token, expected", ANSWERS, ids=lambda value: getattr(value, "value", value))
+@pytest.mark.parametrize("repo, token, expected", RESPONSES, ids=lambda value: getattr(value, "value", value))
 def test_the_hubs_responses_are_distinguished_without_fetching_a_file(
     hub: Hub, repo: str, token: str, expected: Access
 ) -> None:

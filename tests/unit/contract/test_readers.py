@@ -47,7 +47,7 @@ GENERIC = {
     "onhost/machine/stdio.py": "stdin, of a type of its caller",
     "onhost/state/journal.py": "request, state and result of each kind of job, which are documents",
     "onhost/cluster/proof.py": "a signed message, which is a document",
-    "probe/answer.py": "parts of the answer; each type is at the place that asks for the part",
+    "probe/response.py": "parts of the answer; each type is at the place that asks for the part",
     "probe/preflight.py": "parts of the answer; each type is at the place that asks for the part",
     "engines/vllm/image_parser.py": "both answers of a program in an image: Checked and Described",
 }

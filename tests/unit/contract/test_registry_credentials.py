@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract import command, registry_credentials
-from sparkfleet.contract.command import Ran
+from sparkfleet.contract.command import CommandResult
 from sparkfleet.contract.registry_credentials import (
     HUB_SERVER,
     NOT_FOUND,
@@ -225,9 +225,9 @@ def test_a_helper_of_another_user_runs_as_that_user(
     path.write_text(json.dumps({"credsStore": "store"}))
     options: dict[str, Any] = {}
 
-    def run(_: list[str], _timeout_s: float, **keywords: Any) -> Ran:
+    def run(_: list[str], _timeout_s: float, **keywords: Any) -> CommandResult:
         options.update(keywords)
-        return Ran(0, '{"Username": "me", "Secret": "s"}')
+        return CommandResult(0, '{"Username": "me", "Secret": "s"}')
 
     monkeypatch.setattr(command, "run", run)
     assert find("x.io", [ConfigFile(path, os.geteuid() + 1, 1001)]) == Credential("me", "s")

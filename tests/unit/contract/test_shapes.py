@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError, Document
-from sparkfleet.contract.probe import ProbeAnswer
+from sparkfleet.contract.probe import ProbeResponse
 from tests.unit.contract.test_documents import DOCUMENTS, SAMPLES
 
 PLACE = "spark-01: /var/lib/sparkfleet/some.json"
@@ -23,10 +23,10 @@ VALUES: tuple[Any, ...] = (None, True, 0, -1.5, 10**400, "x", "\ud800", [], [Non
 OPEN = {
     "AppliedResources": {"before"},
     "Event": {"result"},
-    "ProbeAnswer": {one.name for one in fields(ProbeAnswer)},
+    "ProbeResponse": {one.name for one in fields(ProbeResponse)},
 }
 """By document, objects that may have anything: snapshots of resources, results that are documents, and parts
-of the probe's answer, which their readers check."""
+of the probe's response, which their readers check."""
 SAMPLED = [
     (kind, version) for kind in DOCUMENTS for version in range(1, kind.VERSION + 1)
 ]  # fmt: skip

@@ -131,12 +131,14 @@ def test_the_readiness_gate_uses_its_requests_and_its_token_counter(world: World
     class Server:
         def http(self, request: HttpRequest) -> HttpResponse:
             paths.append(request.path)
-            answers = {
+            responses = {
                 "/v1/models": json.dumps({"data": [{"id": "tiny", "max_model_len": 4096}]}),
                 "/v1/chat/completions": json.dumps({"choices": [{"message": {"content": "204"}}]}),
                 "/stats": f"tinyserve_tokens_total {len(paths)}\n",
             }
-            return HttpResponse(200, answers[request.path]) if request.path in answers else HttpResponse(404)
+            return (
+                HttpResponse(200, responses[request.path]) if request.path in responses else HttpResponse(404)
+            )
 
         def __getattr__(self, name: str) -> object:
             return getattr(world, name)

@@ -23,7 +23,7 @@ from sparkfleet.probe.observation import User
 Reply = Callable[[str, tuple[str, ...], Any], remote.CommandOutput]
 
 
-def answer(data: Any) -> remote.CommandOutput:
+def output(data: Any) -> remote.CommandOutput:
     """Return the answer of a program that ended well."""
     return remote.CommandOutput(True, json.dumps(data) + "\n", "")
 
@@ -66,7 +66,7 @@ class Sparks:
         self.calls.append((host.name, name, *args))
         data = data.to_json() if isinstance(data, Document) else data
         self.sent.append(data)
-        reply = self.replies.get(name, answer({"job": "a-job"}))
+        reply = self.replies.get(name, output({"job": "a-job"}))
         if isinstance(reply, Exception):
             raise reply
         found = reply(host.name, args, data) if callable(reply) else reply

@@ -9,8 +9,7 @@ from typing import Any, cast
 import pytest
 
 from sparkfleet import cli
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.fleet.connection import probe, remote, sudo
 from sparkfleet.fleet.operations import host
 from sparkfleet.fleet.run import executor, spark_plan
@@ -20,11 +19,11 @@ from sparkfleet.probe.command import NO_PYTHON
 HOST = cast("Any", SimpleNamespace(name="spark-01"))
 
 
-def ask_probe(monkeypatch: pytest.MonkeyPatch, answer: Any) -> Diagnostic:
+def ask_probe(monkeypatch: pytest.MonkeyPatch, response: Any) -> Diagnostic:
     def ask(*_args: Any, **_kwargs: Any) -> Any:
-        if isinstance(answer, Exception):
-            raise answer
-        return True, SimpleNamespace(stdout_lines=[answer], stderr_lines=[])
+        if isinstance(response, Exception):
+            raise response
+        return True, SimpleNamespace(stdout_lines=[response], stderr_lines=[])
 
     monkeypatch.setattr(sudo, "password", lambda _: "")
     monkeypatch.setattr(probe, "probe_command", lambda *_: "probe")

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract import codec
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.contract.generation import CurrentGeneration, PromotedGeneration, convert
 from sparkfleet.contract.history import FILE, OLDER_FILE, HistoryEntry
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet import kept_files
 from sparkfleet.fleet.connection import remote
 from tests.unit.onhost.world import generation

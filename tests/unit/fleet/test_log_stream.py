@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract import codec
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.logs import LogLine
 from sparkfleet.contract.rollout import CommandRefused
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet import log_stream
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.remote import CommandOutput, ConnectionLostError
@@ -26,7 +25,7 @@ REFUSED = codec.dumps(
 
 
 def printed(
-    monkeypatch: pytest.MonkeyPatch, query: Query, answers: list[Any]
+    monkeypatch: pytest.MonkeyPatch, query: Query, responses: list[Any]
 ) -> tuple[list[str], list[Sequence[str]], list[str]]:
     """Return the lines, the commands, and what was reported; answers: lines, then an end or an error."""
     lines: list[str] = []
@@ -35,7 +34,7 @@ def printed(
 
     def stream(_: Any, argv: Sequence[str], on_line: Callable[[str], None]) -> CommandOutput:
         commands.append(argv)
-        *texts, end = answers.pop(0)
+        *texts, end = responses.pop(0)
         for text in texts:
             on_line(text)
         if isinstance(end, Exception):
@@ -54,8 +53,8 @@ def line(text: str) -> str:
 
 
 def test_a_followed_log_goes_on_where_the_connection_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = [[line("one"), ConnectionLostError("it was cut")], [line("two"), DONE]]
-    lines, commands, reports = printed(monkeypatch, Query("engine", "nano", 5, follow=True), answers)
+    responses = [[line("one"), ConnectionLostError("it was cut")], [line("two"), DONE]]
+    lines, commands, reports = printed(monkeypatch, Query("engine", "nano", 5, follow=True), responses)
     assert lines == ["one", "two"]
     assert reports == ["connection lost (it was cut); reconnecting", "reconnected"]
     assert commands[0][-6:] == ("--tail", "5", "--age", "0.000", "--follow", "nano")

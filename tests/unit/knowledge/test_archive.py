@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.knowledge import archive
 from sparkfleet.knowledge.archive import MANIFEST, load
 from tests.unit.knowledge import updates

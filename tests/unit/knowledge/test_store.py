@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sparkfleet import data_files
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.knowledge import archive, store
 from sparkfleet.knowledge.archive import MANIFEST, Update
 from tests.unit.knowledge import updates

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.knowledge import archive, validation
 from tests.unit.knowledge import updates
 from tests.unit.knowledge.updates import IMAGES, PATTERNS, RECIPE, patterns

@@ -14,7 +14,7 @@ from sparkfleet_lab.docker import Docker
 class Recorder(Docker):
     """Answers by the first args; an unknown command succeeds and prints nothing."""
 
-    answers: dict[str, str | tuple[int, str]] = field(default_factory=dict)
+    outputs: dict[str, str | tuple[int, str]] = field(default_factory=dict)
     """First args -> stdout, or exit code and stderr."""
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What ``docker image inspect`` knows."""
@@ -32,9 +32,9 @@ class Recorder(Docker):
             text = json.dumps([found]) if found else ""
             return subprocess.CompletedProcess(args, 0 if found else 1, text.encode(), b"")
         line = " ".join(args)
-        for start, answer in self.answers.items():
+        for start, output in self.outputs.items():
             if line.startswith(start):
-                code, out, err = (0, answer, "") if isinstance(answer, str) else (answer[0], "", answer[1])
+                code, out, err = (0, output, "") if isinstance(output, str) else (output[0], "", output[1])
                 return subprocess.CompletedProcess(args, code, out.encode(), err.encode())
         if args[1:2] == ("inspect",):
             return subprocess.CompletedProcess(args, 1, b"", b"no such thing")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet_lab.apt import Apt, Source
 from sparkfleet_lab.build import Definition, build
 from sparkfleet_lab.content import Entry
@@ -61,7 +61,7 @@ def test_apt_sources_are_mounted_while_building_and_in_no_word_of_it() -> None:
 
 @pytest.mark.provokes("lab-failed")
 def test_a_build_that_fails_is_an_error_with_its_last_lines_and_leaves_no_container() -> None:
-    docker = Recorder(answers={"create": "c0ffee", "start -a": (100, "E: Unable to locate package curl")})
+    docker = Recorder(outputs={"create": "c0ffee", "start -a": (100, "E: Unable to locate package curl")})
     with pytest.raises(SparkfleetError, match="Unable to locate package curl"):
         build(docker, DEFINITION, APT, quiet, "")
     assert docker.lines_called[-1] == "rm -f -v c0ffee"
@@ -69,7 +69,7 @@ def test_a_build_that_fails_is_an_error_with_its_last_lines_and_leaves_no_contai
 
 def test_after_a_build_the_newest_three_of_its_kind_stay() -> None:
     listed = "\n".join(f"sparkfleet-lab/tool:{number}" for number in range(5))
-    docker = Recorder(answers={"image ls": listed})
+    docker = Recorder(outputs={"image ls": listed})
     build(docker, DEFINITION, APT, quiet, "")
     removed = [line for line in docker.lines_called if line.startswith("image rm")]
     assert removed == ["image rm sparkfleet-lab/tool:3", "image rm sparkfleet-lab/tool:4"]

@@ -72,8 +72,8 @@ def computer(tmp_path: Path) -> Computer:
 def test_a_docker_that_answers_is_left_alone_without_a_word(computer: Computer) -> None:
     computer.has("docker")
     computer.has("apt-get")
-    answer = computer.run()
-    assert (answer.returncode, answer.stdout, answer.stderr, computer.calls) == (0, "", "", [])
+    result = computer.run()
+    assert (result.returncode, result.stdout, result.stderr, computer.calls) == (0, "", "", [])
 
 
 def test_without_an_engine_the_distributions_is_installed_and_started_by_systemd(computer: Computer) -> None:
@@ -82,14 +82,14 @@ def test_without_an_engine_the_distributions_is_installed_and_started_by_systemd
     computer.has("apt-get", f'case "$*" in *install*) touch {computer.root}/installed ;; esac')
     computer.has("docker", f"test -e {up}")
     computer.has("systemctl", f"touch {up}")
-    answer = computer.run()
-    assert answer.returncode == 0, answer.stderr
+    result = computer.run()
+    assert result.returncode == 0, result.stderr
     assert computer.calls == [
         "apt-get update -q",
         "apt-get install -q -y --no-install-recommends docker.io debootstrap iptables",
         "systemctl start docker",
     ]
-    output = answer.stdout.splitlines()
+    output = result.stdout.splitlines()
     assert (
         output[0]
         == "docker: installing the distribution's Docker Engine: apt-get install docker.io debootstrap"
@@ -113,8 +113,8 @@ def test_without_systemd_dockerd_runs_in_a_session_of_its_own_with_log_and_pid_f
     up = computer.root / "up"
     computer.has("docker", f"test -e {up}")
     computer.has("dockerd", f"echo started; touch {up}")
-    answer = computer.run()
-    assert answer.returncode == 0, answer.stderr
+    result = computer.run()
+    assert result.returncode == 0, result.stderr
     assert computer.calls == [f"dockerd --pidfile {computer.root}/pid"]
     assert (computer.root / "log").read_text() == "started\n"
 
@@ -125,18 +125,18 @@ def test_a_directory_of_systemd_where_no_systemd_runs_is_not_taken_for_one(compu
     computer.has("systemctl", "echo 'Failed to connect to bus: No such file or directory' >&2; exit 1")
     computer.has("docker", f"test -e {up}")
     computer.has("dockerd", f"touch {up}")
-    answer = computer.run()
-    assert (answer.returncode, answer.stderr) == (0, "")
+    result = computer.run()
+    assert (result.returncode, result.stderr) == (0, "")
     assert computer.calls[-1] == f"dockerd --pidfile {computer.root}/pid"
 
 
 def test_a_dockerd_that_does_not_start_is_an_error_with_its_last_lines(computer: Computer) -> None:
     computer.has("docker", "false")
     computer.has("dockerd", "echo failed to start daemon: no space left on device")
-    answer = computer.run()
-    assert answer.returncode == 1
-    assert "no space left on device" in answer.stderr
-    assert "does not answer after 3 s" in answer.stderr
+    result = computer.run()
+    assert result.returncode == 1
+    assert "no space left on device" in result.stderr
+    assert "does not answer after 3 s" in result.stderr
 
 
 def test_another_user_uses_sudo(computer: Computer) -> None:
@@ -145,8 +145,8 @@ def test_another_user_uses_sudo(computer: Computer) -> None:
     computer.has("sudo", 'test "$1" != -n && "$@"')
     computer.has("docker", f"test -e {up}")
     computer.has("dockerd", f"touch {up}")
-    answer = computer.run()
-    assert answer.returncode == 0, answer.stderr
+    result = computer.run()
+    assert result.returncode == 0, result.stderr
     assert computer.calls[0].startswith("sudo sh -c setsid dockerd")
 
 
@@ -154,21 +154,21 @@ def test_a_user_who_may_not_use_a_running_engine_gets_a_remedy(computer: Compute
     computer.has("id", 'case "$1" in -u) echo 1000 ;; *) echo ann ;; esac')
     computer.has("docker", "false")
     computer.has("sudo")
-    answer = computer.run()
-    assert answer.returncode == 1
-    assert "sudo usermod -aG docker ann" in answer.stderr
+    result = computer.run()
+    assert result.returncode == 1
+    assert "sudo usermod -aG docker ann" in result.stderr
     assert computer.calls == []
 
 
 def test_a_mac_gets_the_advice_to_start_its_own_engine(computer: Computer) -> None:
     computer.has("uname", "echo Darwin")
     computer.has("docker", "false")
-    answer = computer.run()
-    assert answer.returncode == 1
-    assert "Docker Desktop" in answer.stderr
+    result = computer.run()
+    assert result.returncode == 1
+    assert "Docker Desktop" in result.stderr
 
 
 def test_a_linux_without_apt_gets_a_link_to_an_engine(computer: Computer) -> None:
-    answer = computer.run()
-    assert answer.returncode == 1
-    assert "docs.docker.com" in answer.stderr
+    result = computer.run()
+    assert result.returncode == 1
+    assert "docs.docker.com" in result.stderr

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet_lab import faults
 from sparkfleet_lab.fault import Fault
 from sparkfleet_lab.fault_table import FAULTS
@@ -49,7 +49,7 @@ def test_a_fault_that_could_not_be_repaired_stays_active(lab: Lab, state: State)
     write_state(lab, state)
     faults.break_host(Recorder(), lab, state, "spark-01", "sudo-refused")
     with pytest.raises(SparkfleetError):
-        faults.repair_host(Recorder(answers={"exec": (1, "gone")}), lab, state, "spark-01")
+        faults.repair_host(Recorder(outputs={"exec": (1, "gone")}), lab, state, "spark-01")
     assert faults.active(lab, "spark-01") == ("sudo-refused",)
 
 

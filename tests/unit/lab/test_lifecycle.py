@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet_lab import lifecycle
 from sparkfleet_lab.docker import Docker
 from sparkfleet_lab.names import Lab
@@ -18,7 +18,7 @@ def test_down_removes_what_has_the_labs_label_and_the_state_and_says_so(lab: Lab
     write_state(lab, state)
     mine = f"--filter label=io.sparkfleet.lab={lab.prefix}"
     docker = Recorder(
-        answers={
+        outputs={
             f"ps -aq {mine}": "c1\nc2\n",
             f"volume ls -q {mine}": "v1\n",
             f"network ls -q {mine}": "n1\n",
@@ -40,8 +40,8 @@ def test_down_leaves_another_labs_state_alone(lab: Lab, state: State) -> None:
 
 
 def test_images_stay_unless_they_are_asked_for(lab: Lab) -> None:
-    answers: dict[str, str | tuple[int, str]] = {"image ls": "sparkfleet-lab/spark:1\nsparkfleet-lab/hub:1\n"}
-    docker = Recorder(answers=answers)
+    outputs: dict[str, str | tuple[int, str]] = {"image ls": "sparkfleet-lab/spark:1\nsparkfleet-lab/hub:1\n"}
+    docker = Recorder(outputs=outputs)
     output: list[str] = []
     lifecycle.down(docker, lab, also_images=False, report=output.append)
     assert not any(line.startswith("image rm") for line in docker.lines_called)
@@ -83,7 +83,7 @@ def test_a_docker_that_does_not_answer_names_what_starts_it(output: str, remedy:
 
 def test_up_of_an_incomplete_lab_names_the_missing_parts_and_the_remedy(lab: Lab, state: State) -> None:
     write_state(lab, state)
-    docker = Recorder(answers={"network inspect x-link1": "[]"})
+    docker = Recorder(outputs={"network inspect x-link1": "[]"})
     with pytest.raises(SparkfleetError, match="missing: x-lan, x-link1, x-link2") as caught:
         lifecycle.up(docker, lab, 1, quiet)
     assert caught.value.diagnostics[0].hint == "sparkfleet lab down; sparkfleet lab up"

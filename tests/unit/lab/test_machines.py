@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet_lab import machines
 from sparkfleet_lab.names import Lab
 from sparkfleet_lab.state import Network, State
@@ -26,7 +26,7 @@ def test_privileged_is_taken_where_it_works() -> None:
 
 
 def test_where_it_is_refused_each_capability_of_the_bounding_set_is_asked_for() -> None:
-    docker = Recorder(answers={"run --rm --privileged": (125, "operation not permitted")})
+    docker = Recorder(outputs={"run --rm --privileged": (125, "operation not permitted")})
     args = machines.find_privileges(docker, "image")
     assert args[:2] == ("--cap-drop", "ALL")
     assert "--privileged" not in args
@@ -40,7 +40,7 @@ def test_an_engine_that_does_not_know_the_newest_capabilities_is_asked_without_t
         def attempt(self, *args: str, **rest: Any) -> Any:
             calls.append(args)
             refused = "--privileged" in args or "CHECKPOINT_RESTORE" in args or "BPF" in args
-            return Recorder(answers={"run": (125, "unknown capability") if refused else ""}).attempt(*args)
+            return Recorder(outputs={"run": (125, "unknown capability") if refused else ""}).attempt(*args)
 
     args = machines.find_privileges(Old(), "image")
     assert not {"BPF", "PERFMON", "CHECKPOINT_RESTORE"} & set(args)
@@ -49,7 +49,7 @@ def test_an_engine_that_does_not_know_the_newest_capabilities_is_asked_without_t
 @pytest.mark.provokes("lab-requirement-missing")
 def test_an_engine_that_gives_no_rights_is_an_error_with_its_message() -> None:
     with pytest.raises(SparkfleetError, match="not today"):
-        machines.find_privileges(Recorder(answers={"run": (125, "not today")}), "image")
+        machines.find_privileges(Recorder(outputs={"run": (125, "not today")}), "image")
 
 
 def test_capabilities_are_read_by_the_kernels_bit_numbers() -> None:
@@ -112,7 +112,7 @@ def test_a_machine_that_does_not_come_up_is_an_error_with_the_units_that_failed(
 ) -> None:
     monkeypatch.setattr(machines, "BOOT_SECONDS", 0.01)
     name = lab.container("spark-01")
-    docker = Recorder(answers={f"exec {name} systemctl --failed": "docker.service loaded failed failed"})
+    docker = Recorder(outputs={f"exec {name} systemctl --failed": "docker.service loaded failed failed"})
     with pytest.raises(SparkfleetError, match=r"docker\.service loaded failed"):
         machines.wait_until_up(docker, lab, state.machine("spark-01"))
 

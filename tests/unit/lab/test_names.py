@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet_lab.names import Lab, find_lab
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet_lab.names import Lab
 from sparkfleet_lab.networks import make_networks, make_ring, subnets, taken_subnets
 from tests.unit.lab.recorder import Recorder
@@ -33,7 +33,7 @@ def test_subnets_in_use_are_passed_over(lab: Lab) -> None:
 def test_a_subnet_that_another_docker_network_has_is_passed_over(lab: Lab) -> None:
     first = next(subnets(lab, taken_subnets()))
     create = f"network create --label io.sparkfleet.lab={lab.prefix} --subnet {first} "
-    docker = Recorder(answers={create: (1, "Pool overlaps with other one on this address space")})
+    docker = Recorder(outputs={create: (1, "Pool overlaps with other one on this address space")})
     networks = make_networks(docker, lab)
     assert str(first) not in {network.subnet for network in networks}
     assert len({network.subnet for network in networks}) == 3
@@ -56,7 +56,7 @@ def test_each_cable_of_a_ring_is_two_networks_that_come_after_the_management_net
 
 def test_another_refusal_is_an_error_with_dockers_message(lab: Lab) -> None:
     docker = Recorder(
-        answers={"network create": (1, "all predefined address pools have been fully subnetted")}
+        outputs={"network create": (1, "all predefined address pools have been fully subnetted")}
     )
     with pytest.raises(SparkfleetError, match="fully subnetted"):
         make_networks(docker, lab)

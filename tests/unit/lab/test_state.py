@@ -6,7 +6,7 @@ import paramiko
 import pytest
 
 from sparkfleet.config.models import Defaults
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet_lab.names import Lab
 from sparkfleet_lab.settings import settings
 from sparkfleet_lab.state import State, read_state, require_state, write_state

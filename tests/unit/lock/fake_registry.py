@@ -113,10 +113,10 @@ def serving() -> Iterator[FakeRegistry]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            answer(self, registry)
+            response(self, registry)
 
         def do_POST(self) -> None:
-            answer(self, registry)
+            response(self, registry)
 
         def log_message(self, *args: object) -> None:
             pass
@@ -136,7 +136,7 @@ def serving() -> Iterator[FakeRegistry]:
         server.server_close()
 
 
-def answer(request: BaseHTTPRequestHandler, registry: FakeRegistry) -> None:
+def response(request: BaseHTTPRequestHandler, registry: FakeRegistry) -> None:
     url = urlsplit(request.path)
     authorization = request.headers.get("Authorization", "")
     registry.seen.append((url.path, authorization))

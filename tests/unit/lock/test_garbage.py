@@ -64,7 +64,7 @@ def serve() -> Iterator[Callable[[Iterable[bytes]], str]]:
     """Return a server that answers each connection with these parts; the result is its URL."""
     listeners: list[socket.socket] = []
 
-    def answer(listener: socket.socket, parts: Iterable[bytes]) -> None:
+    def response(listener: socket.socket, parts: Iterable[bytes]) -> None:
         with suppress(OSError):
             while True:
                 connection, _ = listener.accept()
@@ -76,7 +76,7 @@ def serve() -> Iterator[Callable[[Iterable[bytes]], str]]:
     def start(parts: Iterable[bytes]) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
         listeners.append(listener)
-        threading.Thread(target=answer, args=(listener, parts), daemon=True).start()
+        threading.Thread(target=response, args=(listener, parts), daemon=True).start()
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     yield start

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.config.lock_data import Lock, LockedImage, LockedModel
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.desired_state import ImageRef, WeightFile, Weights
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.lock import lockfile
 
 DIGEST = "sha256:" + "ab" * 32

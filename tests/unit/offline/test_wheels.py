@@ -27,7 +27,7 @@ SCIPY = Wheel("scipy-1.17-py3-none-any.whl", "https://i.example/f", hashlib.sha2
 def index(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bytes], list[str]]:
     """Let the index answer; return what it is asked for from then on."""
 
-    def answers(status: int, body: bytes) -> list[str]:
+    def responses(status: int, body: bytes) -> list[str]:
         requests: list[str] = []
 
         def get(url: str, **_: object) -> httpx.Response:
@@ -37,7 +37,7 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bytes], list[str]]:
         monkeypatch.setattr(httpx, "get", get)
         return requests
 
-    return answers
+    return responses
 
 
 def test_a_wheel_is_downloaded_once(index: Callable[[int, bytes], list[str]], tmp_path: Path) -> None:

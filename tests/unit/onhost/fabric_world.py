@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkfleet.onhost.fabric import netplan
-from sparkfleet.onhost.machine.system import Paths, Ran
+from sparkfleet.onhost.machine.system import CommandResult, Paths
 
 MTU = 9000
 
@@ -69,7 +69,7 @@ class Network:
         self.clock += seconds
         self.on_sleep(self.clock)
 
-    def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
+    def run(self, argv: Sequence[str], timeout_s: float = 60) -> CommandResult:
         self.ran.append(tuple(argv))
         done = self._run(list(argv))
         self.hook(tuple(argv))
@@ -79,20 +79,20 @@ class Network:
     def text(self) -> str:
         return netplan.own_text(self)  # type: ignore[arg-type]
 
-    def _run(self, argv: list[str]) -> Ran:
+    def _run(self, argv: list[str]) -> CommandResult:
         match argv:
             case ["ip", "-j", "address", "show", "dev", name]:
                 return self._shown(name)
             case ["ip", "-j", "-4", "route", "show", "dev", name]:
-                return Ran(0, json.dumps(self.netdevs[name].routes))
+                return CommandResult(0, json.dumps(self.netdevs[name].routes))
             case ["ip", "-j", "-4", "route", "show", "default"]:
                 found = [(name, one) for name, netdev in self.netdevs.items() for one in netdev.routes]
-                return Ran(0, json.dumps([{**one, "dev": name} for name, one in found]))
+                return CommandResult(0, json.dumps([{**one, "dev": name} for name, one in found]))
             case ["ip", "address", "add", one, "dev", name]:
                 self.netdevs[name].addresses.append(one)
             case ["ip", "address", "del", one, "dev", name]:
                 if one not in self.netdevs[name].addresses:
-                    return Ran(2, err="RTNETLINK answers: Cannot assign requested address")
+                    return CommandResult(2, err="RTNETLINK answers: Cannot assign requested address")
                 self.netdevs[name].addresses.remove(one)
             case ["ip", "link", "set", "dev", name, "mtu", mtu]:
                 self.netdevs[name].mtu = int(mtu)
@@ -101,15 +101,15 @@ class Network:
             case ["ip", "route", "replace", "default", "via", gateway, *_, "dev", name]:
                 self.netdevs[name].routes.append({"dst": "default", "gateway": gateway, "metric": 100})
             case ["netplan", "generate", *_]:
-                return Ran(1, err=self.refuses) if self.refuses else Ran(0)
+                return CommandResult(1, err=self.refuses) if self.refuses else CommandResult(0)
             case ["networkctl", "reconfigure", name]:
                 self._configure(name)
             case ["nmcli", "connection", "up", name]:
                 self._configure(name.removeprefix("netplan-"))
             case ["systemctl", "is-active", netplan.NETWORKD]:
-                return Ran(0, self.networkd)
+                return CommandResult(0, self.networkd)
             case ["systemctl", "is-active", _]:
-                return Ran(0, self.unit)
+                return CommandResult(0, self.unit)
             case ["systemctl", "start", netplan.NETWORKD]:
                 self.networkd = "active"
             case ["systemctl", "stop", *_]:
@@ -117,14 +117,14 @@ class Network:
             case ["networkctl", "reload"] | ["nmcli", "connection", "reload"] | ["systemd-run", *_]:
                 pass
             case ["ping", *options, _]:
-                return Ran(0 if int(options[options.index("-s") + 1]) + 28 <= self.passes else 1)
+                return CommandResult(0 if int(options[options.index("-s") + 1]) + 28 <= self.passes else 1)
             case _:
                 raise AssertionError(f"a command that this network does not know: {argv}")
-        return Ran(0)
+        return CommandResult(0)
 
-    def _shown(self, name: str) -> Ran:
+    def _shown(self, name: str) -> CommandResult:
         if name not in self.netdevs:
-            return Ran(1, err=f'Device "{name}" does not exist.')
+            return CommandResult(1, err=f'Device "{name}" does not exist.')
         seen = self.netdevs[name]
         addresses = [
             {"family": "inet", "local": one.partition("/")[0], "prefixlen": int(one.partition("/")[2])}
@@ -132,7 +132,7 @@ class Network:
         ]
         flags = [*(["UP"] if seen.up else []), *([] if seen.carrier else ["NO-CARRIER"])]
         shown = {"flags": flags, "mtu": seen.mtu, "addr_info": addresses}
-        return Ran(0, json.dumps([shown]))
+        return CommandResult(0, json.dumps([shown]))
 
     def _configure(self, name: str) -> None:
         """Do as networkd does: what the file says and nothing else; a link without a file is left alone."""

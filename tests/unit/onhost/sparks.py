@@ -20,7 +20,7 @@ from sparkfleet import engines
 from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.contract.rollout import RolloutResult
 from sparkfleet.onhost.cluster import messages
-from sparkfleet.onhost.machine.system import PortOwner, Ran, Stop
+from sparkfleet.onhost.machine.system import CommandResult, PortOwner, Stop
 from sparkfleet.onhost.rollout import rollout, transient_unit
 from sparkfleet.onhost.state import units
 from sparkfleet.onhost.supervisor.supervisor import Supervisor
@@ -211,11 +211,11 @@ class Spark(World):
         return lambda: self._beats.remove(beat) if beat in self._beats else None
 
     def listen(
-        self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]
+        self, address: str, port: int, respond: Callable[[dict[str, Any]], dict[str, Any]]
     ) -> Callable[[], None]:
         if port in self.desks:
             raise OSError(98, "Address already in use")
-        return super().listen(address, port, answer)
+        return super().listen(address, port, respond)
 
     def ask_other(
         self, address: str, port: int, message: dict[str, Any], timeout_s: float
@@ -246,20 +246,20 @@ class Spark(World):
 
     # -- systemd
 
-    def _systemctl(self, verb: str, unit: str) -> Ran:
+    def _systemctl(self, verb: str, unit: str) -> CommandResult:
         service = unit.removeprefix("sparkfleet-").removesuffix(".service")
         if verb == "stop" and service in self.supervisors:
             self.supervisors[service].stop.set()
             while service in self.supervisors:
                 self.sleep(0.2)
             self.active.discard(unit)
-            return Ran(0)
+            return CommandResult(0)
         return super()._systemctl(verb, unit)
 
-    def _start(self, service: str, unit: str) -> Ran:
+    def _start(self, service: str, unit: str) -> CommandResult:
         """Run the supervisor, again after 10 s when it fails; return when it is ready."""
         if unit in self.active:
-            return Ran(0)
+            return CommandResult(0)
         ready: list[str] = []
         self.active.add(unit)
 
@@ -282,7 +282,7 @@ class Spark(World):
         self.sparks.spawn(self, hold)
         while not ready:
             self.sleep(0.2)
-        return Ran(0)
+        return CommandResult(0)
 
 
 __all__ = ["Spark", "Sparks"]

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from sparkfleet.contract.diagnostic import DiagnosticError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.contract.generation import ContainerOf, Gate, Generation, RolloutRequest, convert
 from sparkfleet.contract.rollout import CommandRefused, Event, RolloutResult
 from sparkfleet.onhost import main
 from sparkfleet.onhost.machine import files, host
 from sparkfleet.onhost.machine.stdio import PROBLEM
-from sparkfleet.onhost.machine.system import Ran
+from sparkfleet.onhost.machine.system import CommandResult
 from sparkfleet.onhost.rollout import follow, rollout, services, transient_unit
 from sparkfleet.onhost.state import store, units
 from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableError
@@ -33,8 +33,8 @@ def finish(world: World) -> RolloutResult:
 
 def test_asking_writes_the_request_and_starts_it_detached(world: World) -> None:
     world.serve(OLD)
-    code, answer = transient_unit.request(world, request())
-    assert (code, answer.rollout, world.spawned) == (0, "s1", ["s1"])
+    code, response = transient_unit.request(world, request())
+    assert (code, response.rollout, world.spawned) == (0, "s1", ["s1"])
     assert finish(world).outcome == "promoted"
 
 
@@ -47,8 +47,8 @@ def test_asking_twice_for_the_same_rollout_starts_it_once(world: World) -> None:
 def test_asking_while_another_rollout_is_unfinished_names_it(world: World) -> None:
     world.serve(OLD)
     transient_unit.request(world, request())
-    code, answer = transient_unit.request(world, request("s2"))
-    assert (code, answer.rollout) == (transient_unit.BUSY, "s1")
+    code, response = transient_unit.request(world, request("s2"))
+    assert (code, response.rollout) == (transient_unit.BUSY, "s1")
     assert not store.rollout_directory(world.paths.state, "s2").exists()
 
 
@@ -78,11 +78,13 @@ def test_the_recovery_leaves_a_rollout_alone_that_was_asked_for_since_the_boot(w
 
 
 def test_without_systemd_run_nothing_is_left_behind(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world, "run", lambda argv, timeout_s=60: Ran(1, err="Failed to connect to bus"))
-    code, answer = transient_unit.request(world, request())
+    monkeypatch.setattr(
+        world, "run", lambda argv, timeout_s=60: CommandResult(1, err="Failed to connect to bus")
+    )
+    code, response = transient_unit.request(world, request())
     assert code == 1
-    assert answer.diagnostic is not None
-    assert "Failed to connect to bus" in answer.diagnostic.message
+    assert response.diagnostic is not None
+    assert "Failed to connect to bus" in response.diagnostic.message
     assert store.unfinished(world.paths.state) == ()
 
 
@@ -237,7 +239,7 @@ def test_repair_takes_a_new_gate_and_floor_into_the_state_without_a_new_containe
 
 def test_repair_refuses_what_needs_another_container(world: World) -> None:
     world.serve(OLD)
-    with pytest.raises(DiagnosticError, match="replaces it by a rollout"):
+    with pytest.raises(SparkfleetError, match="replaces it by a rollout"):
         services.repair(world, NEW)
 
 
@@ -246,13 +248,13 @@ def test_repair_never_overwrites_a_unit_that_sparkfleet_did_not_write(world: Wor
     world.serve(OLD)
     path = world.paths.units / OLD.unit_name
     path.write_text(text)
-    with pytest.raises(DiagnosticError, match="not managed by sparkfleet"):
+    with pytest.raises(SparkfleetError, match="not managed by sparkfleet"):
         services.repair(world, OLD)
     assert path.read_text() == text
 
 
 def test_repair_of_nothing_refuses(world: World) -> None:
-    with pytest.raises(DiagnosticError, match="no container nano"):
+    with pytest.raises(SparkfleetError, match="no container nano"):
         services.repair(world, OLD)
 
 
@@ -280,7 +282,7 @@ def test_a_removed_service_leaves_nothing(world: World) -> None:
 
 def test_a_container_that_is_not_ours_is_never_stopped(world: World) -> None:
     box = world.add("nano", None, "img:1")
-    with pytest.raises(DiagnosticError, match="not managed by sparkfleet"):
+    with pytest.raises(SparkfleetError, match="not managed by sparkfleet"):
         services.stop(world, "nano", remove=True)
     assert box.running
 
@@ -325,7 +327,7 @@ def test_a_rollback_over_a_change_of_service_brings_the_other_service_back(world
 @pytest.mark.provokes("rollback-unavailable")
 def test_a_first_generation_has_no_rollback_target(world: World) -> None:
     world.ask(RolloutRequest("s1", NEW, ()))
-    with pytest.raises(DiagnosticError, match="first generation"):
+    with pytest.raises(SparkfleetError, match="first generation"):
         services.rollback(world, "nano", "back-1")
 
 

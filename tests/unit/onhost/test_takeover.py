@@ -96,8 +96,8 @@ def test_an_unfinished_rollout_of_an_earlier_version_is_finished_before_the_next
     world: World, point: int
 ) -> None:
     killed_under_an_older_version(world, point)
-    code, answer = transient_unit.request(world, RolloutRequest("s2", NEW, ("nano",)))
-    assert (code, answer.rollout, world.spawned) == (transient_unit.BUSY, "s1", ["s1"])
+    code, response = transient_unit.request(world, RolloutRequest("s2", NEW, ("nano",)))
+    assert (code, response.rollout, world.spawned) == (transient_unit.BUSY, "s1", ["s1"])
     rollout.run(world, "s1")
     check_one_generation_serves(world)
 

@@ -27,11 +27,11 @@ from sparkfleet.contract.generation import (
 from sparkfleet.contract.rollout import RolloutResult
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.system import (
+    CommandResult,
     HttpRequest,
     HttpResponse,
     Memory,
     Paths,
-    Ran,
     Stop,
     WatchdogProcess,
 )
@@ -151,12 +151,12 @@ class World:
     on_tick: list[Callable[[], None]] = field(default_factory=list)
     desks: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = field(default_factory=dict)
     """Ports at which this Spark answers others."""
-    answer_peer: Callable[[str, int, dict[str, Any]], dict[str, Any] | None] = lambda *_: None
+    peer_response: Callable[[str, int, dict[str, Any]], dict[str, Any] | None] = lambda *_: None
     """What other Sparks answer."""
     no_fabric: bool = False
-    driver: Ran = Ran(127)  # noqa: RUF009  (frozen)
+    driver: CommandResult = CommandResult(127)  # noqa: RUF009  (frozen)
     """What nvidia-smi says and ends with; 127: there is none."""
-    gpu_processes: Ran = Ran(0)  # noqa: RUF009  (frozen)
+    gpu_processes: CommandResult = CommandResult(0)  # noqa: RUF009  (frozen)
     """What nvidia-smi lists as processes of the GPU."""
     rdma_regions: Callable[[], str] | None = None
     """What ``rdma`` lists as memory regions; None: there is no such command."""
@@ -250,21 +250,21 @@ class World:
         call()
         return lambda: self._timers.remove(timer) if timer in self._timers else None
 
-    def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
+    def run(self, argv: Sequence[str], timeout_s: float = 60) -> CommandResult:
         if argv[0] == "systemctl":
             return self.systemctl(*argv[1:])
         if argv[0] == "systemd-run":
             self.spawned.append(argv[-1])
-            return Ran(0)
+            return CommandResult(0)
         if argv[0] == "dmesg":
-            return Ran(0, self.kernel_log)
+            return CommandResult(0, self.kernel_log)
         if argv[0] == "rdma":
-            return Ran(127) if self.rdma_regions is None else Ran(0, self.rdma_regions())
+            return CommandResult(127) if self.rdma_regions is None else CommandResult(0, self.rdma_regions())
         if argv[:2] == ("nvidia-smi", "--query-compute-apps=pid,process_name"):
             return self.gpu_processes
-        if argv[0] == "nvidia-smi" and self.driver.code != Ran(127).code:
+        if argv[0] == "nvidia-smi" and self.driver.code != CommandResult(127).code:
             return self.driver
-        return Ran(127, err=f"{argv[0]}: no such command")
+        return CommandResult(127, err=f"{argv[0]}: no such command")
 
     def memory(self) -> Memory:
         used = self.other_memory_mib
@@ -322,11 +322,11 @@ class World:
         return response
 
     def listen(
-        self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]
+        self, address: str, port: int, respond: Callable[[dict[str, Any]], dict[str, Any]]
     ) -> Callable[[], None]:
         if self.no_fabric:
             raise OSError(99, "Cannot assign requested address")
-        self.desks[port] = answer
+        self.desks[port] = respond
 
         def stop() -> None:
             self.desks.pop(port, None)
@@ -336,7 +336,7 @@ class World:
     def ask_other(
         self, address: str, port: int, message: dict[str, Any], timeout_s: float
     ) -> dict[str, Any] | None:
-        return self.answer_peer(address, port, message)
+        return self.peer_response(address, port, message)
 
     def port_owners(self, port: int) -> tuple[PortOwner, ...]:
         if port in self.foreign_holders:
@@ -354,27 +354,27 @@ class World:
 
     # -- systemd
 
-    def systemctl(self, *argv: str) -> Ran:
+    def systemctl(self, *argv: str) -> CommandResult:
         verb, unit = argv[0], argv[-1]
         if verb == "is-active":
             state = "active" if unit in self.active else "failed" if unit in self.failed else "inactive"
-            return Ran(0 if state == "active" else 3, f"{state}\n")
+            return CommandResult(0 if state == "active" else 3, f"{state}\n")
         if verb == "is-enabled":
-            return Ran(0, "enabled\n" if unit in self.enabled else "disabled\n")
+            return CommandResult(0, "enabled\n" if unit in self.enabled else "disabled\n")
         if "--property=StatusText" in argv:
-            return Ran(0, f"{self.supervisor_status}\n")
+            return CommandResult(0, f"{self.supervisor_status}\n")
         if verb == "show":
-            return Ran(0, "41\n")
+            return CommandResult(0, "41\n")
         return self.changes(self._systemctl)(verb, unit)  # type: ignore[return-value]
 
-    def _systemctl(self, verb: str, unit: str) -> Ran:
+    def _systemctl(self, verb: str, unit: str) -> CommandResult:
         service = unit.removeprefix("sparkfleet-").removesuffix(".service")
         exists = (self.paths.units / unit).exists()
         if verb == "reset-failed":
             self.failed.discard(unit)
             self.limited.discard(unit)
         elif verb in {"enable", "start"} and not exists:
-            return Ran(5, err=f"Unit {unit} not found.")
+            return CommandResult(5, err=f"Unit {unit} not found.")
         elif verb == "enable":
             self.enabled.add(unit)
         elif verb == "disable":
@@ -392,29 +392,29 @@ class World:
             if box:
                 box.running = False
                 self.sleep(2)
-        return Ran(0)
+        return CommandResult(0)
 
-    def _start(self, service: str, unit: str) -> Ran:
+    def _start(self, service: str, unit: str) -> CommandResult:
         """What the supervisor does: adopt or start the promoted container, refuse any other."""
         if unit in self.active:
-            return Ran(0)
+            return CommandResult(0)
         if unit in self.limited:
-            return Ran(1, err="Start request repeated too quickly.")
+            return CommandResult(1, err="Start request repeated too quickly.")
         box, record = self.supervised(service), store.current(self.paths.state, service)
         if self.start_refused and self.start_refused in (self.paths.units / unit).read_text():
-            return Ran(1, err="refused by systemd")
+            return CommandResult(1, err="refused by systemd")
         if box is None or (record and record.container_id != box.id):
             self.failed.add(unit)
-            return Ran(1, err=f"{unit}: the supervisor refused")
+            return CommandResult(1, err=f"{unit}: the supervisor refused")
         self.active.add(unit)
         if not box.running:
             try:
                 self._run_box(box)
             except RuntimeRefusedError:
-                return Ran(0)  # the supervisor waits, and tries again
+                return CommandResult(0)  # the supervisor waits, and tries again
         if box.image == self.dies_when_adopted:
             box.running = False
-        return Ran(0)
+        return CommandResult(0)
 
     # -- looking at it
 

@@ -21,9 +21,9 @@ from sparkfleet.desired_state import Host, ImageRef, Service
 from sparkfleet.onhost.machine import programs
 from sparkfleet.plan import host_changes, render_service
 from sparkfleet.plan.compute import desired_generation
-from sparkfleet.probe.observation import Disk, Listener, Observed, PathSeen, UnitSeen, User
-from sparkfleet.runtimes.docker.answer import ContainerPart
-from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
+from sparkfleet.probe.observation import Disk, Listener, Observed, ObservedPath, ObservedUnit, User
+from sparkfleet.runtimes.docker.probe_part import ContainerPart
+from sparkfleet.runtimes.observation import ObservedImage, ObservedInstance
 from tests.unit.plan.fabric.fabric_fixtures import seen as cabled
 
 USER = User("nvidia", "/home/nvidia", 1000, 1000, "nvidia", ("nvidia", "sudo"))
@@ -32,7 +32,7 @@ GUARDED = programs.status("nano runs", zipapp.sha256()[:12])
 """The status of the supervisor on an up-to-date Spark."""
 
 
-def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any]:  # noqa: PLR0915
+def inspect(name: str, create: Sequence[str], image: ObservedImage) -> dict[str, Any]:  # noqa: PLR0915
     """Return Config and HostConfig as ``docker inspect`` gives them for ``docker create <create>``."""
     config: dict[str, Any] = {
         "Env": list(image.env), "Labels": dict(image.labels), "Entrypoint": list(image.entrypoint) or None,
@@ -125,13 +125,13 @@ def inspect(name: str, create: Sequence[str], image: ImageSeen) -> dict[str, Any
     return {"config": config, "host": host}
 
 
-def image_seen(image: ImageRef) -> ImageSeen:
+def image_seen(image: ImageRef) -> ObservedImage:
     """Return the image as it lies on the Spark; its id follows from its digest, or its name."""
     if image.derived_packages:
         tag = image.pull_ref.rpartition(":")[2]
         labels = {"io.sparkfleet.derived": tag}
         return replace(image_seen(image.base), id=f"sha256:{tag * 4}", digests=(), labels=labels)
-    return ImageSeen(
+    return ObservedImage(
         id="sha256:" + image.digest.removeprefix("sha256:")[::-1],
         digests=(image.pull_ref,),
         entrypoint=image.entrypoint,
@@ -140,7 +140,7 @@ def image_seen(image: ImageRef) -> ImageSeen:
     )
 
 
-def container_seen(generation: Generation, image: ImageSeen) -> InstanceSeen:
+def container_seen(generation: Generation, image: ObservedImage) -> ObservedInstance:
     """Return the running container of a generation."""
     label = ("--label", f"{LABEL_GENERATION}={generation.id}")
     inspected = inspect(generation.service, (*label, *generation.definition), image)
@@ -149,8 +149,8 @@ def container_seen(generation: Generation, image: ImageSeen) -> InstanceSeen:
 
 
 def with_details(
-    seen: InstanceSeen, *, config: Mapping[str, Any] | None = None, host: Mapping[str, Any] | None = None
-) -> InstanceSeen:
+    seen: ObservedInstance, *, config: Mapping[str, Any] | None = None, host: Mapping[str, Any] | None = None
+) -> ObservedInstance:
     """Return a container with other inspect data."""
     old_config, old_host = seen.details["Config"], seen.details["HostConfig"]
     own = (seen.id, seen.name, seen.artifact, seen.state, seen.started_at)
@@ -171,7 +171,7 @@ def fresh(host: Host) -> Observed:
         units={},
         generations={},
         rollout="",
-        paths={path: PathSeen("absent") for path in host_changes.watched_paths(host)},
+        paths={path: ObservedPath("absent") for path in host_changes.watched_paths(host)},
         weights={f"{s.weights.repo}@{s.weights.revision}": {} for s in host.services},
         listeners={22: Listener(1, "sshd")},
         toolkit=("nvidia-container-runtime-hook",),
@@ -185,20 +185,20 @@ def generation_of(host: Host, service: Service) -> Generation:
 
 
 def converged(
-    host: Host, instance: Callable[[Generation, ImageSeen], InstanceSeen] = container_seen
+    host: Host, instance: Callable[[Generation, ObservedImage], ObservedInstance] = container_seen
 ) -> Observed:
     """Return the Spark after a run of this very declaration; ``instance``: what a runtime shows of it."""
     seen = fresh(host)
-    images: dict[str, ImageSeen | None] = dict(seen.images)
+    images: dict[str, ObservedImage | None] = dict(seen.images)
     containers, units, generations, listeners, weights = [], {}, {}, dict(seen.listeners), {}
-    units[host_changes.RECOVER_UNIT] = UnitSeen("...", enabled="enabled", active="active")
+    units[host_changes.RECOVER_UNIT] = ObservedUnit("...", enabled="enabled", active="active")
     for service in host.services:
-        image = image_seen(service.image) if service.image else ImageSeen("")
+        image = image_seen(service.image) if service.image else ObservedImage("")
         images |= {name: image for name in (*service.image_names[:1], image.id) if name}
         generation = generation_of(host, service)
         container = instance(generation, image)
         containers.append(container)
-        units[generation.unit_name] = UnitSeen(
+        units[generation.unit_name] = ObservedUnit(
             generation.unit, enabled="enabled", active="active", sub="running", status=GUARDED
         )
         record = convert(CurrentGeneration, generation, container=ContainerOf(container.id, generation.id))
@@ -208,11 +208,11 @@ def converged(
             file.path: (file.size, file.blob) for file in service.weights.files
         }
     paths = {
-        file.path: PathSeen("file", file.mode, "root", "root", len(file.content), file.sha256)
+        file.path: ObservedPath("file", file.mode, "root", "root", len(file.content), file.sha256)
         for file in host_changes.managed_files()
     }
     paths |= {
-        directory.path: PathSeen("directory", directory.mode, directory.user, directory.group)
+        directory.path: ObservedPath("directory", directory.mode, directory.user, directory.group)
         for directory in render_service.directories(host, USER)
     }
     return replace(

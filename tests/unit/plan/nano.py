@@ -10,7 +10,7 @@ from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import ChangeSet, Note
 from sparkfleet.plan.operations import RolloutOperation
 from sparkfleet.probe.observation import Observed
-from sparkfleet.runtimes.observation import InstanceSeen
+from sparkfleet.runtimes.observation import ObservedInstance
 from tests.unit.plan import fake_spark
 
 NGC = ImageRef(
@@ -71,6 +71,6 @@ def only_entry(host: Host, seen: Observed) -> ChangeSet:
     return entry
 
 
-def foreign(**changes: Any) -> InstanceSeen:
-    box = InstanceSeen("e" * 64, "open-webui", "sha256:9", "running", "", image="x")
+def foreign(**changes: Any) -> ObservedInstance:
+    box = ObservedInstance("e" * 64, "open-webui", "sha256:9", "running", "", image="x")
     return replace(box, **changes)

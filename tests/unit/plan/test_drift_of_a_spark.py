@@ -11,7 +11,7 @@ from sparkfleet.contract.generation import Gate
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import Action, ChangeKind, FieldChange
 from sparkfleet.plan.operations import FetchWeights, UpdateService
-from sparkfleet.probe.observation import Observed, PathSeen, UnitSeen
+from sparkfleet.probe.observation import Observed, ObservedPath, ObservedUnit
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import (
     CONVERGED,
@@ -101,13 +101,13 @@ UNITS = {
         replace(UNIT, active="failed"),
         ("unit", "sparkfleet-nano.service", "failed", "active"),
     ),
-    "gone": (UnitSeen(None), ("unit", "sparkfleet-nano.service", "", "enabled")),
+    "gone": (ObservedUnit(None), ("unit", "sparkfleet-nano.service", "", "enabled")),
 }
 
 
 @pytest.mark.parametrize("unit, expected", UNITS.values(), ids=UNITS)
 def test_drift_of_the_unit_is_repaired_while_the_engine_keeps_serving(
-    unit: UnitSeen, expected: tuple[str, str, str, str]
+    unit: ObservedUnit, expected: tuple[str, str, str, str]
 ) -> None:
     entry = only_entry(HOST, replace(CONVERGED, units={**CONVERGED.units, "sparkfleet-nano.service": unit}))
     assert rows(entry) == [expected]
@@ -177,7 +177,7 @@ def test_drift_of_the_host_is_seen(path: str, changed: dict[str, Any], field: st
 
 
 def test_a_directory_that_is_a_link_to_another_disk_is_left_as_it_is() -> None:
-    paths = {**CONVERGED.paths, "~/vllm": PathSeen("link", "0777", "root", "root")}
+    paths = {**CONVERGED.paths, "~/vllm": ObservedPath("link", "0777", "root", "root")}
     assert host_plan(HOST, replace(CONVERGED, paths=paths)).change_sets == ()
 
 

@@ -11,12 +11,12 @@ from sparkfleet.desired_state import Fabric, Host
 from sparkfleet.plan import kernel
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import ChangeKind, HostState
-from sparkfleet.probe.machine import OPEN, PROPRIETARY, MachineSeen
+from sparkfleet.probe.machine import OPEN, PROPRIETARY, ObservedMachine
 from sparkfleet.runtimes import Container
 from tests.unit.plan.cluster import cluster_fixtures as pair
 from tests.unit.plan.nano import CONVERGED, HOST, NGC, with_service
 
-SOUND = MachineSeen(
+SOUND = ObservedMachine(
     kernel="7.0.0-1019-nvidia",
     parameters=("kho=off", "quiet"),
     driver="580.178.04",
@@ -29,7 +29,7 @@ CLOSED = replace(SOUND, driver="580.173.02", flavour=PROPRIETARY)
 CHANGED = with_service(flags=(("max-model-len", 65536),))
 
 
-def codes(host: Host, seen: MachineSeen) -> tuple[list[str], list[str]]:
+def codes(host: Host, seen: ObservedMachine) -> tuple[list[str], list[str]]:
     """Return the codes of what blocks the plan, and of its warnings on kernel and driver."""
     base = CONVERGED if host.member is None else pair.converged(pair.host(host.member.rank))
     plan, name = host_plan(host, replace(base, machine=seen)), host.services[0].name
@@ -70,10 +70,10 @@ def test_reserved_memory_is_a_warning_for_a_single_spark_and_over_tcp() -> None:
         replace(SOUND, cma_total_kib=65536, cma_free_kib=65536 + 10_000),  # the sum of all cores' counters
         replace(SOUND, cma_total_kib=None, cma_free_kib=940604),
         replace(SOUND, cma_total_kib=0, cma_free_kib=None),
-        MachineSeen(),
+        ObservedMachine(),
     ],
 )
-def test_memory_that_is_not_above_its_total_or_unknown_blocks_nothing(seen: MachineSeen) -> None:
+def test_memory_that_is_not_above_its_total_or_unknown_blocks_nothing(seen: ObservedMachine) -> None:
     assert codes(member(), seen) == ([], [])
     assert kernel.reserved_memory(member(), seen) is None
 

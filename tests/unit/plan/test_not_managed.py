@@ -12,10 +12,10 @@ from sparkfleet.desired_state import Host
 from sparkfleet.plan import blockers
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import HostPlan, HostState
-from sparkfleet.probe.observation import Disk, Listener, Observed, PathSeen, UnitSeen
+from sparkfleet.probe.observation import Disk, Listener, Observed, ObservedPath, ObservedUnit
 from sparkfleet.resources.base import Resource
 from sparkfleet.runtimes import Mount
-from sparkfleet.runtimes.observation import InstanceSeen
+from sparkfleet.runtimes.observation import ObservedInstance
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import CONVERGED, HOST, NANO, foreign, only_entry, rows, with_service
 
@@ -26,7 +26,7 @@ GATE = with_service(gate=replace(NANO.gate, timeout_s=77))
 """A change that is made in place."""
 
 
-def beside(*containers: InstanceSeen) -> Observed:
+def beside(*containers: ObservedInstance) -> Observed:
     return replace(CONVERGED, instances=(*CONVERGED.instances, *containers))
 
 
@@ -101,7 +101,7 @@ def test_such_a_unit_is_one_line_of_the_plan(seen: Observed, old: str) -> None:
 
 def test_a_unit_of_such_a_name_beside_no_service_is_not_removed() -> None:
     seen = replace(
-        fake_spark.fresh(Host("spark-01")), units={UNIT: UnitSeen("[Service]\n", enabled="enabled")}
+        fake_spark.fresh(Host("spark-01")), units={UNIT: ObservedUnit("[Service]\n", enabled="enabled")}
     )
     (found,) = blocked(host_plan(Host("spark-01"), seen))
     assert found.code == "unit-not-managed"
@@ -121,7 +121,7 @@ def test_a_device_that_the_host_lacks_blocks_the_rollout() -> None:
     assert {"/dev/nothing", "/dev/fuse"} <= set(probe_request(declared).paths)
     seen = replace(
         CONVERGED,
-        paths={**CONVERGED.paths, "/dev/nothing": PathSeen("absent"), "/dev/fuse": PathSeen("other")},
+        paths={**CONVERGED.paths, "/dev/nothing": ObservedPath("absent"), "/dev/fuse": ObservedPath("other")},
     )
     (found,) = blocked(host_plan(declared, seen))
     assert (found.code, found.location) == ("device-missing", "spark-01: /dev/nothing")
@@ -130,7 +130,7 @@ def test_a_device_that_the_host_lacks_blocks_the_rollout() -> None:
 def test_a_device_by_its_cdi_name_is_no_path_of_the_host() -> None:
     declared = with_service(container=replace(NANO.container, devices=("nvidia.com/gpu=all",)))
     assert "nvidia.com/gpu=all" not in probe_request(declared).paths
-    seen = replace(CONVERGED, paths={**CONVERGED.paths, "nvidia.com/gpu=all": PathSeen("absent")})
+    seen = replace(CONVERGED, paths={**CONVERGED.paths, "nvidia.com/gpu=all": ObservedPath("absent")})
     assert host_plan(declared, seen).state is HostState.CHANGE
 
 
@@ -140,16 +140,16 @@ MOUNTED = with_service(container=replace(NANO.container, mounts=(Mount("~/plugin
 @pytest.mark.parametrize("kind", ["absent", "broken link"])
 def test_a_mount_whose_source_the_host_lacks_blocks_the_rollout(kind: str) -> None:
     assert "~/plugins" in probe_request(MOUNTED).paths
-    seen = replace(CONVERGED, paths={**CONVERGED.paths, "~/plugins": PathSeen(kind)})
+    seen = replace(CONVERGED, paths={**CONVERGED.paths, "~/plugins": ObservedPath(kind)})
     (found,) = blocked(host_plan(MOUNTED, seen))
     assert (found.code, found.location) == ("mount-missing", "spark-01: ~/plugins")
     assert "mount its disk, or create it" in found.hint
 
 
 def test_a_mount_whose_source_is_there_or_is_declared_blocks_nothing() -> None:
-    seen = replace(CONVERGED, paths={**CONVERGED.paths, "~/plugins": PathSeen("directory")})
+    seen = replace(CONVERGED, paths={**CONVERGED.paths, "~/plugins": ObservedPath("directory")})
     assert host_plan(MOUNTED, seen).state is HostState.CHANGE
-    lacks = replace(CONVERGED, paths={**CONVERGED.paths, "~/plugins": PathSeen("absent")})
+    lacks = replace(CONVERGED, paths={**CONVERGED.paths, "~/plugins": ObservedPath("absent")})
     made = Resource("directory", "/home/nvidia/plugins")
     declared = replace(MOUNTED, prepare=replace(MOUNTED.prepare, resources=(made,)))
     service = declared.services[0]
@@ -195,7 +195,7 @@ def test_a_service_that_takes_a_port_of_another_one_comes_after_it() -> None:
 
 @pytest.mark.parametrize("path", ["~/vllm", "~/vllm-compile-cache"])
 def test_a_directory_that_is_a_link_to_nothing_blocks_a_rollout_and_names_both(path: str) -> None:
-    link = PathSeen("broken link", "0777", "root", "root", target="/mnt/nothing")
+    link = ObservedPath("broken link", "0777", "root", "root", target="/mnt/nothing")
     (found,) = blocked(host_plan(CHANGED, replace(CONVERGED, paths={**CONVERGED.paths, path: link})))
     assert found.line.startswith(f"spark-01: {path}: a link to /mnt/nothing, which does not exist")
     assert "findmnt /mnt/nothing" in found.hint

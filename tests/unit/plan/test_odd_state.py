@@ -1,4 +1,4 @@
-"""One odd value in a state file or in a part of the probe's answer: named, local, never a traceback."""
+"""One odd value in a state file or in a part of the probe's response: named, local, never a traceback."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from sparkfleet.plan.prune import PruneOptions, fleet_prune
 from sparkfleet.plan.report import host_lines, plan_text
 from sparkfleet.plan.status import spark_status
 from sparkfleet.plan.verification import verify_plan
-from sparkfleet.probe.answer import read_answer
 from sparkfleet.probe.observation import Observed
+from sparkfleet.probe.response import read_response
 from sparkfleet.probe.stored import Stored
 from tests.unit.plan import test_takeover
 
@@ -46,7 +46,7 @@ json_values = st.recursive(
 def whole() -> str:
     """Return the answer of the probe on the fixture's Spark."""
     with pytest.MonkeyPatch.context() as patch:
-        return test_takeover.answer(FIXTURE, patch)
+        return test_takeover.response(FIXTURE, patch)
 
 
 @contextlib.contextmanager
@@ -66,7 +66,7 @@ def collected() -> Observed:
     data["state"] = state.collect_state()
     data["weights"]["record"] = weights.hashed()[1]
     data["resources"] = resources.observe_all([], "nvidia", "/home/nvidia")
-    seen = read_answer("spark-01", json.dumps(data))
+    seen = read_response("spark-01", json.dumps(data))
     assert isinstance(seen, Observed)
     return seen
 
@@ -186,10 +186,10 @@ def test_a_state_file_with_one_odd_value_is_read_or_makes_its_own_part_unknown(
 def test_any_value_in_any_part_of_an_answer_makes_at_most_that_host_unknown(
     data: st.DataObject,
 ) -> None:
-    answer = json.loads(whole())
-    parent, key = data.draw(st.sampled_from(list(places(answer))))
+    response = json.loads(whole())
+    parent, key = data.draw(st.sampled_from(list(places(response))))
     parent[key] = data.draw(json_values)
-    seen = read_answer("spark-01", json.dumps(answer))
+    seen = read_response("spark-01", json.dumps(response))
     plan = plan_of(seen)
     if isinstance(seen, Diagnostic):
         assert seen.location == "spark-01"
@@ -200,8 +200,8 @@ def test_any_value_in_any_part_of_an_answer_makes_at_most_that_host_unknown(
 def test_an_answer_without_a_disk_that_the_plan_needs_makes_that_host_unknown(
     disks: dict[str, object],
 ) -> None:
-    answer = {**json.loads(whole()), "disks": disks}
-    plan = plan_of(read_answer("spark-01", json.dumps(answer)))
+    response = {**json.loads(whole()), "disks": disks}
+    plan = plan_of(read_response("spark-01", json.dumps(response)))
     assert plan.state is HostState.UNKNOWN
     assert plan.unknown is not None
     assert "disks: models" in plan.unknown.message

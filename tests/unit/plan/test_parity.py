@@ -28,13 +28,13 @@ from sparkfleet.probe.machine import (
     HOST_KEYS,
     KERNEL,
     MACHINE_ID,
-    MachineSeen,
+    ObservedMachine,
     unknown_machine,
 )
 from tests.unit.plan.cluster.cluster_fixtures import NAMES, converged, fresh, host, plan
 
 MEMBERS = {name: member for rank, name in enumerate(NAMES) if (member := host(rank).member)}
-SPARK = MachineSeen(
+SPARK = ObservedMachine(
     name="spark-01", kernel="7.0.0-19-nvidia", machine_id="a" * 32, boot_id="1", parameters=("kho=off", "ro"),
     driver="580.178.04", flavour="open", firmware=("28.45.4028",), host_keys=(("ssh-ed25519", "SHA256:a"),),
 )  # fmt: skip
@@ -46,11 +46,11 @@ OTHER = replace(
 GOLDEN = Path(__file__).parents[2] / "golden" / "plan"
 
 
-def plans(first: MachineSeen | None, second: MachineSeen | None) -> tuple[HostPlan, ...]:
+def plans(first: ObservedMachine | None, second: ObservedMachine | None) -> tuple[HostPlan, ...]:
     return HostPlan("spark-01", machine=first), HostPlan("spark-02", machine=second)
 
 
-def messages(first: MachineSeen, second: MachineSeen) -> list[str]:
+def messages(first: ObservedMachine, second: ObservedMachine) -> list[str]:
     return [one.message for one in warnings(plans(first, second), MEMBERS)]
 
 
@@ -91,7 +91,7 @@ DIFFERENT = {
 @pytest.mark.provokes("cluster-members-differ")
 @pytest.mark.parametrize("second, text", DIFFERENT.values(), ids=DIFFERENT)
 def test_what_members_should_have_in_common_is_a_warning_with_its_remedy(
-    second: MachineSeen, text: str
+    second: ObservedMachine, text: str
 ) -> None:
     (found,) = warnings(plans(SPARK, second), MEMBERS)
     assert text in found.message

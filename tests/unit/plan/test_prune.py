@@ -44,12 +44,12 @@ from tests.unit.plan.made_fleets import (
     snapshot,
 )
 
-Seen = list[tuple[Host, Observed | Diagnostic]]
+Observations = list[tuple[Host, Observed | Diagnostic]]
 NOW = 2000.0
 many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def disks(seen: Seen) -> Iterator[tuple[Host, Stored]]:
+def disks(seen: Observations) -> Iterator[tuple[Host, Stored]]:
     for host, observed in seen:
         if isinstance(observed, Observed):
             assert observed.stored
@@ -67,7 +67,7 @@ def good(stored: Stored) -> list[StoredGeneration]:
     return found
 
 
-def needed_models(seen: Seen) -> set[tuple[str, str]]:
+def needed_models(seen: Observations) -> set[tuple[str, str]]:
     declared = {(s.weights.repo, s.weights.revision) for host, _ in seen for s in host.services}
     in_state = {(g.model, g.revision) for _, stored in disks(seen) for g in good(stored)}
     paths = {path for _, stored in disks(seen) for c in stored.containers for path in c.uses}
@@ -76,7 +76,7 @@ def needed_models(seen: Seen) -> set[tuple[str, str]]:
     return declared | in_state | used
 
 
-def needed_digests(seen: Seen) -> set[str]:
+def needed_digests(seen: Observations) -> set[str]:
     in_use = [image_of(s).digest for host, _ in seen for s in host.services]
     in_use += [g.image for _, stored in disks(seen) for g in good(stored)]
     for _, stored in disks(seen):
@@ -85,7 +85,7 @@ def needed_digests(seen: Seen) -> set[str]:
     return {word[word.index("sha256:") :] for word in in_use if "sha256:" in word}
 
 
-def stored_of(seen: Seen, name: str) -> Stored:
+def stored_of(seen: Observations, name: str) -> Stored:
     return next(stored for host, stored in disks(seen) if host.name == name)
 
 
@@ -109,7 +109,7 @@ wishes = st.builds(
 
 @many
 @given(fleets(), wishes)
-def test_nothing_needed_is_ever_in_the_list(seen: Seen, options: PruneOptions) -> None:
+def test_nothing_needed_is_ever_in_the_list(seen: Observations, options: PruneOptions) -> None:
     plan = fleet_prune(seen, options)
     models, digests = needed_models(seen), needed_digests(seen)
     for _, item in listed(plan, Kind.MODEL):
@@ -134,7 +134,7 @@ def test_nothing_needed_is_ever_in_the_list(seen: Seen, options: PruneOptions) -
 @settings(many, max_examples=40)
 @given(fleets(), wishes)
 def test_a_generation_that_stays_for_a_rollback_keeps_its_image_and_its_model(
-    seen: Seen, options: PruneOptions
+    seen: Observations, options: PruneOptions
 ) -> None:
     plan = fleet_prune(seen, options)
     for host, stored in disks(seen):
@@ -149,7 +149,7 @@ def test_a_generation_that_stays_for_a_rollback_keeps_its_image_and_its_model(
 
 @many
 @given(fleets(), wishes)
-def test_unmanaged_items_are_not_in_the_list_unless_named(seen: Seen, options: PruneOptions) -> None:
+def test_unmanaged_items_are_not_in_the_list_unless_named(seen: Observations, options: PruneOptions) -> None:
     for name, item in [
         *listed(fleet_prune(seen, options), Kind.MODEL),
         *listed(fleet_prune(seen, options), Kind.IMAGE),
@@ -162,7 +162,7 @@ def test_unmanaged_items_are_not_in_the_list_unless_named(seen: Seen, options: P
 
 @many
 @given(fleets(unknown=False))
-def test_everything_that_is_ours_and_not_needed_is_in_the_list(seen: Seen) -> None:
+def test_everything_that_is_ours_and_not_needed_is_in_the_list(seen: Observations) -> None:
     plan = fleet_prune(seen, PruneOptions(NOW))
     models, digests = needed_models(seen), needed_digests(seen)
     for host, stored in disks(seen):
@@ -187,7 +187,7 @@ def test_everything_that_is_ours_and_not_needed_is_in_the_list(seen: Seen) -> No
 
 @many
 @given(fleets())
-def test_what_is_left_of_a_model_still_has_every_content_that_it_links_to(seen: Seen) -> None:
+def test_what_is_left_of_a_model_still_has_every_content_that_it_links_to(seen: Observations) -> None:
     plan = fleet_prune(seen, PruneOptions(NOW))
     for host, stored in disks(seen):
         gone = {item.key: item.bytes for one in plan.hosts if one.host == host.name for item in one.items}
@@ -201,7 +201,7 @@ def test_what_is_left_of_a_model_still_has_every_content_that_it_links_to(seen: 
 
 @many
 @given(fleets())
-def test_while_a_spark_is_unknown_no_image_and_no_model_goes_anywhere(seen: Seen) -> None:
+def test_while_a_spark_is_unknown_no_image_and_no_model_goes_anywhere(seen: Observations) -> None:
     plan = fleet_prune(
         [*seen, (Host("gone"), Diagnostic("gone", "no route", code="test"))], PruneOptions(NOW)
     )
@@ -212,9 +212,9 @@ def test_while_a_spark_is_unknown_no_image_and_no_model_goes_anywhere(seen: Seen
 
 @many
 @given(fleets(unknown=False), wishes)
-def test_after_a_removal_the_list_is_empty(seen: Seen, options: PruneOptions) -> None:
+def test_after_a_removal_the_list_is_empty(seen: Observations, options: PruneOptions) -> None:
     plan = fleet_prune(seen, options)
-    left: Seen = [
+    left: Observations = [
         (host, replace(observed, stored=without(observed.stored, gone_of(plan, host.name))))
         for host, observed in seen
         if isinstance(observed, Observed) and observed.stored
@@ -302,7 +302,10 @@ spark-01   4 to remove, up to 28.0 GiB
 
 def test_the_list_when_a_spark_is_unknown() -> None:
     gone = Diagnostic("spark-02", "SSH connection refused", hint="ssh spark-02 true", code="test")
-    seen: Seen = [(HOST, replace(fresh(HOST), stored=disk(caches=(), evidence=()))), (Host("spark-02"), gone)]
+    seen: Observations = [
+        (HOST, replace(fresh(HOST), stored=disk(caches=(), evidence=()))),
+        (Host("spark-02"), gone),
+    ]
     assert prune_text(fleet_prune(seen, PruneOptions(NOW))) == (
         "spark-01   nothing to remove\n"
         "spark-02   unknown: SSH connection refused [test]\n"
@@ -321,7 +324,7 @@ def test_many_things_of_others_are_counted() -> None:
 
 
 def test_a_model_that_another_spark_serves_stays_here_as_well() -> None:
-    seen: Seen = [(HOST, replace(fresh(HOST), stored=disk())),
+    seen: Observations = [(HOST, replace(fresh(HOST), stored=disk())),
                   (Host("spark-02", (service(OLD, 0),)), replace(fresh(HOST), stored=Stored()))]  # fmt: skip
     kinds = {item.kind for item in fleet_prune(seen, PruneOptions(NOW)).hosts[0].items}
     assert kinds == {Kind.CACHE, Kind.EVIDENCE}  # compiled for that Spark alone
@@ -333,14 +336,14 @@ def serving(pick: Pick, **more: Any) -> Stored:
 
 
 def test_what_a_spark_serves_and_has_lost_stays_where_it_still_is() -> None:
-    seen: Seen = [(HOST, replace(fresh(HOST), stored=disk())),
+    seen: Observations = [(HOST, replace(fresh(HOST), stored=disk())),
                   (Host("spark-02"), replace(fresh(HOST), stored=serving(OLD)))]  # fmt: skip
     assert not list(listed(fleet_prune(seen, PruneOptions(NOW)), Kind.MODEL))
 
 
 def test_every_commit_of_a_lost_drafter_is_kept_since_the_used_one_is_unknown() -> None:
     drafted = serving(NEW, names=(OLD.repo,))
-    seen: Seen = [(HOST, replace(fresh(HOST), stored=disk())),
+    seen: Observations = [(HOST, replace(fresh(HOST), stored=disk())),
                   (Host("spark-02"), replace(fresh(HOST), stored=drafted))]  # fmt: skip
     assert not list(listed(fleet_prune(seen, PruneOptions(NOW)), Kind.MODEL))
 
@@ -448,7 +451,7 @@ def test_the_list_for_programs() -> None:
 def test_services_without_pins_keep_images_and_models_and_are_named() -> None:
     declared = replace(HOST.services[0], image=replace(image_of(HOST.services[0]), digest=""))
     host = replace(HOST, services=(declared,))
-    seen: Seen = [(host, replace(fresh(HOST), stored=disk()))]
+    seen: Observations = [(host, replace(fresh(HOST), stored=disk()))]
     plan = fleet_prune(seen, PruneOptions(NOW))
     assert plan.unpinned == (f"spark-01: {declared.name}",)
     assert not {item.kind for item in plan.hosts[0].items} & {Kind.IMAGE, Kind.MODEL}

@@ -34,7 +34,7 @@ PLANS = (
     "sparkfleet.plan.rollback",
     "sparkfleet.plan.staging",
     "sparkfleet.plan.verification",
-    "sparkfleet.probe.answer",
+    "sparkfleet.probe.response",
     "sparkfleet.runtimes.docker.operator",
 )
 """Those that block a change of the plan, or make the Spark unknown. Kinds of resources use CONFLICT."""

@@ -13,7 +13,7 @@ from sparkfleet.plan import rollback
 from sparkfleet.plan.model import HostPlan, HostState
 from sparkfleet.plan.operations import ReplaceService, WriteFile
 from sparkfleet.plan.rollback import KeptService, Selection
-from sparkfleet.probe.observation import Observed, PathSeen
+from sparkfleet.probe.observation import Observed, ObservedPath
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import CONVERGED, HOST, NANO, rollout, rows, with_service
 
@@ -120,7 +120,7 @@ def test_a_model_in_a_directory_that_is_no_longer_declared_is_left_to_the_check_
 
 
 def test_older_programs_are_replaced_first_and_nothing_else_of_the_host_is_touched() -> None:
-    paths = {path: PathSeen("absent") for path in CONVERGED.paths}
+    paths = {path: ObservedPath("absent") for path in CONVERGED.paths}
     changed = plan(replace(CONVERGED, paths=paths))
     programs, service = changed.change_sets
     assert {type(one) for one in programs.operations} == {WriteFile}

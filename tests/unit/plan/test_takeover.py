@@ -18,15 +18,15 @@ from sparkfleet.inventory import load_fleet
 from sparkfleet.onhost.collectors import basics, state
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import ChangeKind, HostState
-from sparkfleet.probe.answer import read_answer
 from sparkfleet.probe.observation import Observed
+from sparkfleet.probe.response import read_response
 from sparkfleet.runtimes.docker.collectors.probe import container_facts
 
 STATES = Path(__file__).parents[2] / "fixtures" / "host_state"
 COMMITS = sorted(path.name for path in STATES.iterdir())
 
 
-def answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def response(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return what the probe answers on the Spark of a fixture."""
     root = folder / "root"
     monkeypatch.setattr(basics, "STATE_DIR", str(root / "var/lib/sparkfleet"))
@@ -113,7 +113,7 @@ def host(folder: Path) -> Any:
 def test_the_plan_over_an_older_hosts_state_restarts_no_engine(
     commit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    observed = read_answer("spark-01", answer(STATES / commit, monkeypatch))
+    observed = read_response("spark-01", response(STATES / commit, monkeypatch))
     assert isinstance(observed, Observed), observed
     plan = host_plan(host(STATES / commit), observed)
     assert plan.state is HostState.CHANGE

@@ -15,7 +15,7 @@ from sparkfleet.plan.model import ChangeSet, HostPlan, HostState, Plan, Scope, S
 from sparkfleet.plan.operations import UserDeploy
 from sparkfleet.plan.report import plan_text
 from sparkfleet.plan.waiting import block_dependents
-from sparkfleet.probe.observation import Listener, Observed, PathSeen
+from sparkfleet.probe.observation import Listener, Observed, ObservedPath
 from sparkfleet.runtimes import Container
 from tests.unit.plan import fake_spark
 from tests.unit.plan.cluster import cluster_fixtures
@@ -35,7 +35,7 @@ def declared(*services: Service) -> Host:
 
 
 def plan(host: Host, seen: Observed, available_gib: int = 100) -> HostPlan:
-    paths = {**seen.paths, "/dev/missing": PathSeen("absent")}
+    paths = {**seen.paths, "/dev/missing": ObservedPath("absent")}
     seen = replace(seen, paths=paths, memory_available_mib=available_gib << 10)
     return block_dependents(host_plan(host, seen))
 

@@ -13,8 +13,8 @@ import pytest
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.onhost.collectors import basics, commands, fabric
-from sparkfleet.probe.answer import DISKS, read_answer
-from sparkfleet.probe.links import FabricSeen, Link, NetworkFile
+from sparkfleet.probe.links import Link, NetworkFile, ObservedFabric
+from sparkfleet.probe.response import DISKS, read_response
 
 PORTS = {"enp1s0f0np0": "p0", "enP2p1s0f0np0": "p0", "enp1s0f1np1": "p1", "enP2p1s0f1np1": "p1"}
 PCI = {
@@ -59,9 +59,9 @@ class Spark:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
-    def look(self) -> FabricSeen:
+    def look(self) -> ObservedFabric:
         return codec.read(
-            FabricSeen, json.loads(json.dumps(fabric.collect_fabric([], str(self.root)))), "fabric"
+            ObservedFabric, json.loads(json.dumps(fabric.collect_fabric([], str(self.root)))), "fabric"
         )
 
 
@@ -128,7 +128,7 @@ def test_a_spark_without_a_connectx7_has_no_links(tmp_path: Path, monkeypatch: p
     (tmp_path / "sys/class/net/eth0").mkdir(parents=True)
     monkeypatch.setattr(fabric, "_addresses", dict)
     monkeypatch.setattr(basics, "which", lambda _: False)
-    seen = codec.read(FabricSeen, fabric.collect_fabric([], str(tmp_path)), "fabric")
+    seen = codec.read(ObservedFabric, fabric.collect_fabric([], str(tmp_path)), "fabric")
     assert (seen.links, seen.renderer, seen.verbs, seen.management) == ((), "", False, ())
 
 
@@ -228,6 +228,6 @@ def test_a_fabric_that_cannot_be_read_makes_the_spark_unknown() -> None:
         **{part: {} for part in ("user", "memory", "weights", "listeners", "toolkit")},
         "fabric": {"error": "FileNotFoundError: ip"},
     }
-    seen = read_answer("spark-01", json.dumps(data))
+    seen = read_response("spark-01", json.dumps(data))
     assert isinstance(seen, Diagnostic)
     assert "fabric could not be read: FileNotFoundError: ip" in str(seen)

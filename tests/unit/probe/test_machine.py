@@ -13,15 +13,14 @@ import pytest
 
 from sparkfleet.contract import codec
 from sparkfleet.onhost.collectors import basics, machine
-from sparkfleet.probe.answer import read_answer
 from sparkfleet.probe.machine import (
     CMDLINE,
     DRIVER,
     HOST_KEYS,
     MACHINE_ID,
     RDMA,
-    MachineSeen,
     MachineTexts,
+    ObservedMachine,
     boot_parameters,
     driver_flavour,
     driver_version,
@@ -29,6 +28,7 @@ from sparkfleet.probe.machine import (
     shown,
 )
 from sparkfleet.probe.observation import Observed
+from sparkfleet.probe.response import read_response
 from tests.unit.plan.preflight.preflight_results import data
 
 OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  580.95.05  Release Build  (dvs-builder)\n"
@@ -44,7 +44,7 @@ def spark(root: Path, files: Mapping[str, str]) -> Path:
     return root
 
 
-def seen(root: Path) -> MachineSeen:
+def seen(root: Path) -> ObservedMachine:
     return machine_seen(codec.read(MachineTexts, machine.collect_machine(str(root)), "machine"))
 
 
@@ -162,7 +162,7 @@ WRONG: list[Any] = [None, {"error": "OSError: x"}, {"name": 1, "kernel": "k"}]
 
 @pytest.mark.parametrize("part", WRONG)
 def test_a_spark_whose_part_is_missing_or_wrong_is_planned_and_not_compared(part: Any) -> None:
-    found = read_answer("spark-01", json.dumps({"version": 1, **data(machine=part)}))
+    found = read_response("spark-01", json.dumps({"version": 1, **data(machine=part)}))
     assert isinstance(found, Observed)
     assert found.machine.machine_id == ""
     assert all(found.machine.reason(path) for path in (MACHINE_ID, CMDLINE, DRIVER, HOST_KEYS, RDMA))

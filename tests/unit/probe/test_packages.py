@@ -8,13 +8,13 @@ import pytest
 
 from sparkfleet.contract.probe import PreflightRequest, ProbeRequest
 from sparkfleet.onhost.collectors import commands, main, packages, toolkit
-from sparkfleet.probe.answer import read_answer
 from sparkfleet.probe.command import more_parts, sources
 from sparkfleet.probe.observation import WithoutRuntime
 from sparkfleet.probe.packages import Packages
+from sparkfleet.probe.response import read_response
 from sparkfleet.runtimes.docker.collectors import probe as docker_probe
 from tests.unit.probe.requests import request_of
-from tests.unit.probe.test_probe import answer
+from tests.unit.probe.test_probe import response
 
 POLICY = """\
 docker-ce:
@@ -44,12 +44,12 @@ class Apt:
     """apt as it would answer."""
 
     def __init__(self, policy: str = POLICY, simulated: tuple[int, str, str] = (0, SIMULATED, "")) -> None:
-        self.answers = {"apt-cache": (0, policy, ""), "apt-get": simulated}
+        self.responses = {"apt-cache": (0, policy, ""), "apt-get": simulated}
         self.calls: list[tuple[str, ...]] = []
 
     def __call__(self, *argv: str) -> tuple[int, str, str]:
         self.calls.append(argv)
-        return self.answers[argv[2]]
+        return self.responses[argv[2]]
 
 
 def ask(monkeypatch: pytest.MonkeyPatch, apt: Apt, *requested: bool) -> dict[str, Any]:
@@ -123,10 +123,10 @@ def test_the_part_travels_only_where_something_may_be_installed() -> None:
 def test_a_spark_without_docker_alone_is_a_diagnostic_with_all_else_beside_it() -> None:
     missing = {"state": "missing", "error": "Docker is not installed"}
     found = {"requested": ["docker.io"], "install": [["docker.io", "", "28"]], "remove": []}
-    seen = read_answer("spark-01", answer(docker=missing, packages=found))
+    seen = read_response("spark-01", response(docker=missing, packages=found))
     assert isinstance(seen, WithoutRuntime)
     assert seen.state == "missing"
     assert seen.rest is not None
     assert seen.rest.packages == Packages(("docker.io",), install=(("docker.io", "", "28"),))
-    both = read_answer("spark-01", answer(docker=missing, systemd={"state": "missing"}))
+    both = read_response("spark-01", response(docker=missing, systemd={"state": "missing"}))
     assert not isinstance(both, WithoutRuntime)

@@ -21,7 +21,7 @@ from sparkfleet.onhost.collectors import basics, commands, footprints, gpu, mach
 from sparkfleet.onhost.collectors import preflight as preflight_look
 from sparkfleet.probe import frame
 from sparkfleet.probe.command import more_parts, probe_command, sources
-from sparkfleet.probe.preflight import PreflightSeen, read_preflight
+from sparkfleet.probe.preflight import ObservedPreflight, read_preflight
 from sparkfleet.runtimes.docker.collectors import preflight as docker_preflight
 from sparkfleet.runtimes.docker.collectors.probe import LABEL_SERVICE
 from tests.unit.frames import text_of
@@ -35,7 +35,7 @@ def test_one_command_brings_the_preflight_and_the_plans_look() -> None:
     text = text_of(subprocess.run(argv, capture_output=True, text=True, check=True).stdout, nonce)
     assert text is not None
     seen = read_preflight("here", text)
-    assert isinstance(seen, PreflightSeen)
+    assert isinstance(seen, ObservedPreflight)
     assert seen.reach is not None
     assert json.loads(text)["preflight"]["reach"]["http://127.0.0.1:1/"]["step"] == "connect"
 
@@ -222,7 +222,7 @@ def test_a_sudoers_check_without_details_is_reported_as_it_is(bin_: Path) -> Non
 
 
 def test_the_engine_tells_its_storage_and_everybodys_containers(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = {
+    responses = {
         "/info": {
             "ServerVersion": "28",
             "Driver": "overlay2",
@@ -239,7 +239,7 @@ def test_the_engine_tells_its_storage_and_everybodys_containers(monkeypatch: pyt
             {"Names": None, "Image": "x", "State": "exited", "Labels": None},
         ],
     }  # fmt: skip
-    monkeypatch.setattr(docker_preflight, "get", answers.get)
+    monkeypatch.setattr(docker_preflight, "get", responses.get)
     found = docker_preflight.collect()
     assert (found["driver"], found["runtimes"]) == ("overlay2", ["runc"])
     assert [(one["name"], one["ours"]) for one in found["containers"]] == [("nano", True), ("", False)]

@@ -26,13 +26,12 @@ from hypothesis import strategies as st
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.contract.probe import ProbeAnswer, ProbeRequest
+from sparkfleet.contract.probe import ProbeRequest, ProbeResponse
 from sparkfleet.onhost import collectors
 from sparkfleet.onhost.artifacts.fetch import hash_record
 from sparkfleet.onhost.collectors import basics, main, paths, ports, state, weights
 from sparkfleet.onhost.collectors.paths import collect_path
 from sparkfleet.probe import frame
-from sparkfleet.probe.answer import DISKS, read_answer
 from sparkfleet.probe.command import (
     LOADER,
     has_no_python,
@@ -43,6 +42,7 @@ from sparkfleet.probe.command import (
 )
 from sparkfleet.probe.observation import Observed
 from sparkfleet.probe.preflight import read_preflight
+from sparkfleet.probe.response import DISKS, read_response
 from sparkfleet.runtimes import errors
 from sparkfleet.runtimes.docker.collectors import probe as docker_look
 from sparkfleet.runtimes.docker.onhost import api
@@ -58,14 +58,14 @@ NONCE = frame.new_nonce()
 
 def run_command(request: ProbeRequest, **env: str) -> str:
     argv = ["/bin/sh", "-c", probe_command(request, NONCE)]
-    answer = subprocess.run(argv, capture_output=True, text=True, check=True, env={**os.environ, **env})
-    return answer.stdout
+    response = subprocess.run(argv, capture_output=True, text=True, check=True, env={**os.environ, **env})
+    return response.stdout
 
 
 def test_the_command_answers_for_this_very_machine() -> None:
-    answer = text_of(run_command(request_of(paths=("/etc/passwd", "~/no such, 'file'"))), NONCE)
-    assert answer is not None
-    data = json.loads(answer)
+    response = text_of(run_command(request_of(paths=("/etc/passwd", "~/no such, 'file'"))), NONCE)
+    assert response is not None
+    data = json.loads(response)
     assert data["user"]["name"] == ME
     assert data["paths"]["/etc/passwd"]["kind"] == "file"
     assert data["paths"]["~/no such, 'file'"]["kind"] == "absent"
@@ -115,11 +115,11 @@ def test_what_is_sent_is_the_program_without_what_only_people_need(path: Path) -
 
 
 class FakeDocker(http.server.BaseHTTPRequestHandler):
-    answers: ClassVar[dict[str, Any]] = {}
+    contents: ClassVar[dict[str, Any]] = {}
 
     def do_GET(self) -> None:
-        body = json.dumps(self.answers.get(self.path, {"message": "no such thing"})).encode()
-        self.send_response(200 if self.path in self.answers else 404)
+        body = json.dumps(self.contents.get(self.path, {"message": "no such thing"})).encode()
+        self.send_response(200 if self.path in self.contents else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -148,7 +148,7 @@ def inspect(name: str, labels: dict[str, str]) -> dict[str, Any]:
 def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     path = tmp_path / "docker.sock"
     monkeypatch.setattr(docker_look, "SOCKET", str(path))
-    FakeDocker.answers = {
+    FakeDocker.contents = {
         "/containers/json?all=1": [
             {
                 "Id": "ours",
@@ -167,7 +167,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
     }
     with UnixServer(str(path), FakeDocker) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield FakeDocker.answers
+        yield FakeDocker.contents
         server.shutdown()
 
 
@@ -357,7 +357,7 @@ def test_a_file_of_another_shape_is_named_and_everything_else_is_known(
 ) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(text)
-    seen = read_answer("spark-01", answer(state=state_of(tmp_path, monkeypatch)))
+    seen = read_response("spark-01", response(state=state_of(tmp_path, monkeypatch)))
     assert isinstance(seen, Observed)
     (found,) = seen.unreadable.values()
     assert found.location == "spark-01"
@@ -371,7 +371,7 @@ def test_a_file_of_a_newer_version_is_refused_with_the_remedy(
 ) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text('{"version": 99}')
-    seen = read_answer("spark-01", answer(state=state_of(tmp_path, monkeypatch)))
+    seen = read_response("spark-01", response(state=state_of(tmp_path, monkeypatch)))
     assert isinstance(seen, Observed)
     (found,) = seen.unreadable.values()
     assert found.code == codec.NEWER
@@ -488,7 +488,7 @@ def test_the_packed_probe_runs_alone_and_answers_what_was_requested(
     assert not any("error" in one for one in seen.values())
 
 
-def answer(**changes: Any) -> str:
+def response(**changes: Any) -> str:
     data: dict[str, Any] = {
         "host": {"arch": "aarch64"},
         "sudo": {"state": "ok"},
@@ -519,7 +519,7 @@ anything = st.recursive(
 
 @given(st.data())
 def test_an_answer_of_any_shape_is_observed_or_a_diagnostic_of_that_host(data: st.DataObject) -> None:
-    whole = json.loads(answer(stored={}, fabric={}, packages={}, resources={}))
+    whole = json.loads(response(stored={}, fabric={}, packages={}, resources={}))
     folder = whole
     while True:
         key = data.draw(st.sampled_from(sorted(folder)))
@@ -527,42 +527,42 @@ def test_an_answer_of_any_shape_is_observed_or_a_diagnostic_of_that_host(data: s
             break
         folder = folder[key]
     folder[key] = data.draw(anything)
-    found = read_answer("spark-01", json.dumps(whole))
+    found = read_response("spark-01", json.dumps(whole))
     assert isinstance(found, Observed) or found.location == "spark-01"
 
 
-NO_RUNTIME = json.dumps({**json.loads(answer()), "runtimes": {}})
-NEW_RUNTIME = json.dumps({**json.loads(answer()), "runtimes": {"new": {"state": "ok"}}})
+NO_RUNTIME = json.dumps({**json.loads(response()), "runtimes": {}})
+NEW_RUNTIME = json.dumps({**json.loads(response()), "runtimes": {"new": {"state": "ok"}}})
 
 
 @pytest.mark.parametrize("text", ["[]", "7", "{}", "[" * 100_000, NO_RUNTIME, NEW_RUNTIME])
 def test_an_answer_that_is_no_answer_is_a_diagnostic(text: str) -> None:
-    found = read_answer("spark-01", text)
+    found = read_response("spark-01", text)
     assert isinstance(found, Diagnostic)
-    assert found.message.startswith("the probe's answer ")
+    assert found.message.startswith("the probe's response ")
 
 
-@pytest.mark.parametrize("reader", [read_answer, read_preflight])
+@pytest.mark.parametrize("reader", [read_response, read_preflight])
 def test_an_answer_of_another_version_makes_that_host_unknown_with_a_remedy(
     reader: Callable[[str, str], Any],
 ) -> None:
-    found = reader("spark-01", answer(version=ProbeAnswer.VERSION + 1))
+    found = reader("spark-01", response(version=ProbeResponse.VERSION + 1))
     assert isinstance(found, Diagnostic)
     assert (found.location, found.code) == ("spark-01", codec.NEWER)
-    assert "answer of the probe of version 2" in found.message
+    assert "response of the probe of version 2" in found.message
     assert "reinstall sparkfleet" in found.hint
 
 
 def test_the_collectors_answer_in_the_version_and_with_the_parts_of_the_document() -> None:
     request = request_of(stored=True, resources=(), fabric=("192.0.2.1/24",)).to_json()
     found = main.collect(json.loads(json.dumps(request)), "root")
-    assert found["version"] == ProbeAnswer.VERSION
-    assert set(found) - {"version"} <= {one.name for one in fields(ProbeAnswer)}
-    assert ProbeAnswer.from_json(json.loads(json.dumps(found))).stored
+    assert found["version"] == ProbeResponse.VERSION
+    assert set(found) - {"version"} <= {one.name for one in fields(ProbeResponse)}
+    assert ProbeResponse.from_json(json.loads(json.dumps(found))).stored
 
 
 def test_a_whole_answer_becomes_observed() -> None:
-    seen = read_answer("spark-01", answer())
+    seen = read_response("spark-01", response())
     assert isinstance(seen, Observed)
     assert seen.user.expand("~/vllm") == "/home/n/vllm"
     assert seen.images == {"r@d": None}
@@ -588,7 +588,7 @@ def container(bindings: Any) -> dict[str, Any]:
 def test_a_container_holds_each_port_that_it_publishes(host_port: str | None, ports: set[int]) -> None:
     bindings = {"80/tcp": [{"HostIp": "", "HostPort": host_port}], "81/tcp": None}
     docker = {"state": "ok", "containers": [container(bindings)], "images": {}}
-    seen = read_answer("spark-01", answer(docker=docker))
+    seen = read_response("spark-01", response(docker=docker))
     assert isinstance(seen, Observed)
     assert seen.instances[0].ports == ports
 
@@ -600,7 +600,7 @@ def test_a_container_holds_each_port_that_it_publishes(host_port: str | None, po
 )
 def test_ports_of_another_shape_make_that_host_unknown_and_are_named(bindings: Any) -> None:
     docker = {"state": "ok", "containers": [container(bindings)], "images": {}}
-    diagnostic = read_answer("spark-01", answer(docker=docker))
+    diagnostic = read_response("spark-01", response(docker=docker))
     assert isinstance(diagnostic, Diagnostic)
     assert diagnostic.location == "spark-01"
     assert "PortBindings" in diagnostic.message
@@ -613,8 +613,8 @@ def test_an_unexpected_error_while_a_runtime_is_read_is_a_diagnostic(
     def fail(_self: object, _part: object) -> None:
         raise AttributeError("'int' object has no attribute 'get'")
 
-    monkeypatch.setattr(Docker, "read_answer", fail)
-    diagnostic = read_answer("spark-01", answer())
+    monkeypatch.setattr(Docker, "read_response", fail)
+    diagnostic = read_response("spark-01", response())
     assert isinstance(diagnostic, Diagnostic)
     assert "docker: AttributeError: 'int' object" in diagnostic.message
 
@@ -622,28 +622,28 @@ def test_an_unexpected_error_while_a_runtime_is_read_is_a_diagnostic(
 BROKEN = {
     "not JSON": ("{", "cannot be read"),
     "sudo refused": (
-        answer(sudo={"state": "refused", "error": "a password is required"}),
+        response(sudo={"state": "refused", "error": "a password is required"}),
         "sudo refused: a password",
     ),
     "docker missing": (
-        answer(docker={"state": "missing", "error": "Docker is not installed"}),
+        response(docker={"state": "missing", "error": "Docker is not installed"}),
         "Docker missing",
     ),
-    "daemon down": (answer(docker={"state": "down", "error": "no socket"}), "Docker down"),
-    "permission denied": (answer(docker={"state": "denied", "error": "denied"}), "Docker denied"),
-    "daemon hangs": (answer(docker={"state": "hangs", "error": "no answer"}), "Docker hangs"),
-    "docker failed otherwise": (answer(docker={"error": "KeyError: 'x'"}), "Docker error"),
-    "no systemd": (answer(systemd={"state": "missing"}), "systemd missing"),
-    "memory unreadable": (answer(memory={"error": "OSError"}), "memory could not be read"),
-    "weights unreadable": (answer(weights={"error": "PermissionError"}), "weights could not be read"),
-    "a path unreadable": (answer(paths={"/x": {"error": "PermissionError"}}), "/x could not be read"),
+    "daemon down": (response(docker={"state": "down", "error": "no socket"}), "Docker down"),
+    "permission denied": (response(docker={"state": "denied", "error": "denied"}), "Docker denied"),
+    "daemon hangs": (response(docker={"state": "hangs", "error": "no answer"}), "Docker hangs"),
+    "docker failed otherwise": (response(docker={"error": "KeyError: 'x'"}), "Docker error"),
+    "no systemd": (response(systemd={"state": "missing"}), "systemd missing"),
+    "memory unreadable": (response(memory={"error": "OSError"}), "memory could not be read"),
+    "weights unreadable": (response(weights={"error": "PermissionError"}), "weights could not be read"),
+    "a path unreadable": (response(paths={"/x": {"error": "PermissionError"}}), "/x could not be read"),
 }
 
 
 @pytest.mark.provokes("host-state-unreadable")
 @pytest.mark.parametrize("text, found", BROKEN.values(), ids=BROKEN)
 def test_what_could_not_be_read_is_a_diagnostic_of_its_own_and_never_absence(text: str, found: str) -> None:
-    diagnostic = read_answer("spark-01", text)
+    diagnostic = read_response("spark-01", text)
     assert isinstance(diagnostic, Diagnostic)
     assert found in diagnostic.message
     assert diagnostic.hint or diagnostic.expected

@@ -13,9 +13,9 @@ from sparkfleet.contract.generation import CurrentGeneration, PromotedGeneration
 from sparkfleet.contract.resources import RENAMED_KINDS
 from sparkfleet.contract.state import Staged, StagedItem
 from sparkfleet.onhost.collectors import basics, main, resources, storage
-from sparkfleet.probe.answer import read_answer
 from sparkfleet.probe.command import more_parts, sources
 from sparkfleet.probe.observation import Observed
+from sparkfleet.probe.response import read_response
 from sparkfleet.probe.stored import Stored, StoredBlob, StoredImage
 from sparkfleet.runtimes.docker.collectors import storage as docker_storage
 from tests.unit.probe.requests import request_of
@@ -53,7 +53,7 @@ class Disk:
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
     made = Disk(tmp_path)
     monkeypatch.setattr(basics, "STATE_DIR", str(made.state))
-    answers: dict[str, Any] = {
+    responses: dict[str, Any] = {
         "/images/json": [
             {"Id": "sha256:1", "RepoTags": ["<none>:<none>"], "RepoDigests": [DIGEST], "Size": 7},
             {"Id": "sha256:2", "RepoTags": None, "RepoDigests": None},
@@ -65,7 +65,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
             "Mounts": [{"Source": str(made.caches / "444444444444")}],
         },
     }  # fmt: skip
-    monkeypatch.setattr(docker_storage, "get", answers.get)
+    monkeypatch.setattr(docker_storage, "get", responses.get)
     return made
 
 
@@ -179,9 +179,9 @@ def test_disks_that_cannot_be_read_make_the_spark_unknown(
         **main.collect(request, "root"), "sudo": {"state": "ok"}, "systemd": {"state": "ok"},
         "runtimes": {"docker": {"state": "ok", "containers": [], "images": {}}},
     }  # fmt: skip
-    answer_text = str(read_answer("spark-01", json.dumps(data)))
-    assert "stored could not be read: PermissionError" in answer_text
-    whole = read_answer("spark-01", json.dumps({**data, "stored": plain["stored"]}))
+    text = str(read_response("spark-01", json.dumps(data)))
+    assert "stored could not be read: PermissionError" in text
+    whole = read_response("spark-01", json.dumps({**data, "stored": plain["stored"]}))
     assert isinstance(whole, Observed)
     assert whole.stored is not None
 

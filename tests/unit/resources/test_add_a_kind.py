@@ -73,7 +73,7 @@ root, what, data = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 sys.path.insert(0, root + "/programs.pyz")
 from sparkfleet.contract.resources import ResourceRequest
 from sparkfleet.onhost.collectors import resources
-from sparkfleet.onhost.machine.system import Paths, Ran
+from sparkfleet.onhost.machine.system import Paths, CommandResult
 from sparkfleet.onhost.resources import apply
 from sparkfleet.onhost.resources.access import HostAccess
 
@@ -82,7 +82,7 @@ class System:
     def run(self, argv, timeout_s=60):
         with open(root + "/commands", "a") as log:
             log.write(" ".join(argv) + "\\\\n")
-        return Ran(0)
+        return CommandResult(0)
 
 if what == "observe":
     print(json.dumps(resources.observe(HostAccess(System(), root + "/spark"), *data)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.contract.resources import Applied
-from sparkfleet.onhost.machine.system import Ran
+from sparkfleet.onhost.machine.system import CommandResult
 from sparkfleet.resources import apt as apt_of
 from sparkfleet.resources.base import ResourceError, Target
 from sparkfleet.resources.kinds import hold, package
@@ -20,17 +20,17 @@ TOOL = Target("package", "tool", {"is": "installed"}, live={"is": "absent"})
 class Apt(FakeHost):
     """A Spark whose apt answers simulations as a test says."""
 
-    def __init__(self, **simulated: Ran) -> None:
+    def __init__(self, **simulated: CommandResult) -> None:
         super().__init__("/no/such/spark")
-        self.simulated: dict[str, Ran] = simulated
+        self.simulated: dict[str, CommandResult] = simulated
         self.done: list[str] = []
 
-    def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
+    def run(self, argv: Sequence[str], timeout_s: float = 60) -> CommandResult:
         args = [word for word in argv if not word.startswith(("-", "DPkg", "Dpkg", "env", "DEB", "LC_"))]
         if "--simulate" in argv:
             return self.simulated["_".join(args[1:])]
         self.done.append(" ".join(args))
-        return Ran(0)
+        return CommandResult(0)
 
 
 def entry(*dependencies: str) -> Applied:
@@ -38,20 +38,22 @@ def entry(*dependencies: str) -> Applied:
 
 
 def test_the_dependencies_of_a_package_are_known_before() -> None:
-    apt = Apt(install_tool=Ran(0, "NOTE: x\nInst helper (1 lab)\nInst tool (1 lab)\nConf tool (1 lab)\n"))
+    apt = Apt(
+        install_tool=CommandResult(0, "NOTE: x\nInst helper (1 lab)\nInst tool (1 lab)\nConf tool (1 lab)\n")
+    )
     package.KIND.check(apt, TOOL)
     assert package.KIND.snapshot(apt, TOOL) == {"with": ["helper", "tool"]}
     assert apt.done == []
 
 
 def test_a_package_whose_installation_removes_another_is_refused() -> None:
-    apt = Apt(install_tool=Ran(0, "Remv theirs [1]\nInst tool (1 lab)\n"))
+    apt = Apt(install_tool=CommandResult(0, "Remv theirs [1]\nInst tool (1 lab)\n"))
     with pytest.raises(ResourceError, match="apt would remove theirs"):
         package.KIND.check(apt, TOOL)
 
 
 def test_one_that_is_in_no_source_is_refused_after_an_update_of_the_lists() -> None:
-    apt = Apt(install_tool=Ran(100, "", "W: x\nE: Unable to locate package tool\n"))
+    apt = Apt(install_tool=CommandResult(100, "", "W: x\nE: Unable to locate package tool\n"))
     with pytest.raises(ResourceError, match=r"^Unable to locate package tool,") as raised:
         package.KIND.check(apt, TOOL)
     assert raised.value.diagnostic.code == "apt-package-unavailable"
@@ -59,22 +61,22 @@ def test_one_that_is_in_no_source_is_refused_after_an_update_of_the_lists() -> N
 
 
 def test_it_is_removed_with_its_dependencies() -> None:
-    apt = Apt(purge_helper_tool=Ran(0, "Purg tool [1]\nPurg helper [1]\n"))
+    apt = Apt(purge_helper_tool=CommandResult(0, "Purg tool [1]\nPurg helper [1]\n"))
     package.KIND.revert(apt, entry("helper", "tool"), ())
     assert apt.done == ["apt-get purge helper tool"]
 
 
 def test_dependencies_that_others_need_by_now_stay() -> None:
     apt = Apt(
-        purge_helper_tool=Ran(0, "Purg tool [1]\nPurg helper [1]\nPurg theirs [1]\n"),
-        purge_tool=Ran(0, "Purg tool [1]\n"),
+        purge_helper_tool=CommandResult(0, "Purg tool [1]\nPurg helper [1]\nPurg theirs [1]\n"),
+        purge_tool=CommandResult(0, "Purg tool [1]\n"),
     )
     package.KIND.revert(apt, entry("helper", "tool"), ())
     assert apt.done == ["apt-get purge tool"]
 
 
 def test_a_package_that_others_need_is_not_removed() -> None:
-    apt = Apt(purge_tool=Ran(0, "Purg tool [1]\nPurg theirs [1]\n"))
+    apt = Apt(purge_tool=CommandResult(0, "Purg tool [1]\nPurg theirs [1]\n"))
     with pytest.raises(ResourceError, match="other packages need tool by now"):
         package.KIND.revert(apt, entry(), ())
     assert apt.done == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkfleet.onhost.machine.system import Ran
+from sparkfleet.onhost.machine.system import CommandResult
 from sparkfleet.resources import validators
 from sparkfleet.resources.base import ResourceError
 from tests.unit.resources.fake_host import FakeHost
@@ -16,14 +16,14 @@ from tests.unit.resources.fake_host import FakeHost
 class Judge(FakeHost):
     """A Spark whose programs return what a test says, and keep what they were shown."""
 
-    def __init__(self, root: Path, *results: Ran) -> None:
+    def __init__(self, root: Path, *results: CommandResult) -> None:
         super().__init__(root, *results)
         self.shown: list[tuple[str, str]] = []
 
-    def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
+    def run(self, argv: Sequence[str], timeout_s: float = 60) -> CommandResult:
         self.shown.append((argv[0], Path(argv[-1]).read_text()))
         ran = self.results.pop(0)
-        return Ran(ran.code, ran.out, ran.err.replace("THIS", argv[-1]))
+        return CommandResult(ran.code, ran.out, ran.err.replace("THIS", argv[-1]))
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def etc(tmp_path: Path) -> Path:
 
 
 def test_a_sudoers_file_is_checked_alone_and_then_with_all_others(tmp_path: Path, etc: Path) -> None:
-    judge = Judge(tmp_path, Ran(0), Ran(0))
+    judge = Judge(tmp_path, CommandResult(0), CommandResult(0))
     validators.check(judge, etc / "sudoers.d" / "new", b"new ALL=(ALL) ALL\n")
     (_, alone), (_, whole) = judge.shown
     assert alone == "new ALL=(ALL) ALL\n"
@@ -47,7 +47,7 @@ def test_a_sudoers_file_is_checked_alone_and_then_with_all_others(tmp_path: Path
 def test_what_visudo_refuses_is_refused_with_its_message_and_the_real_path(
     tmp_path: Path, etc: Path, fails: int
 ) -> None:
-    judge = Judge(tmp_path, *[Ran(0)] * (fails - 1), Ran(1, "", "THIS:1:5: syntax error"))
+    judge = Judge(tmp_path, *[CommandResult(0)] * (fails - 1), CommandResult(1, "", "THIS:1:5: syntax error"))
     with pytest.raises(ResourceError) as error:
         validators.check(judge, etc / "sudoers.d" / "new", b"new ALL=(ALL")
     shown = etc / "sudoers.d" / "new" if fails == 1 else etc / "sudoers"
@@ -57,16 +57,21 @@ def test_what_visudo_refuses_is_refused_with_its_message_and_the_real_path(
 
 @pytest.mark.parametrize(
     "result",
-    [Ran(1, "", "THIS: bad"), Ran(0, "", "THIS:3: Unknown key name 'Restartt' in section 'Service'")],
+    [
+        CommandResult(1, "", "THIS: bad"),
+        CommandResult(0, "", "THIS:3: Unknown key name 'Restartt' in section 'Service'"),
+    ],
 )
-def test_a_unit_with_a_line_that_systemd_only_warns_of_is_refused_too(tmp_path: Path, result: Ran) -> None:
+def test_a_unit_with_a_line_that_systemd_only_warns_of_is_refused_too(
+    tmp_path: Path, result: CommandResult
+) -> None:
     path = tmp_path / "etc/systemd/system/x.service"
     with pytest.raises(ResourceError, match=r"/etc/systemd/system/x.service"):
         validators.check(Judge(tmp_path, result), path, b"[Service]\n")
 
 
 def test_what_systemd_reports_of_other_units_is_no_reason(tmp_path: Path) -> None:
-    judge = Judge(tmp_path, Ran(0, "", "/lib/systemd/system/other.service:3: old"))
+    judge = Judge(tmp_path, CommandResult(0, "", "/lib/systemd/system/other.service:3: old"))
     validators.check(judge, tmp_path / "etc/systemd/system/x.service", b"[Service]\n")
 
 

@@ -17,12 +17,12 @@ from sparkfleet import runtimes
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation
 from sparkfleet.runtimes.base import Role
-from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
+from sparkfleet.runtimes.observation import ObservedImage, ObservedInstance
 from sparkfleet.runtimes.operator import (
     Collectors,
     DeclaredWorkload,
+    ObservedRuntime,
     OperatorRuntime,
-    RuntimeSeen,
     SettingChange,
 )
 
@@ -56,7 +56,7 @@ class Process:
     def program_artifact(self, generation: Generation) -> str:
         return "/opt/process"
 
-    def role(self, instance: InstanceSeen) -> Role | None:
+    def role(self, instance: ObservedInstance) -> Role | None:
         return next((one for one in Role if instance.name == unit_name(instance.service, one)), None)
 
     def instance_names(self, service: str) -> tuple[str, ...]:
@@ -65,9 +65,9 @@ class Process:
     def setting_changes(
         self,
         workload: DeclaredWorkload,
-        image: ImageSeen | None,
-        seen: InstanceSeen | None,
-        seen_image: ImageSeen | None,
+        image: ObservedImage | None,
+        seen: ObservedInstance | None,
+        seen_image: ObservedImage | None,
     ) -> Sequence[SettingChange]:
         expected = dict(declared(workload))
         lines = (line.partition("=") for line in (seen.details["lines"] if seen else ()))
@@ -78,8 +78,8 @@ class Process:
             if have.get(name) != expected.get(name)
         ]
 
-    def read_answer(self, part: Any) -> RuntimeSeen:
-        return RuntimeSeen(tuple(unit_seen(*one) for one in part["units"]))
+    def read_response(self, part: Any) -> ObservedRuntime:
+        return ObservedRuntime(tuple(unit_seen(*one) for one in part["units"]))
 
     def unavailable(self, host: str, state: str, error: str) -> Diagnostic:
         return Diagnostic(host, f"systemd-run {state}: {error}", code="test")
@@ -112,9 +112,9 @@ def unit_name(service: str, role: Role) -> str:
     return f"engine-{service}-{role.value}"
 
 
-def unit_seen(service: str, generation: str, artifact: str, lines: Sequence[str]) -> InstanceSeen:
+def unit_seen(service: str, generation: str, artifact: str, lines: Sequence[str]) -> ObservedInstance:
     values = [line.partition("=")[::2] for line in lines]
-    return InstanceSeen(
+    return ObservedInstance(
         id=f"unit of {service}", name=unit_name(service, Role.CURRENT), artifact=artifact, state="running",
         started_at="now", service=service, generation=generation,
         command=tuple(shlex.split(dict(values)["ExecStart"])),
@@ -123,7 +123,7 @@ def unit_seen(service: str, generation: str, artifact: str, lines: Sequence[str]
     )  # fmt: skip
 
 
-def running(generation: Generation, image: ImageSeen) -> InstanceSeen:
+def running(generation: Generation, image: ObservedImage) -> ObservedInstance:
     return unit_seen(generation.service, generation.id, image.id, generation.definition)
 
 

@@ -24,9 +24,9 @@ from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import ChangeKind, HostPlan, HostState, Plan
 from sparkfleet.plan.prune import has_no_images, prune_request
 from sparkfleet.plan.report import plan_text
-from sparkfleet.probe.answer import DISKS, read_answer
 from sparkfleet.probe.command import LOADER, more_parts, packed_program, sources
 from sparkfleet.probe.observation import Observed, WithoutRuntime
+from sparkfleet.probe.response import DISKS, read_response
 from sparkfleet.runtimes import Container
 from tests.unit.config.fleet_files import FleetFiles, write
 from tests.unit.plan import fake_spark
@@ -157,12 +157,12 @@ def test_its_part_of_the_probe_is_sent_read_and_its_absence_named() -> None:
     assert f"sparkfleet.runtimes.{NAME}.collectors.probe" in names
     assert not any("docker" in name for name in names)
     part = {"state": "ok", "units": [["nano", "1", "sha256:1", ["ExecStart=serve"]]]}
-    seen = read_answer("spark-01", answer(part))
+    seen = read_response("spark-01", response(part))
     assert isinstance(seen, Observed)
     assert [(one.name, one.runtime, one.command) for one in seen.instances] == [
         ("engine-nano-current", NAME, ("serve",))
     ]
-    gone = read_answer("spark-01", answer({"state": "missing", "error": "no systemd-run"}))
+    gone = read_response("spark-01", response({"state": "missing", "error": "no systemd-run"}))
     assert isinstance(gone, WithoutRuntime)
     host = replace(service(), prepare=Prepare(docker="install"))
     assert host_plan(host, gone) == HostPlan("spark-01", unknown=gone.plain)
@@ -186,7 +186,7 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Host, dict[str, str]], 
                 "docker": {"state": "ok", "containers": [], "images": {}},
                 NAME: {"state": "ok", "units": [["nano", "1", "", ["ExecStart=serve"]]]},
             }
-            data = json.loads(answer({}))
+            data = json.loads(response({}))
             data["runtimes"] = {name: parts[name] for name in request.runtimes}
             return json.dumps({**data, "state": {"files": files, "rollout": ""}})
 
@@ -257,10 +257,10 @@ def test_a_prune_reads_images_that_no_service_needs_unless_docker_is_not_install
 def test_docker_is_installed_for_one_service_beside_another_without_it() -> None:
     both = Host("spark-01", (*service().services, replace(with_service().services[0], name="two", port=8001)))
     both = replace(both, prepare=Prepare(docker="install"))
-    data = json.loads(answer({"state": "ok", "units": []}))
+    data = json.loads(response({"state": "ok", "units": []}))
     data["runtimes"]["docker"] = {"state": "missing", "error": "Docker is not installed"}
     data["packages"] = {"install": [["docker.io", "", "26"]], "requested": ["docker.io"]}
-    plan = host_plan(both, read_answer("spark-01", json.dumps(data)))
+    plan = host_plan(both, read_response("spark-01", json.dumps(data)))
     assert plan.unknown is None
     assert plan.change_sets[0].subject == "docker"
 
@@ -316,7 +316,7 @@ def test_hints_name_the_runtimes_commands() -> None:
     assert "docker" not in taken.line + disk.line
 
 
-def answer(part: dict[str, Any]) -> str:
+def response(part: dict[str, Any]) -> str:
     disk = {"path": "/", "total": 1, "free": 1, "read_only": False}
     return json.dumps(
         {

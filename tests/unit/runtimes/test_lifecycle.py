@@ -23,11 +23,11 @@ from sparkfleet.plan import host_changes, render_service
 from sparkfleet.plan.compute import host_plan, probe_request
 from sparkfleet.plan.model import ChangeKind, ChangeSet, HostState
 from sparkfleet.plan.operations import RolloutOperation
-from sparkfleet.probe.answer import runtimes_to_read
-from sparkfleet.probe.observation import Listener, Observed, PathSeen, UnitSeen, User, WithoutRuntime
+from sparkfleet.probe.observation import Listener, Observed, ObservedPath, ObservedUnit, User, WithoutRuntime
+from sparkfleet.probe.response import runtimes_to_read
 from sparkfleet.runtimes.base import Role
 from sparkfleet.runtimes.docker.onhost.names import container_name
-from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
+from sparkfleet.runtimes.observation import ObservedImage, ObservedInstance
 from tests.unit.config.fleet_files import write
 from tests.unit.onhost.world import Box, Engine, World
 from tests.unit.plan import fake_spark
@@ -93,7 +93,7 @@ class Spark:
             images={**seen_images, **{one.id: one for one in seen_images.values()}},
             instances=tuple(self._seen(box) for box in world.boxes.values() if box.runtime in names),
             units={path.name: self._unit(path) for path in world.paths.units.glob("*.service")}
-            | {host_changes.RECOVER_UNIT: UnitSeen("...", enabled="enabled", active="active")},
+            | {host_changes.RECOVER_UNIT: ObservedUnit("...", enabled="enabled", active="active")},
             generations={one.service: one for one in records if one},
             paths=_prepared(host, self.user),
             weights={
@@ -115,7 +115,7 @@ class Spark:
         running = [box for box in self.world.boxes.values() if box.running]
         return {8000: Listener(42, "vllm serve", f"0::/{running[0].id}")} if running else {}
 
-    def _seen(self, box: Box) -> InstanceSeen:
+    def _seen(self, box: Box) -> ObservedInstance:
         made = self.sent[box.labels[GENERATION]]
         role = next(one for one in Role if box.name == container_name(made.service, one))
         state = "running" if box.running else "exited"
@@ -123,13 +123,13 @@ class Spark:
             seen = unit_seen(made.service, made.id, "", made.definition)
             return replace(seen, id=box.id, name=unit_name(made.service, role), state=state)
         entrypoint = ("/opt/nvidia/nvidia_entrypoint.sh",)
-        image = ImageSeen("sha256:" + made.image.rpartition("sha256:")[2][::-1], entrypoint=entrypoint)
+        image = ObservedImage("sha256:" + made.image.rpartition("sha256:")[2][::-1], entrypoint=entrypoint)
         return replace(fake_spark.container_seen(made, image), id=box.id, name=box.name, state=state)
 
-    def _unit(self, path: Path) -> UnitSeen:
+    def _unit(self, path: Path) -> ObservedUnit:
         active = "active" if path.name in self.world.active else "inactive"
         enabled = "enabled" if path.name in self.world.enabled else "disabled"
-        return UnitSeen(path.read_text(), enabled=enabled, active=active, status=fake_spark.GUARDED)
+        return ObservedUnit(path.read_text(), enabled=enabled, active=active, status=fake_spark.GUARDED)
 
     def plan(self, host: Host) -> ChangeSet | None:
         """Return the plan's only change; None: nothing is left to do."""
@@ -174,13 +174,13 @@ class Spark:
         return record
 
 
-def _prepared(host: Host, user: User) -> dict[str, PathSeen]:
+def _prepared(host: Host, user: User) -> dict[str, ObservedPath]:
     files = {
-        file.path: PathSeen("file", file.mode, "root", "root", len(file.content), file.sha256)
+        file.path: ObservedPath("file", file.mode, "root", "root", len(file.content), file.sha256)
         for file in host_changes.managed_files()
     }
     folders = render_service.directories(host, user)
-    return files | {one.path: PathSeen("directory", one.mode, one.user, one.group) for one in folders}
+    return files | {one.path: ObservedPath("directory", one.mode, one.user, one.group) for one in folders}
 
 
 def _create(path: Path) -> str:

@@ -61,8 +61,8 @@ class Engine:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers)
         try:
-            with urllib.request.urlopen(request, timeout=timeout) as answer:
-                return answer.status, answer.read().decode()
+            with urllib.request.urlopen(request, timeout=timeout) as response:
+                return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
@@ -71,8 +71,8 @@ class Engine:
         messages = [{"role": "user", "content": question}]
         status, text = self.ask("/v1/chat/completions", {"model": model, "messages": messages, **more})
         assert status == 200, text
-        answer: dict[str, Any] = json.loads(text)
-        return answer
+        response: dict[str, Any] = json.loads(text)
+        return response
 
     def counter(self, name: str) -> float:
         """Return a metric's value, summed over its labels."""

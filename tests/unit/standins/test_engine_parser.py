@@ -86,9 +86,9 @@ def test_args_that_the_real_parser_takes_are_taken(ask: Callable[..., Any], args
 def test_args_that_the_real_parser_refuses_are_refused(
     ask: Callable[..., Any], args: Any, error: Any
 ) -> None:
-    answer = ask("0.24.0", "parse", *args)
-    assert answer["ok"] is False
-    assert error in answer["error"]
+    output = ask("0.24.0", "parse", *args)
+    assert output["ok"] is False
+    assert error in output["error"]
 
 
 def test_a_flag_is_known_to_the_releases_that_have_it(ask: Callable[..., Any]) -> None:

@@ -120,9 +120,9 @@ def test_with_a_reasoning_parser_thinking_is_kept_apart(tiny_engine: Start) -> N
 
 
 def test_an_answer_is_cut_at_the_length_that_was_asked_for(tiny_engine: Start) -> None:
-    answer = tiny_engine().chat("Who are you?", max_tokens=3)
-    assert answer["usage"]["completion_tokens"] == 3
-    assert answer["choices"][0]["finish_reason"] == "length"
+    response = tiny_engine().chat("Who are you?", max_tokens=3)
+    assert response["usage"]["completion_tokens"] == 3
+    assert response["choices"][0]["finish_reason"] == "length"
 
 
 def test_a_streamed_answer_is_the_whole_one_in_parts(tiny_engine: Start) -> None:

@@ -47,8 +47,8 @@ def same_files(got: Path, expected: Path) -> bool:
 
 def post(hub: Hub, path: str, data: Any) -> Any:
     request = urllib.request.Request(hub.endpoint + path, json.dumps(data).encode(), method="POST")
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(request) as response:
+        return json.load(response)
 
 
 @pytest.mark.parametrize("commit", NANO_COMMITS)
@@ -190,10 +190,10 @@ def test_a_range_is_served_from_where_it_starts(hub: Hub) -> None:
         f"{hub.endpoint}/{NANO}/resolve/main/{SHARD}", headers={"Range": "bytes=100-109"}
     )
     expected = (hub.content.root / NANO / NANO_COMMITS[-1] / SHARD).read_bytes()
-    with urllib.request.urlopen(request) as answer:
-        assert answer.status == 206
-        assert answer.headers["Content-Range"] == f"bytes 100-109/{len(expected)}"
-        assert answer.read() == expected[100:110]
+    with urllib.request.urlopen(request) as response:
+        assert response.status == 206
+        assert response.headers["Content-Range"] == f"bytes 100-109/{len(expected)}"
+        assert response.read() == expected[100:110]
 
 
 def test_a_corrupted_transfer_has_the_right_length_and_the_wrong_hash(hub: Hub, tmp_path: Path) -> None:
@@ -227,8 +227,8 @@ def test_faults_are_switched_while_it_runs_and_distinguished_by_path(hub: Hub) -
 
 def test_what_was_served_is_counted_by_file(hub: Hub, tmp_path: Path) -> None:
     download(hub, tmp_path / "cache", allow_patterns=["config.json"])
-    with urllib.request.urlopen(f"{hub.endpoint}/__lab__/counters") as answer:
-        counters = json.load(answer)
+    with urllib.request.urlopen(f"{hub.endpoint}/__lab__/counters") as response:
+        counters = json.load(response)
     size = (hub.content.root / NANO / NANO_COMMITS[-1] / "config.json").stat().st_size
     assert counters["files"] == {f"{NANO}@{NANO_COMMITS[-1]}/config.json": {"requests": 1, "bytes": size}}
     assert counters["bytes"] == size

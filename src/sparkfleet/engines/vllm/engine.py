@@ -77,7 +77,7 @@ class VllmArgChecker(ArgChecker):
 
     def read_check(self, output: str) -> ArgCheck:
         """See ``ArgChecker``."""
-        return image_parser.read_answer(output)
+        return image_parser.read_check(output)
 
     def describe(self) -> tuple[str, ...]:
         """See ``ArgChecker``."""

@@ -33,12 +33,12 @@ def schema_args() -> tuple[str, ...]:
     return ("schema",)
 
 
-def read_answer(output: str) -> ArgCheck:
+def read_check(output: str) -> ArgCheck:
     """Return what the program answered to ``parse_words``."""
-    answer = _last_document(ArgCheck, output)
-    if answer is None:
+    check = _last_document(ArgCheck, output)
+    if check is None:
         return ArgCheck(None, f"the image did not answer: {output.strip()[-400:] or 'no output'}", "")
-    return answer
+    return check
 
 
 def read_schema(output: str) -> Schema:

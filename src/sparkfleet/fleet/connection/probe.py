@@ -8,16 +8,15 @@ from dataclasses import dataclass, replace
 from paramiko import SSHException
 from pyinfra.api.host import Host as PyinfraHost
 
-from sparkfleet.contract.diagnostic import Diagnostic, combine
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.probe import ProbeRequest
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import sudo
 from sparkfleet.fleet.connection.shell import printed_instead, run_shell
 from sparkfleet.probe import frame
-from sparkfleet.probe.answer import read_answer, runtimes_to_read
 from sparkfleet.probe.command import has_no_python, probe_command
 from sparkfleet.probe.observation import Observed
-from sparkfleet.probe.preflight import PreflightSeen, Unread, read_preflight
+from sparkfleet.probe.preflight import ObservedPreflight, Unread, read_preflight
+from sparkfleet.probe.response import read_response, runtimes_to_read
 
 PROBE_TIMEOUT_S = 60
 """Seconds until a Spark that does not respond is reported as unknown."""
@@ -36,15 +35,15 @@ def observe(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
 
 
 def _observe(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
-    answer = _ask(host, request)
-    return answer if isinstance(answer, Diagnostic) else read_answer(host.name, answer)
+    response = _ask(host, request)
+    return response if isinstance(response, Diagnostic) else read_response(host.name, response)
 
 
 @dataclass(frozen=True)
 class PreflightProbe:
     """Result of a preflight probe, and the offset of the Spark's clock."""
 
-    seen: PreflightSeen | Diagnostic
+    seen: ObservedPreflight | Diagnostic
     skew_s: float = 0.0
     """Seconds that the Spark's clock is ahead of this machine's, ± ``unsure_s``."""
     unsure_s: float = 0.0
@@ -53,11 +52,11 @@ class PreflightProbe:
 def preflight(host: PyinfraHost, request: ProbeRequest) -> PreflightProbe:
     """Probe a Spark for the preflight. Read only."""
     begin = time.time()
-    answer = _ask(host, request)
-    if isinstance(answer, Diagnostic):
-        return PreflightProbe(answer)
+    response = _ask(host, request)
+    if isinstance(response, Diagnostic):
+        return PreflightProbe(response)
     end = time.time()
-    seen = read_preflight(host.name, answer)
+    seen = read_preflight(host.name, response)
     if isinstance(seen, Diagnostic) or isinstance(seen.clock, Unread):
         return PreflightProbe(seen)
     # The clock is read at the end of the probe: the rest of the time is network latency.
@@ -75,9 +74,7 @@ def _ask(host: PyinfraHost, request: ProbeRequest) -> str | Diagnostic:
         else:
             _, output = run_shell(host, probe_command(request, nonce), timeout_s=PROBE_TIMEOUT_S)
     except SparkfleetError as error:
-        diagnostic = combine(*error.diagnostics)
-        assert diagnostic is not None  # noqa: S101  (an error has one at least)
-        return diagnostic
+        return error.diagnostic
     except (TimeoutError, OSError, EOFError, SSHException) as error:
         return Diagnostic(
             host.name,
@@ -86,9 +83,9 @@ def _ask(host: PyinfraHost, request: ProbeRequest) -> str | Diagnostic:
             f"ssh {host.name} true; then run again",
             code="connection-lost",
         )
-    answer = frame.find(output.stdout_lines, nonce)
-    if answer is not None and answer.text:
-        return answer.text
+    response = frame.find(output.stdout_lines, nonce)
+    if response is not None and response.text:
+        return response.text
     if has_no_python(output.stdout_lines):
         return Diagnostic(
             host.name,

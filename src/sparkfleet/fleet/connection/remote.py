@@ -18,9 +18,8 @@ from pyinfra.api.host import Host as PyinfraHost
 from sparkfleet import interrupts, zipapp
 from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError, Document
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.rollout import LOST, CommandRefused, Event, JobResult, JobStarted
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection.shell import printed_instead
 from sparkfleet.fleet.connection.sudo import run_as_root
 from sparkfleet.plan.host_changes import PROGRAM_PATH
@@ -31,7 +30,7 @@ R = TypeVar("R", bound=JobResult)
 PROGRAM = ("/usr/bin/python3", "-I", "-B", PROGRAM_PATH)
 RECONNECT_FOR_S = 180
 """Seconds of attempts to reconnect, while the change continues on the Spark."""
-ANSWER_S = 120
+RESPONSE_S = 120
 """Time limit of a command in seconds; longer jobs run detached and are followed."""
 TRIES = 3
 """Attempts of a command whose connection broke."""
@@ -61,7 +60,7 @@ class ConnectionLostError(Exception):
 
 
 def run(
-    host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int = ANSWER_S
+    host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int = RESPONSE_S
 ) -> CommandOutput:
     """Run argv as root on a Spark. argv must be idempotent.
 
@@ -77,7 +76,7 @@ def run(
 
 
 def run_once(
-    host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int = ANSWER_S
+    host: PyinfraHost, argv: Sequence[str], stdin: str | None = None, timeout: int = RESPONSE_S
 ) -> CommandOutput:
     """Run argv as root on a Spark.
 
@@ -109,7 +108,7 @@ def connection_was_lost(host: PyinfraHost) -> bool:
 
 
 def program(
-    host: PyinfraHost, *argv: str, data: Document | None = None, timeout: int = ANSWER_S
+    host: PyinfraHost, *argv: str, data: Document | None = None, timeout: int = RESPONSE_S
 ) -> CommandOutput:
     """Run a command of the on-host programs with ``data`` as JSON on stdin."""
     with interrupts.changing(host.name):
@@ -123,9 +122,9 @@ def update_programs(host: PyinfraHost) -> None:
     path = shlex.quote(PROGRAM_PATH)
     steps = (f"t=$(mktemp {path}.XXXXXX)", 'base64 -d > "$t"', 'chmod 0755 "$t"', f'mv -T "$t" {path}')
     content = base64.encodebytes(zipapp.build()).decode()
-    answer = run(host, ("/bin/sh", "-c", " && ".join(steps)), stdin=content)
-    if not answer.ok:
-        message = f"programs not replaced: {(answer.err or answer.out).strip()[-300:] or 'no message'}"
+    output = run(host, ("/bin/sh", "-c", " && ".join(steps)), stdin=content)
+    if not output.ok:
+        message = f"programs not replaced: {(output.err or output.out).strip()[-300:] or 'no message'}"
         location, hint = f"{host.name}: {PROGRAM_PATH}", "correct what the message names, then run again"
         raise SparkfleetError(Diagnostic(location, message, hint=hint, code="host-change-failed"))
 
@@ -134,41 +133,41 @@ def start_job(
     host: PyinfraHost, command: str, request: Document, failed: str, code: str = "operation-failed"
 ) -> None:
     """Start a job on the Spark. Raise SparkfleetError when it does not start; arguments as of ``refusal``."""
-    answer = program(host, command, data=request)
-    if not answer.ok:
-        raise SparkfleetError(refusal(answer, host.name, failed, code=code))
-    document(JobStarted, host, answer.out)
+    output = program(host, command, data=request)
+    if not output.ok:
+        raise SparkfleetError(refusal(output, host.name, failed, code=code))
+    document(JobStarted, host, output.out)
 
 
 def refusal(
-    answer: CommandOutput, where: str, failed: str, hint: str = "run again", code: str = "operation-failed"
+    output: CommandOutput, where: str, failed: str, hint: str = "run again", code: str = "operation-failed"
 ) -> Diagnostic:
     """Return why a program on a Spark did not do what was requested: the diagnostic that it printed.
 
     ``failed`` says what it did not do; ``hint`` and ``code`` apply where it printed another text.
     """
-    refused = _printed(answer)
+    refused = _printed(output)
     if refused is None:
-        text = _last_line(answer.err) or _last_line(answer.out) or "no message"
+        text = _last_line(output.err) or _last_line(output.out) or "no message"
         return Diagnostic(where, f"{failed}: {text[-300:]}", hint=hint, code=code)
     location = f"{where}: {refused.location}" if refused.location else where
     message = f"{failed}: {refused.message}"
     return replace(refused, location=location, message=message, hint=refused.hint or hint)
 
 
-def programs_outdated(host: PyinfraHost, answer: CommandOutput) -> Diagnostic | None:
+def programs_outdated(host: PyinfraHost, output: CommandOutput) -> Diagnostic | None:
     """Return that a host has no programs that know the command; None if they do."""
-    if not _UNKNOWN_COMMAND.search(answer.err):
+    if not _UNKNOWN_COMMAND.search(output.err):
         return None
     message = "the programs on it are missing, or older than this sparkfleet"
     hint = "pyinfra INVENTORY deploys/prepare.py, which leaves engines alone; then run again"
     return Diagnostic(host.name, message, hint=hint, code="programs-outdated")
 
 
-def _printed(answer: CommandOutput) -> Diagnostic | None:
+def _printed(output: CommandOutput) -> Diagnostic | None:
     """Return the diagnostic with which a program refused; None if it printed none."""
     try:
-        return codec.loads(CommandRefused, _last_line(answer.out)).diagnostic
+        return codec.loads(CommandRefused, _last_line(output.out)).diagnostic
     except ContractError:
         return None
 
@@ -233,14 +232,14 @@ def follow(
             between()
             argv = (*PROGRAM, command, job, "--since", str(since), "--wait", str(wait_s))
             try:
-                answer = run_once(host, argv, timeout=wait_s + 30)
+                output = run_once(host, argv, timeout=wait_s + 30)
             except ConnectionLostError as error:
                 report(f"connection lost ({error}); the operation continues on the Spark; reconnecting")
                 reconnect(host)
                 continue
-            if not answer.ok:
-                return _lost(kind, answer)
-            for line in answer.out.splitlines():
+            if not output.ok:
+                return _lost(kind, output)
+            for line in output.out.splitlines():
                 event = document(Event, host, line)
                 if event.result is not None:
                     return parse(kind, host, event.result)
@@ -254,6 +253,6 @@ def follow(
                     return _lost(kind, resumed)
 
 
-def _lost(kind: type[R], answer: CommandOutput) -> R:
-    text = answer.err.strip() or answer.out.strip() or "no answer"
-    return kind(LOST, _printed(answer) or Diagnostic("", text, code="job-lost"))
+def _lost(kind: type[R], output: CommandOutput) -> R:
+    text = output.err.strip() or output.out.strip() or "no answer"
+    return kind(LOST, _printed(output) or Diagnostic("", text, code="job-lost"))

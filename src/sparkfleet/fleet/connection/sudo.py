@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.connectors.util import CommandOutput
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.fleet.connection import secret_cache
 from sparkfleet.fleet.connection.shell import run_shell
 from sparkfleet.probe import root_shell
-from sparkfleet.probe.answer import sudo_diagnostic
+from sparkfleet.probe.response import sudo_diagnostic
 
 FIELD = "sudo_password"
 _REFUSED = "sparkfleet_sudo_refused"

@@ -10,8 +10,7 @@ from contextlib import contextmanager, suppress
 from paramiko import Channel, SSHException
 from pyinfra.api.host import Host as PyinfraHost
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 
 LOOPBACK = "127.0.0.1"
 CHUNK = 1 << 18

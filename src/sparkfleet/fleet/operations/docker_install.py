@@ -32,16 +32,16 @@ def install(act: executor.RunContext, operations: tuple[Operation, ...]) -> None
     installs = (one for one in operations if isinstance(one, InstallPackages))
     packages = tuple(argument for one in installs for argument in one.apt_arguments)
     act.progress("docker", f"installing {len(packages)} packages")
-    answer = remote.run(act.host, (*DETACHED, *APT, *packages), timeout=INSTALL_S)
-    if not answer.ok:
+    output = remote.run(act.host, (*DETACHED, *APT, *packages), timeout=INSTALL_S)
+    if not output.ok:
         raise executor.FailedError(_failed(act, remote.run(act.host, ("cat", LOG)).out))
     act.progress("docker", "starting")
-    answer = remote.run(act.host, ("systemctl", "restart", "docker.service"))
-    if not answer.ok:
+    output = remote.run(act.host, ("systemctl", "restart", "docker.service"))
+    if not output.ok:
         raise executor.FailedError(
             Diagnostic(
                 act.host.name,
-                f"Docker is installed and does not start: {answer.err.strip()}",
+                f"Docker is installed and does not start: {output.err.strip()}",
                 hint=f"on {act.host.name}: journalctl -u docker; then run again",
                 code="docker-install-failed",
             )

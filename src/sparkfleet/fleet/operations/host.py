@@ -86,9 +86,9 @@ def _unit(operation: Operation) -> str:
 
 def run_script(host: PyinfraHost, lines: Sequence[str]) -> None:
     """Run shell lines as root. Raise FailedError when one fails."""
-    answer = remote.run(host, ("/bin/sh", "-s"), stdin="\n".join([*START, *lines]) + "\n")
-    if not answer.ok:
-        errors = answer.err.strip().splitlines()
+    output = remote.run(host, ("/bin/sh", "-s"), stdin="\n".join([*START, *lines]) + "\n")
+    if not output.ok:
+        errors = output.err.strip().splitlines()
         raise executor.FailedError(
             Diagnostic(
                 host.name,

@@ -57,13 +57,13 @@ def apply(act: executor.RunContext, operations: Sequence[Operation]) -> None:
     requested = request(spark_plan.declared(act.host), spark_plan.login_user(act.host), operations)
     if requested is None:
         return
-    answer = remote.program(act.host, "prepare", data=requested, timeout=TIMEOUT_S)
-    result = remote.document(ResourceResult, act.host, answer.out) if answer.out else None
-    if answer.ok and result:
+    output = remote.program(act.host, "prepare", data=requested, timeout=TIMEOUT_S)
+    result = remote.document(ResourceResult, act.host, output.out) if output.out else None
+    if output.ok and result:
         if any(registry.kind(kind).needs_new_login for kind in kinds):
             remote.reconnect(act.host)
         return
-    raise executor.FailedError(*_diagnostics(act.host.name, result, answer.err))
+    raise executor.FailedError(*_diagnostics(act.host.name, result, output.err))
 
 
 def _diagnostics(host: str, result: ResourceResult | None, errors: str) -> list[Diagnostic]:

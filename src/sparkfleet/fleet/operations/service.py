@@ -87,9 +87,9 @@ def _execute(operation: Operation, act: executor.RunContext) -> None:
 def _(operation: UpdateService, act: executor.RunContext) -> None:
     name = operation.service
     act.progress(name, "update in place")
-    answer = remote.program(act.host, "repair", name, data=RepairRequest(operation.generation), timeout=120)
-    if not answer.ok:
-        raise executor.FailedError(not_updated(f"{act.host.name}: {name}", answer))
+    output = remote.program(act.host, "repair", name, data=RepairRequest(operation.generation), timeout=120)
+    if not output.ok:
+        raise executor.FailedError(not_updated(f"{act.host.name}: {name}", output))
     act.run.done[f"{act.host.name} {name}"] = "updated in place"
 
 
@@ -101,9 +101,9 @@ def _(operation: RolloutOperation, act: executor.RunContext) -> None:
     request = rollout_request(operation, spark_plan.declared(act.host).file)
     if request.candidate is not None and request.candidate.rank is not None:
         request = cluster.coordinate(act, request, request.candidate.rank)
-    answer = remote.program(act.host, "rollout", data=request, timeout=60)
-    if not answer.ok:
-        raise executor.FailedError(not_started(act, f"{act.host.name}: {name}", answer))
+    output = remote.program(act.host, "rollout", data=request, timeout=60)
+    if not output.ok:
+        raise executor.FailedError(not_started(act, f"{act.host.name}: {name}", output))
     result = act.watch(request.id, name, RolloutResult)
     if result.outcome not in SUCCEEDED:
         raise executor.FailedError(rollout_diagnostic(act.host.name, name, result))
@@ -122,10 +122,10 @@ def rollout_request(operation: RolloutOperation, host_file: str = "") -> Rollout
     )
 
 
-def not_updated(where: str, answer: remote.CommandOutput) -> Diagnostic:
+def not_updated(where: str, output: remote.CommandOutput) -> Diagnostic:
     """Return why the host did not update a unit."""
     hint = f"on {where.replace(': ', ': systemctl status sparkfleet-')}"
-    return remote.refusal(answer, where, "the unit could not be updated", hint)
+    return remote.refusal(output, where, "the unit could not be updated", hint)
 
 
 def new_id(subject: str) -> str:
@@ -133,9 +133,9 @@ def new_id(subject: str) -> str:
     return f"{re.sub('[^a-z0-9-]', '-', subject)[:36]}-{uuid.uuid4().hex[:8]}"
 
 
-def not_started(act: executor.RunContext, where: str, answer: remote.CommandOutput) -> Diagnostic:
+def not_started(act: executor.RunContext, where: str, output: remote.CommandOutput) -> Diagnostic:
     """Return why the host did not start a rollout."""
-    started = remote.document(RolloutStarted, act.host, answer.out) if answer.out else RolloutStarted()
+    started = remote.document(RolloutStarted, act.host, output.out) if output.out else RolloutStarted()
     if started.diagnostic:
         message = f"the rollout could not start: {started.diagnostic.message}"
         return replace(started.diagnostic, location=where, message=message)
@@ -149,7 +149,7 @@ def not_started(act: executor.RunContext, where: str, answer: remote.CommandOutp
         )
     return Diagnostic(
         where,
-        f"the rollout could not start: {_last(answer.err or answer.out)}",
+        f"the rollout could not start: {_last(output.err or output.out)}",
         hint="run again: the new plan shows the current state",
         code="operation-failed",
     )
@@ -163,15 +163,15 @@ def _check_args(act: executor.RunContext, subject: str, generation: Generation) 
         return
     source = "the image" if generation.image else f"the runtime {generation.runtime}"
     act.progress(f"{subject} check", "checking the flags with the image's own parser")
-    answer = checker.read_check(_run_in_image(act, generation, checker, checker.check_args(generation.argv)))
-    if answer.ok is None:
-        act.log(f"{subject}: the image's parser gave no answer ({answer.error}); the gate decides")
+    check = checker.read_check(_run_in_image(act, generation, checker, checker.check_args(generation.argv)))
+    if check.ok is None:
+        act.log(f"{subject}: the image's parser gave no answer ({check.error}); the gate decides")
         return
-    if not answer.ok:
+    if not check.ok:
         raise executor.FailedError(
             Diagnostic(
                 f"{act.host.name}: {subject}",
-                f"{engine.title} {answer.version} in {source} refuses the flags: {answer.error}; "
+                f"{engine.title} {check.version} in {source} refuses the flags: {check.error}; "
                 "nothing was touched",
                 f"flags that this {engine.title} knows",
                 "fix the host file (sparkfleet check suggests the nearest flag)",

@@ -13,8 +13,8 @@ from pyinfra.context import ctx_state
 
 from sparkfleet import gc_control, interrupts, terminal
 from sparkfleet.config import load
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError, name_inventory, paragraph
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
+from sparkfleet.errors import name_inventory, paragraph
 from sparkfleet.exit_codes import Code
 from sparkfleet.fleet.connection import known_hosts, pyinfra_patches
 from sparkfleet.fleet.run import fleet_run

@@ -13,9 +13,8 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import State
 
 from sparkfleet import interrupts
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.rollout import Event, JobResult
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.remote import ConnectionLostError
 from sparkfleet.fleet.run import fleet_run, host_errors, spark_plan

@@ -14,8 +14,7 @@ from pyinfra.api.state import State, StateStage
 from pyinfra.context import ctx_config, ctx_state
 from pyinfra_cli.inventory import make_inventory
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.fleet.connection import known_hosts, pyinfra_patches
 from sparkfleet.fleet.run import fleet_run, host_errors, spark_plan, user_deploy
 from sparkfleet.inventory import Pins, host_names, loading, unknown_hosts

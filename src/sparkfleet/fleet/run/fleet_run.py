@@ -18,9 +18,9 @@ from pyinfra.api.state import BaseStateCallback, State
 
 from sparkfleet import data_files, gc_control, interrupts
 from sparkfleet.contract import codec
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.desired_state import Member
-from sparkfleet.errors import SparkfleetError, paragraph
+from sparkfleet.errors import paragraph
 from sparkfleet.fleet.connection.unreachable import connect_diagnostic
 from sparkfleet.fleet.run import mirror_gaps, user_deploy
 from sparkfleet.fleet.run.progress import ProgressTable, on_terminal

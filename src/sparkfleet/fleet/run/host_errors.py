@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 
-from sparkfleet.contract.diagnostic import Diagnostic, combine
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.fleet.connection.remote import ConnectionLostError
 
 
@@ -17,8 +16,8 @@ def is_verbose() -> bool:
 
 def host_diagnostic(host: str, error: Exception) -> Diagnostic:
     """Return why nothing more is known of a host: the error's diagnostics, or an internal error."""
-    if isinstance(error, SparkfleetError) and (found := combine(*error.diagnostics)):
-        return found
+    if isinstance(error, SparkfleetError):
+        return error.diagnostic
     if isinstance(error, ConnectionLostError):
         return Diagnostic(host, f"connection lost: {error}", hint="run again", code="connection-lost")
     if is_verbose():

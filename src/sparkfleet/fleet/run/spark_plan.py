@@ -12,11 +12,10 @@ from pyinfra.api.state import State
 
 from sparkfleet import interrupts
 from sparkfleet.contract.codec import NEWER
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.probe import ProbeRequest
 from sparkfleet.contract.rollout import UNREADABLE, RolloutResult
 from sparkfleet.desired_state import Host, host_from_json
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote, secrets
 from sparkfleet.fleet.connection.probe import observe
 from sparkfleet.fleet.run import host_errors
@@ -52,11 +51,11 @@ def declared(host: PyinfraHost) -> Host:
 
 def login_user(host: PyinfraHost) -> User:
     """Return the login user of a Spark with home and ids."""
-    answer = remote.run(host, ("/bin/sh", "-c", 'u=${SUDO_USER:-root}; getent passwd "$u"; id -gn "$u"'))
-    if not answer.ok:
-        message = f"the login user is unknown: {answer.err.strip()}"
+    output = remote.run(host, ("/bin/sh", "-c", 'u=${SUDO_USER:-root}; getent passwd "$u"; id -gn "$u"'))
+    if not output.ok:
+        message = f"the login user is unknown: {output.err.strip()}"
         raise SparkfleetError(Diagnostic(host.name, message, hint="run again", code="login-shell-silent"))
-    entry, group = answer.out.splitlines()
+    entry, group = output.out.splitlines()
     name, _, uid, gid, _, home, _ = entry.split(":")
     return User(name, home, int(uid), int(gid), group)
 

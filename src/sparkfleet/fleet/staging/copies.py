@@ -11,7 +11,7 @@ from typing import Any
 from pyinfra.api.host import Host as PyinfraHost
 
 from sparkfleet import interrupts
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.stage import (
     STAGED,
     ExportedImage,
@@ -24,7 +24,6 @@ from sparkfleet.contract.stage import (
 from sparkfleet.contract.transfer import Place, Places, SentFile
 from sparkfleet.desired_state import ImageRef, Weights
 from sparkfleet.desired_state.derived_packages import REPOSITORY
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.fleet.staging import stage_job
@@ -152,15 +151,15 @@ def snapshot(root: str, weights: Weights) -> str:
 
 
 def _places(host: PyinfraHost) -> tuple[Place, ...]:
-    answer = remote.program(host, "copy-places", timeout=60)
-    if not answer.ok:
-        output = (answer.err or answer.out).strip()[-300:]
+    output = remote.program(host, "copy-places", timeout=60)
+    if not output.ok:
+        text = (output.err or output.out).strip()[-300:]
         raise SenderError(
             Diagnostic(
                 host.name,
-                f"its addresses could not be read: {output}",
+                f"its addresses could not be read: {text}",
                 hint="run again",
                 code="staging-failed",
             )
         )
-    return remote.document(Places, host, answer.out).places
+    return remote.document(Places, host, output.out).places

@@ -15,10 +15,9 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.context import ctx_host
 
 from sparkfleet.contract import hub_access
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.desired_state import Host, ImageRef
 from sparkfleet.desired_state.derived_packages import REPOSITORY
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection.remote import ConnectionLostError
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.run.fleet_run import Fetch

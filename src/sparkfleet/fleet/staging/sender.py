@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from pyinfra.api.host import Host as PyinfraHost
 
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.contract.stage import SenderPlace
 from sparkfleet.contract.transfer import SenderListens, SendRequest, SentFile
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import spark_plan
 from sparkfleet.fleet.staging import stage_job
@@ -43,10 +43,10 @@ class Sender:
             tuple(shown),
             self.transfer_key,
         )
-        answer = remote.program(self.host, "copy-serve", data=request, timeout=60)
-        if not answer.ok:
-            raise SenderError(remote.refusal(answer, self.host.name, "cannot send", code="staging-failed"))
-        found = remote.document(SenderListens, self.host, answer.out).listeners
+        output = remote.program(self.host, "copy-serve", data=request, timeout=60)
+        if not output.ok:
+            raise SenderError(remote.refusal(output, self.host.name, "cannot send", code="staging-failed"))
+        found = remote.document(SenderListens, self.host, output.out).listeners
         listeners = tuple((self.route.distance(address), address, port) for address, port in found)
         self.place = SenderPlace(self.host.name, listeners)
 

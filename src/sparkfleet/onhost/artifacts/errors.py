@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.stage import FAILED, StageResult
 
 
-class StageError(DiagnosticError):
+class StageError(SparkfleetError):
     """A job cannot continue. ``result`` is how the job ends."""
 
     def __init__(

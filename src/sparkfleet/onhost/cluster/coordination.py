@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.generation import GateResult, RolloutRequest
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.cluster.head import Head
@@ -107,7 +107,7 @@ def coordinator(system: System, journal: Journal, request: RolloutRequest) -> Co
         return Member(system, journal, request, generation, rank)
     try:
         return Head(system, journal, request, generation, rank, ranks.cluster_start(generation, rank))
-    except DiagnosticError as error:
+    except SparkfleetError as error:
         if journal.has_changed:
             return SingleHost()  # it can still be rolled back here; the members do that without the head
         raise CoordinationError(error.diagnostic) from None

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparkfleet.contract.cluster import HeadAnswer, MemberMessage, MessageRefused
+from sparkfleet.contract.cluster import HeadResponse, MemberMessage, MessageRefused
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.contract.generation import GateResult, Generation, Rank, RolloutRequest
@@ -56,7 +56,7 @@ class Head:
         deadline = self.system.monotonic() + (messages.DECISION_S if again else 0.0)
         while True:
             try:
-                self._close = self.system.listen(self.rank.address, messages.PORT, self.answer)
+                self._close = self.system.listen(self.rank.address, messages.PORT, self.respond)
             except OSError as error:
                 if self.system.monotonic() < deadline:
                     self.system.sleep(1.0)
@@ -67,18 +67,20 @@ class Head:
                 raise CoordinationError(messages.rank_unreachable(self.service, message)) from None
             return
 
-    def answer(self, message: dict[str, Any]) -> dict[str, Any]:
+    def respond(self, message: dict[str, Any]) -> dict[str, Any]:
         """Store a member's report and return the command. Called from other threads."""
         try:
             report = MemberMessage.from_json(message)
         except ContractError as error:
-            return MessageRefused(error.diagnostic.message).to_json()
+            return MessageRefused(error.diagnostic).to_json()
         if not hmac.compare_digest(report.cluster_key.encode(), self.request.cluster_key.encode()):
-            return MessageRefused("another rollout: the cluster key differs").to_json()
+            found = "another rollout: the cluster key differs"
+            refused = Diagnostic("", found, hint="run again", code="rollout-in-progress")
+            return MessageRefused(refused).to_json()
         with self._lock:
             self._reported_at[report.rank] = self.system.monotonic()
             self.reports[report.rank] = report
-            return HeadAnswer(self.command, self.diagnostic).to_json()
+            return HeadResponse(self.command, self.diagnostic).to_json()
 
     def prepared(self, image_id: str) -> None:
         """Wait until every member is ready with the same image and arguments, then command all to stop."""

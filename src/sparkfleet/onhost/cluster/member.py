@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from sparkfleet.contract.cluster import HeadAnswer, MemberMessage, RolloutEnd
+from sparkfleet.contract.cluster import HeadResponse, MemberMessage, RolloutEnd
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import GateResult, Generation, Rank, RolloutRequest
@@ -34,7 +34,7 @@ class Member:
     image_id: str = ""
     confirmed_state: str = ""
     """The state that the head has confirmed."""
-    head_answered_at: float = 0.0
+    head_response_at: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _close: Stop | None = None
 
@@ -45,7 +45,7 @@ class Member:
 
     def open(self, *, again: bool) -> None:  # noqa: ARG002  (only the head needs it)
         """Start the heartbeat to the head."""
-        self.head_answered_at = self.system.monotonic()
+        self.head_response_at = self.system.monotonic()
         self._close = self.system.every(messages.HEARTBEAT_S, self.report_to_head)
 
     def report_to_head(self) -> None:
@@ -62,12 +62,12 @@ class Member:
                 self.rank.addresses[0], messages.PORT, message.to_json(), messages.REQUEST_S
             )
             try:
-                answer = HeadAnswer.from_json(data)
+                response = HeadResponse.from_json(data)
             except ContractError:
                 return  # not reachable, or the head of another rollout
-            self.command, self.head_answered_at = answer.command, self.system.monotonic()
+            self.command, self.head_response_at = response.command, self.system.monotonic()
             self.confirmed_state = message.state
-            self.head_diagnostic = answer.diagnostic
+            self.head_diagnostic = response.diagnostic
 
     def prepared(self, image_id: str) -> None:
         """Report ready, and wait for the command to stop."""
@@ -89,7 +89,7 @@ class Member:
             raise StartFailedError(
                 messages.rank_diagnostic(self.service, self.rank.name(0), self.head_diagnostic)
             )
-        self._require_answer(messages.LOST_S)
+        self._require_response(messages.LOST_S)
 
     def prove(self, gate: Gate) -> GateResult:
         """Report that the engine runs; the head's gate decides."""
@@ -166,11 +166,11 @@ class Member:
             command
         ):
             self.check()
-            self._require_answer(limit_s)
+            self._require_response(limit_s)
             self.system.sleep(messages.POLL_S)
 
-    def _require_answer(self, limit_s: float) -> None:
-        silent = self.system.monotonic() - self.head_answered_at
+    def _require_response(self, limit_s: float) -> None:
+        silent = self.system.monotonic() - self.head_response_at
         if silent >= limit_s:
             text = f"{self.rank.name(0)}, the head, did not answer for {silent:.0f} s"
             raise StartFailedError(messages.rank_unreachable(self.service, text))

@@ -24,20 +24,20 @@ def new_query(subject: str, rollout: str = "") -> PeerQuery:
     return PeerQuery(subject, rollout, secrets.token_hex(16))
 
 
-def sign(answer: Document, key: str, query: PeerQuery) -> dict[str, Any]:
+def sign(response: Document, key: str, query: PeerQuery) -> dict[str, Any]:
     """Return a response with its signature; unchanged without a key or nonce."""
-    data = answer.to_json()
+    data = response.to_json()
     return {**data, PROOF: _digest(data, key, query.nonce)} if key and query.nonce else data
 
 
-def verify(kind: type[D], answer: dict[str, Any] | None, key: str, query: PeerQuery) -> D | None:
+def verify(kind: type[D], response: dict[str, Any] | None, key: str, query: PeerQuery) -> D | None:
     """Return a response; None: no response, another type, or not signed with the key."""
-    if answer is None:
+    if response is None:
         return None
-    data = {name: value for name, value in answer.items() if name != PROOF}
+    data = {name: value for name, value in response.items() if name != PROOF}
     if key:
         digest = _digest(data, key, query.nonce)
-        if not hmac.compare_digest(str(answer.get(PROOF, "")).encode(), digest.encode()):
+        if not hmac.compare_digest(str(response.get(PROOF, "")).encode(), digest.encode()):
             return None
     try:
         return kind.from_json(data)
@@ -45,6 +45,6 @@ def verify(kind: type[D], answer: dict[str, Any] | None, key: str, query: PeerQu
         return None
 
 
-def _digest(answer: dict[str, Any], key: str, nonce: str) -> str:
-    text = json.dumps([nonce, answer], sort_keys=True, separators=(",", ":"))
+def _digest(response: dict[str, Any], key: str, nonce: str) -> str:
+    text = json.dumps([nonce, response], sort_keys=True, separators=(",", ":"))
     return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()

@@ -15,7 +15,7 @@ from typing import Any
 from sparkfleet import engines
 from sparkfleet.contract.cluster import MessageRefused, PeerQuery, PeerState, RankRun, RolloutEnd
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.contract.rollout import PROMOTED, RolloutResult
 from sparkfleet.engines.host import ClusterStart
@@ -51,16 +51,16 @@ class Peers:
     """The engine of the cluster has answered."""
     cause: str = ""
     """Which rank is lost, and why; "" while none is."""
-    _answered_at: dict[int, float] = field(default_factory=dict)
+    _response_at: dict[int, float] = field(default_factory=dict)
     _close: Stop | None = None
     _logged: str = ""
 
-    def answer(self, message: dict[str, Any]) -> dict[str, Any]:
+    def respond(self, message: dict[str, Any]) -> dict[str, Any]:
         """Return this rank's state, or the end of a rollout. Called from other threads."""
         try:
             query = PeerQuery.from_json(message)
         except ContractError as error:
-            return MessageRefused(error.diagnostic.message).to_json()
+            return MessageRefused(error.diagnostic).to_json()
         if query.subject == "swap":
             return _rollout_end(self.system, query)
         state = PeerState(self.rank.fingerprint, self.epoch, self._state(), self.serves)
@@ -75,7 +75,7 @@ class Peers:
         """Listen for queries as soon as the fabric address is up."""
         if self._close is None:
             try:
-                self._close = self.system.listen(self.rank.address, PORT, self.answer)
+                self._close = self.system.listen(self.rank.address, PORT, self.respond)
             except OSError as error:
                 self._log_change(f"cannot listen for other ranks on {self.rank.address}: {error}")
 
@@ -108,21 +108,21 @@ class Peers:
         expected = READY if self.start.head_first else RUNNING
         missing = []
         for rank in range(1, len(self.rank.hosts)):
-            answer = self._ask(rank)
-            if answer is None or (answer.epoch, answer.state) != (self.epoch, expected):
-                missing.append(f"{self.rank.name(rank)}{'' if answer else ': no answer'}")
+            response = self._ask(rank)
+            if response is None or (response.epoch, response.state) != (self.epoch, expected):
+                missing.append(f"{self.rank.name(rank)}{'' if response else ': no answer'}")
         return f"waiting for {', '.join(missing)}" if missing else ""
 
     def _awaited_of_head(self) -> str:
-        answer = self._ask(0)
-        if answer is None:
+        response = self._ask(0)
+        if response is None:
             return f"waiting for the head {self.rank.name(0)}"
         if not self.start.head_first:
-            self.epoch = answer.epoch
-            return "" if answer.state == WAITING else "waiting until the head restarts"
-        if answer.state == WAITING:
-            self.epoch, self.state = answer.epoch, READY
-        elif answer.state == RUNNING and self.epoch == answer.epoch:
+            self.epoch = response.epoch
+            return "" if response.state == WAITING else "waiting until the head restarts"
+        if response.state == WAITING:
+            self.epoch, self.state = response.epoch, READY
+        elif response.state == RUNNING and self.epoch == response.epoch:
             return ""
         return f"waiting until {self.start.head_process} answers on the head"
 
@@ -140,20 +140,20 @@ class Peers:
 
     def watch(self) -> Stop:
         """Watch the other ranks in the background; a lost one is named in ``cause``."""
-        self._answered_at = dict.fromkeys(self._watched_ranks(), self.system.monotonic())
+        self._response_at = dict.fromkeys(self._watched_ranks(), self.system.monotonic())
         return self.system.every(CHECK_S, self._check_ranks)
 
     def _check_ranks(self) -> None:
         self.open()
         for rank in self._watched_ranks():
-            answer, now = self._ask(rank), self.system.monotonic()
-            if answer is not None:
-                self._answered_at[rank] = now
-                if answer.epoch != self.epoch or self._has_ended(rank, answer.state):
+            response, now = self._ask(rank), self.system.monotonic()
+            if response is not None:
+                self._response_at[rank] = now
+                if response.epoch != self.epoch or self._has_ended(rank, response.state):
                     self.cause = f"{self.rank.name(rank)} has ended or restarted"
                 elif rank == 0:
-                    self.serves = bool(answer.serves)
-            elif now - self._answered_at[rank] >= LOST_S:
+                    self.serves = bool(response.serves)
+            elif now - self._response_at[rank] >= LOST_S:
                 self.cause = f"{self.rank.name(rank)} has not answered for {LOST_S:.0f} s"
 
     def _has_ended(self, rank: int, state: str) -> bool:
@@ -168,8 +168,8 @@ class Peers:
         """Return the state of a rank; None: no response, no valid signature, or another fingerprint."""
         query = proof.new_query("state")
         data = self.system.ask_other(self.rank.addresses[rank], PORT, query.to_json(), REQUEST_S)
-        answer = proof.verify(PeerState, data, self.cluster_key, query)
-        return answer if answer is not None and answer.fingerprint == self.rank.fingerprint else None
+        response = proof.verify(PeerState, data, self.cluster_key, query)
+        return response if response is not None and response.fingerprint == self.rank.fingerprint else None
 
     def _log_change(self, text: str) -> None:
         if text != self._logged:
@@ -196,14 +196,14 @@ def unsupported(generation: Generation) -> Diagnostic | None:
 
 
 def cluster_start(generation: Generation, rank: Rank) -> ClusterStart:
-    """Return how the ranks of a generation start. Raise DiagnosticError when that is unsupported."""
+    """Return how the ranks of a generation start. Raise SparkfleetError when that is unsupported."""
     if diagnostic := unsupported(generation):
-        raise DiagnosticError(diagnostic)
+        raise SparkfleetError(diagnostic)
     return engines.on_host(generation.engine).cluster_starts[rank.executor]
 
 
 def peers_of(system: System, service: str, log: Callable[[str], None]) -> Peers | None:
-    """Return the peers of a service; None for a service on one host. Raise DiagnosticError."""
+    """Return the peers of a service; None for a service on one host. Raise SparkfleetError."""
     known = store.current(system.paths.state, service)
     if known is None or known.rank is None:
         return None

@@ -22,7 +22,7 @@ OWN = "etc/netplan/60-sparkfleet-fabric.yaml"
 NETPLAN = ("etc/netplan", "run/netplan", "usr/lib/netplan", "lib/netplan")
 NETWORK_FILES = (*NETPLAN, "etc/systemd/network", "etc/NetworkManager/system-connections", "etc/network")
 """Directories where links are configured: of netplan, networkd, NetworkManager and ifupdown."""
-ANSWER_S = 0.3
+REPLY_S = 0.3
 """Seconds that other hosts have to answer for an address."""
 ARP = 0x0806
 NONE, HOST_MASK = "0" * 8, "F" * 8
@@ -223,7 +223,7 @@ def address_owners(names: Iterable[str], desired: Collection[str]) -> list[dict[
                 struct.pack("!6s6sH", b"\xff" * 6, own, ARP)
                 + struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, own, bytes(4), bytes(6), target)
             )
-    end = time.monotonic() + ANSWER_S
+    end = time.monotonic() + REPLY_S
     while sockets and (left := end - time.monotonic()) > 0:
         for raw in select.select(sockets, (), (), left)[0]:
             packet = raw.recv(64)

@@ -33,8 +33,8 @@ def collect_reach(urls: list[str]) -> dict[str, Any]:
 def _ask(url: str, found: dict[str, Any]) -> None:
     begin = time.monotonic()
     try:
-        with urllib.request.urlopen(url, timeout=LIMIT_S) as answer:
-            step, ok, detail = "http", True, str(answer.status)
+        with urllib.request.urlopen(url, timeout=LIMIT_S) as response:
+            step, ok, detail = "http", True, str(response.status)
     except urllib.error.HTTPError as error:
         step, ok, detail = "http", error.code < 500, str(error.code)
         error.close()

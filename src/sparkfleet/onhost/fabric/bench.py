@@ -12,7 +12,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 from sparkfleet.contract import codec
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.fabric import (
     IPERF,
     NOT_MEASURED,
@@ -27,7 +27,7 @@ from sparkfleet.contract.fabric import (
 )
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.memory_max import JOB_MIB, memory_max
-from sparkfleet.onhost.machine.system import Ran, System, systemctl
+from sparkfleet.onhost.machine.system import CommandResult, System, systemctl
 from sparkfleet.onhost.state import units
 
 PORT = 18515
@@ -69,7 +69,7 @@ def _rdma(lane: Lane, port: int, seconds: int) -> tuple[str, ...]:
     return ("-d", lane.device, "-p", str(port), "-F", "--report_gbits", "-D", str(seconds))
 
 
-def gbits(tool: str, ran: Ran) -> float | None:
+def gbits(tool: str, ran: CommandResult) -> float | None:
     """Return the Gb/s that a sender reported; None: it did not."""
     if ran.code:
         return None
@@ -86,7 +86,7 @@ def gbits(tool: str, ran: Ran) -> float | None:
 
 
 def begin(system: System, request: BenchRequest) -> None:
-    """Start a detached listener for each measurement. Raise DiagnosticError when one does not start."""
+    """Start a detached listener for each measurement. Raise SparkfleetError when one does not start."""
     for number, (lane, port) in enumerate(_ports(request)):
         unit = f"{_unit(request)}-{number}.service"
         systemctl(system, "stop", unit)
@@ -96,7 +96,7 @@ def begin(system: System, request: BenchRequest) -> None:
         result = system.run(("systemd-run", "--quiet", "--collect", f"--unit={unit}", *bounds, *argv))
         if result.code:
             message, hint = f"{argv[0]}: {result.text}", f"journalctl -u {unit}, then run again"
-            raise DiagnosticError(Diagnostic(unit, message, hint=hint, code="unit-failed"))
+            raise SparkfleetError(Diagnostic(unit, message, hint=hint, code="unit-failed"))
 
 
 def end(system: System, request: BenchRequest) -> None:

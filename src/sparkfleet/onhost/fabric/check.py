@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from sparkfleet.contract.fabric import FabricEvidence, FabricRequest, Peer, PeerAnswer, RdmaDevice
+from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.fabric import (
+    MTU_TOO_LARGE,
+    PEER_SILENT,
+    FabricEvidence,
+    FabricRequest,
+    Peer,
+    PeerReply,
+    RdmaDevice,
+)
 from sparkfleet.onhost.fabric import links
 from sparkfleet.onhost.machine.system import System
 
@@ -51,29 +60,36 @@ def links_without_carrier(system: System, request: FabricRequest) -> list[str]:
     ]
 
 
-def failed_answers(system: System, peers: Sequence[Peer], mtu: int) -> list[PeerAnswer]:
-    """Return the answers of peers with a problem."""
-    return [answer for answer in answers(system, peers, mtu) if answer.problem]
+def failed_replies(system: System, peers: Sequence[Peer], mtu: int) -> list[PeerReply]:
+    """Return the replies that are none of full size."""
+    return [reply for reply in replies(system, peers, mtu) if reply.diagnostic]
 
 
-def answers(system: System, peers: Sequence[Peer], mtu: int) -> list[PeerAnswer]:
-    """Return the answer of each peer on each link, in parallel: each timeout takes a second."""
+def replies(system: System, peers: Sequence[Peer], mtu: int) -> list[PeerReply]:
+    """Return the reply of each peer on each link, in parallel: each timeout takes a second."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(lambda peer: peer_answer(system, peer, mtu), peers))
+        return list(pool.map(lambda peer: peer_reply(system, peer, mtu), peers))
 
 
-def peer_answer(system: System, peer: Peer, mtu: int) -> PeerAnswer:
+def peer_reply(system: System, peer: Peer, mtu: int) -> PeerReply:
     """Ping one peer with an unfragmented packet of full size, then with a small one."""
     if ping(system, peer, mtu - HEADERS):
-        return PeerAnswer(peer.name, peer.link, peer.address, mtu)
+        return PeerReply(peer.name, peer.link, peer.address, mtu)
     small = ping(system, peer, SMALL)
-    problem = (
+    message = (
         f"{peer.name} ({peer.address}) answers over {peer.link}, but not to packets of {mtu} bytes: "
         "the MTU is smaller there or on the way"
         if small
         else f"{peer.name} ({peer.address}) does not answer over {peer.link}"
     )
-    return PeerAnswer(peer.name, peer.link, peer.address, mtu, problem, small)
+    found = failed(message, code=MTU_TOO_LARGE if small else PEER_SILENT)
+    return PeerReply(peer.name, peer.link, peer.address, mtu, found, small)
+
+
+def failed(found: str, *, code: str) -> Diagnostic:
+    """Return why a change of links does not succeed."""
+    hint = "check cables, switch and the other Spark; then run again"
+    return Diagnostic("fabric", found, hint=hint, code=code)
 
 
 def ping(system: System, peer: Peer, payload: int) -> bool:
@@ -89,5 +105,5 @@ def evidence(system: System, request: FabricRequest) -> FabricEvidence:
         round(system.now()),
         links.snapshot(system, [link for link, _ in request.addresses]),
         {link: RdmaDevice(device, rdma_state(system, device)) for link, device in request.rdma},
-        tuple(answers(system, request.peers, request.mtu)),
+        tuple(replies(system, request.peers, request.mtu)),
     )

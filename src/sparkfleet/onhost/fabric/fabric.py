@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from sparkfleet.contract.codec import NEWER, ContractError
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.fabric import (
     FAILED,
+    OTHER_END_FAILED,
     FabricRequest,
     FabricResult,
     LinksBefore,
@@ -59,18 +60,18 @@ def begin(system: System, request: FabricRequest) -> JobStarted:
         return JobStarted(request.id)
     for other in unfinished(system):
         if _goes_on(system, other):
-            raise DiagnosticError(_failed(f"another change of the links is in progress: {other}", AGAIN))
+            raise SparkfleetError(_failed(f"another change of the links is in progress: {other}", AGAIN))
         _require_not_newer(system, other)
         _start(system, other)
         message = f"an interrupted change of the links ({other}) is being reverted"
-        raise DiagnosticError(_failed(message, AGAIN))
+        raise SparkfleetError(_failed(message, AGAIN))
     _prune(system)
     files.write_document(directory / "request.json", request)
     diagnostic = _start(system, request.id)
     if diagnostic:
         files.remove(directory)
         unit = unit_name(request.id)
-        raise DiagnosticError(
+        raise SparkfleetError(
             Diagnostic(unit, diagnostic, hint=f"journalctl -u {unit}, then run again", code="unit-failed")
         )
     return JobStarted(request.id)
@@ -106,7 +107,8 @@ def confirm(system: System, job: str) -> None:
 
 def give_up(system: System, job: str, cause: str) -> None:
     """Have a job revert everything at once: the operator knows that the other end will not answer."""
-    files.write_document(folder(system, job) / "given-up.json", LinksGivenUp(cause))
+    given_up = check.failed(cause, code=OTHER_END_FAILED)
+    files.write_document(folder(system, job) / "given-up.json", LinksGivenUp(given_up))
 
 
 def run(system: System, job: str) -> FabricResult:

@@ -30,22 +30,27 @@ class Missing:
     patience_s: float | None = None
     """Seconds without interruption after which it is given up; None: the time of the whole change."""
 
+    @property
+    def key(self) -> tuple[str, float | None]:
+        """Return by what it is known again at the next check."""
+        return self.diagnostic.code, self.patience_s
+
 
 def watch(system: System, request: FabricRequest, management: links.Snapshot, job: Path) -> Diagnostic | None:
     """Return None when everything answers, else what did not within the time."""
     began = system.monotonic()
-    since: dict[str, float] = {}
+    since: dict[tuple[str, float | None], float] = {}
     while True:
         gaps = missing(system, request, management, job)
         now = system.monotonic()
         if not gaps and now - began >= HOLD_S:
             return None
-        since = {one.diagnostic.code: since.get(one.diagnostic.code, now) for one in gaps}
+        since = {one.key: since.get(one.key, now) for one in gaps}
         for one in gaps:
-            if one.patience_s is not None and now - since[one.diagnostic.code] >= one.patience_s:
+            if one.patience_s is not None and now - since[one.key] >= one.patience_s:
                 return one.diagnostic
         if now - began >= request.wait_s:
-            return gaps[0].diagnostic if gaps else wrong("the system is too slow", code=FAILED)
+            return gaps[0].diagnostic if gaps else check.failed("the system is too slow", code=FAILED)
         system.sleep(POLL_S)
 
 
@@ -56,29 +61,24 @@ def missing(
     gone = links.missing(system, management)
     if gone:
         lost = f"the management network was lost: {'; '.join(gone)}"
-        return (Missing(wrong(lost, code="fabric-management-lost"), LOST_S),)
+        return (Missing(check.failed(lost, code="fabric-management-lost"), LOST_S),)
     given_up = files.read_document(LinksGivenUp, job / "given-up.json")
     if given_up:
-        return (Missing(wrong(given_up.cause, code="fabric-other-end-failed"), 0),)
+        return (Missing(given_up.diagnostic, 0),)
     dark = [
-        Missing(wrong(one, code="fabric-no-carrier"), DARK_S)
+        Missing(check.failed(one, code="fabric-no-carrier"), DARK_S)
         for one in check.links_without_carrier(system, request)
     ]
-    own = [Missing(wrong(one, code="fabric-link-differs")) for one in check.mismatches(system, request)]
+    own = [
+        Missing(check.failed(one, code="fabric-link-differs")) for one in check.mismatches(system, request)
+    ]
     if not (job / "confirmed").exists():
         cause = "the operator did not open a new connection: the management network may be lost"
-        own.append(Missing(wrong(cause, code="fabric-not-confirmed")))
+        own.append(Missing(check.failed(cause, code="fabric-not-confirmed")))
     return (*dark, *own) or _silent(system, request)
 
 
 def _silent(system: System, request: FabricRequest) -> tuple[Missing, ...]:
-    answers = check.failed_answers(system, request.peers, request.mtu)
-    small = bool(answers) and all(answer.small for answer in answers)
-    code, patience_s = ("fabric-mtu-too-large", SMALL_S) if small else ("fabric-peer-silent", None)
-    return tuple(Missing(wrong(answer.problem, code=code), patience_s) for answer in answers)
-
-
-def wrong(found: str, *, code: str) -> Diagnostic:
-    """Return why a change of links does not succeed."""
-    hint = "check cables, switch and the other Spark; then run again"
-    return Diagnostic("fabric", found, hint=hint, code=code)
+    replies = check.failed_replies(system, request.peers, request.mtu)
+    patience_s = SMALL_S if all(reply.small for reply in replies) else None
+    return tuple(Missing(reply.diagnostic, patience_s) for reply in replies if reply.diagnostic)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Failure:
         return replace(self, diagnostic=replace(self.diagnostic, location=service, message=message))
 
 
-class StartFailedError(DiagnosticError):
+class StartFailedError(SparkfleetError):
     """A start failed."""
 
     def __init__(self, failure: Failure | Diagnostic) -> None:

@@ -238,10 +238,10 @@ class Gate:
             if not self.engine.is_unsupported(response.status, response.body):
                 break
         if response.status != OK:
-            raise self._no_answer(response, limit_s)
+            raise self._no_response(response, limit_s)
         return response.body, self.system.monotonic() - started
 
-    def _no_answer(self, response: HttpResponse, limit_s: float) -> StartFailedError:
+    def _no_response(self, response: HttpResponse, limit_s: float) -> StartFailedError:
         self.check_alive()
         if response.timed_out:
             health = self.send(self.engine.health, QUICK_S)

@@ -21,11 +21,11 @@ from typing import Any
 from sparkfleet.contract import command
 from sparkfleet.onhost.machine import deadline, wire
 from sparkfleet.onhost.machine.system import (
+    CommandResult,
     HttpRequest,
     HttpResponse,
     Memory,
     Paths,
-    Ran,
     Stop,
     WatchdogProcess,
 )
@@ -89,7 +89,7 @@ class Spark:
         threading.Thread(target=repeat, daemon=True).start()
         return ended.set
 
-    def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
+    def run(self, argv: Sequence[str], timeout_s: float = 60) -> CommandResult:
         """Run a command to its end. One that hangs in the kernel (a GPU driver) is left at the limit."""
         return command.run(argv, timeout_s)
 
@@ -166,9 +166,9 @@ class Spark:
 
         return _exchanged(request, lines)
 
-    def listen(self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Stop:
+    def listen(self, address: str, port: int, respond: Callable[[dict[str, Any]], dict[str, Any]]) -> Stop:
         """Serve requests of other Sparks."""
-        return wire.listen(address, port, answer)
+        return wire.listen(address, port, respond)
 
     def ask_other(
         self, address: str, port: int, message: dict[str, Any], timeout_s: float

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparkfleet.contract import command
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.onhost.machine import files
 from sparkfleet.onhost.machine.memory_max import JOB_MIB, memory_max
 
@@ -68,7 +68,7 @@ def sweep_secrets() -> None:
 
 
 def start(job: str, argv: Sequence[str], *properties: str) -> None:
-    """Run a command as the job's unit. When that fails, remove the secrets and raise DiagnosticError."""
+    """Run a command as the job's unit. When that fails, remove the secrets and raise SparkfleetError."""
     run = ["systemd-run", "--quiet", "--collect", f"--unit={unit(job)}", "--property=Nice=5"]
     # However the job ends, SIGKILL included:
     run += ["--property=ExecStopPost=/bin/rm -f " + " ".join(str(secret(job, kind)) for kind in SECRETS)]
@@ -79,4 +79,4 @@ def start(job: str, argv: Sequence[str], *properties: str) -> None:
         forget_secrets(job)
         problem = f"no answer within {SYSTEMD_S:.0f} s" if done.code == command.TIMED_OUT else done.text
         hint = f"journalctl -u {unit(job)}, then run again"
-        raise DiagnosticError(Diagnostic(unit(job), f"systemd-run: {problem}", hint=hint, code="unit-failed"))
+        raise SparkfleetError(Diagnostic(unit(job), f"systemd-run: {problem}", hint=hint, code="unit-failed"))

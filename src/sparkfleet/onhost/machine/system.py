@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sparkfleet import runtimes
-from sparkfleet.contract.command import Ran
+from sparkfleet.contract.command import CommandResult
 from sparkfleet.contract.generation import STATE_DIR, Generation
 from sparkfleet.runtimes.base import Instance, PortOwner, Runtime, Stop
 
@@ -107,7 +107,7 @@ class System(Protocol):
     def every(self, seconds: float, call: Callable[[], None]) -> Stop:
         """Call ``call`` in the background, at once and then every ``seconds``."""
 
-    def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
+    def run(self, argv: Sequence[str], timeout_s: float = 60) -> CommandResult:
         """Run a command to its end; 127 when it is not there, 124 when it took too long."""
 
     def memory(self) -> Memory:
@@ -130,7 +130,7 @@ class System(Protocol):
         raises.
         """
 
-    def listen(self, address: str, port: int, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Stop:
+    def listen(self, address: str, port: int, respond: Callable[[dict[str, Any]], dict[str, Any]]) -> Stop:
         """Serve requests of other Sparks at ``address`` in the background. Raise OSError when that fails."""
 
     def ask_other(
@@ -151,7 +151,7 @@ class System(Protocol):
         """SIGKILL its processes directly, also when the runtime's daemon is slow."""
 
 
-def systemctl(system: System, *argv: str, timeout_s: float = 180) -> Ran:
+def systemctl(system: System, *argv: str, timeout_s: float = 180) -> CommandResult:
     """Run ``systemctl``; the caller judges the result."""
     return system.run(("systemctl", *argv), timeout_s)
 
@@ -167,12 +167,12 @@ def runtime_of(system: System, *generations: Generation | None) -> Runtime:
 
 __all__ = [
     "PROGRAM",
+    "CommandResult",
     "HttpRequest",
     "HttpResponse",
     "Memory",
     "Paths",
     "PortOwner",
-    "Ran",
     "Stop",
     "System",
     "WatchdogProcess",

@@ -18,7 +18,7 @@ LONGEST = 64 * 1024
 PATIENCE_S = 5.0
 """Seconds that one request may keep a connection open, from its first byte to its last."""
 
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
+Responder = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -31,7 +31,7 @@ class _Server(socketserver.ThreadingTCPServer):
         return deadline.with_deadline(connection, time.monotonic() + PATIENCE_S), address
 
 
-def listen(address: str, port: int, answer: Answer) -> Callable[[], None]:
+def listen(address: str, port: int, respond: Responder) -> Callable[[], None]:
     """Serve requests in the background; return what stops it. Raise OSError for a foreign address."""
 
     class Handler(socketserver.StreamRequestHandler):
@@ -39,7 +39,7 @@ def listen(address: str, port: int, answer: Answer) -> Callable[[], None]:
             with contextlib.suppress(OSError):  # the client hung up: it asks again
                 question = _read(self.rfile.readline(LONGEST))
                 if question is not None:
-                    self.wfile.write(json.dumps(answer(question)).encode() + b"\n")
+                    self.wfile.write(json.dumps(respond(question)).encode() + b"\n")
 
     server = _Server((address, port), Handler)
     threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True).start()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparkfleet.onhost.collectors.resources import ObservedHost
-from sparkfleet.onhost.machine.system import Ran, System
+from sparkfleet.onhost.machine.system import CommandResult, System
 from sparkfleet.resources.base import STATE_DIR, UNIT_DIR
 
 
@@ -34,6 +34,6 @@ class HostAccess(ObservedHost):
         """Directory of systemd's units."""
         return self.system.paths.units
 
-    def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
+    def run(self, argv: Sequence[str], timeout_s: float = 60) -> CommandResult:
         """Run a command to its end."""
         return self.system.run(argv, timeout_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.generation import (
     ContainerOf,
     CurrentGeneration,
@@ -24,7 +24,7 @@ from sparkfleet.onhost.state import store, units
 
 def repair(system: System, generation: Generation, by: str = "") -> ServiceChanged:
     """Write unit and record of ``generation``; check that it runs under a supervisor of today's programs
-    (``by``, their identity). Never restarts a running container. Raise DiagnosticError when it is refused.
+    (``by``, their identity). Never restarts a running container. Raise SparkfleetError when it is refused.
     """
     service, unit, runtime = generation.service, generation.unit_name, runtime_of(system, generation)
     noun = runtime.noun
@@ -67,7 +67,7 @@ def stop(system: System, service: str, *, remove: bool) -> ServiceChanged:
         if container and container.service != service:
             foreign = f"not managed by sparkfleet: no {runtime.mark}"
             hint = f"rename or remove that {noun} yourself"
-            raise DiagnosticError(
+            raise SparkfleetError(
                 Diagnostic(f"{noun} {service}", foreign, hint=hint, code="container-name-taken")
             )
         _require_own_unit(system, service)
@@ -86,7 +86,7 @@ def stop(system: System, service: str, *, remove: bool) -> ServiceChanged:
 def rollback(system: System, service: str, rollout_id: str) -> RollbackRequest:
     """Return the request that rolls back to the generation before this service's.
 
-    Raise DiagnosticError when there is none.
+    Raise SparkfleetError when there is none.
     """
     record = store.current(system.paths.state, service)
     if record is None:
@@ -104,23 +104,23 @@ def rollback(system: System, service: str, rollout_id: str) -> RollbackRequest:
     return RollbackRequest(rollout_id, first, (service,), expect, then=tuple(then))
 
 
-def _needs_rollout(service: str, found: str) -> DiagnosticError:
+def _needs_rollout(service: str, found: str) -> SparkfleetError:
     hint = "run again: the new plan replaces it by a rollout"
-    return DiagnosticError(Diagnostic(service, found, hint=hint, code="host-changed-since-plan"))
+    return SparkfleetError(Diagnostic(service, found, hint=hint, code="host-changed-since-plan"))
 
 
-def _unit_failed(unit: str, found: str) -> DiagnosticError:
-    return DiagnosticError(Diagnostic(unit, found, hint=f"journalctl -u {unit}", code="unit-failed"))
+def _unit_failed(unit: str, found: str) -> SparkfleetError:
+    return SparkfleetError(Diagnostic(unit, found, hint=f"journalctl -u {unit}", code="unit-failed"))
 
 
-def _no_generation(service: str, found: str) -> DiagnosticError:
+def _no_generation(service: str, found: str) -> SparkfleetError:
     hint = "sparkfleet status INVENTORY lists the running services"
-    return DiagnosticError(Diagnostic(service, found, hint=hint, code="rollback-unavailable"))
+    return SparkfleetError(Diagnostic(service, found, hint=hint, code="rollback-unavailable"))
 
 
 def _require_own_unit(system: System, service: str) -> None:
     if unmanaged := checks.unmanaged_unit(system, service):
-        raise DiagnosticError(unmanaged)
+        raise SparkfleetError(unmanaged)
 
 
 def _same_workload(system: System, known: Generation, requested: Generation) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sparkfleet import engines
 from sparkfleet.contract.ask import AnswerPart, AskRequest
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.generation import CurrentGeneration, Task
 from sparkfleet.engines.host import HostEngine
 from sparkfleet.onhost.gate import responses
@@ -48,7 +48,7 @@ class Stream:
 
 
 def ask(system: System, request: AskRequest, write: Callable[[AnswerPart], None]) -> None:
-    """Send a question to a service and pass on the answer. Raise DiagnosticError without one."""
+    """Send a question to a service and pass on the answer. Raise SparkfleetError without one."""
     service = request.service or logs.only_service(system)
     record = store.current(system.paths.state, store.check_service(service))
     if record is None:
@@ -57,13 +57,13 @@ def ask(system: System, request: AskRequest, write: Callable[[AnswerPart], None]
         head = record.rank.hosts[0]
         hint = f"sparkfleet ask INVENTORY {head}/{service} ..."
         message = f"only the head of the cluster {record.rank.cluster} answers requests"
-        raise DiagnosticError(Diagnostic(service, message, hint=hint, code="ask-failed"))
+        raise SparkfleetError(Diagnostic(service, message, hint=hint, code="ask-failed"))
     engine = engines.on_host(record.engine)
     task = record.gate.task if record.gate.task is Task.COMPLETION else Task.CHAT
     requests = engine.answer_requests(task, record.served_name, request.question, request.max_tokens)
     if record.gate.task not in {Task.CHAT, Task.COMPLETION} or not requests:
         message = f"it serves the task {record.gate.task}, which answers no question"
-        raise DiagnosticError(Diagnostic(service, message, hint="ask a chat model", code="ask-failed"))
+        raise SparkfleetError(Diagnostic(service, message, hint="ask a chat model", code="ask-failed"))
     key = _api_key(system, engine, record)
     response = HttpResponse(0)
     for one in requests:
@@ -74,7 +74,7 @@ def ask(system: System, request: AskRequest, write: Callable[[AnswerPart], None]
         if not engine.is_unsupported(response.status, response.body):
             break
     if response.status != OK or response.error:
-        raise DiagnosticError(_no_answer(service, record, engine, response))
+        raise SparkfleetError(_no_response(service, record, engine, response))
     write(stream.end(record.served_name))
 
 
@@ -86,7 +86,7 @@ def _api_key(system: System, engine: HostEngine, record: CurrentGeneration) -> s
     return engine.api_key.find(instance.env, instance.command) if instance else ""
 
 
-def _no_answer(
+def _no_response(
     service: str, record: CurrentGeneration, engine: HostEngine, response: HttpResponse
 ) -> Diagnostic:
     if response.status:

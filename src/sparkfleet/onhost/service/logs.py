@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError, stored_as
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.contract.logs import MAX_LINES, ROLLOUT, SUPERVISOR, LogLine
 from sparkfleet.contract.rollout import RESULT, RolloutResult
@@ -78,7 +78,7 @@ class Printer:
 def show(system: System, query: LogQuery, write: Callable[[LogLine | None], None]) -> None:
     """Print the lines of a log; with ``follow`` until the reader leaves, of a rollout until its end.
 
-    Raise DiagnosticError when there is no such log.
+    Raise SparkfleetError when there is no such log.
     """
     if query.source == ROLLOUT:
         _rollout(system, query, write)
@@ -91,13 +91,13 @@ def show(system: System, query: LogQuery, write: Callable[[LogLine | None], None
     elif instance is None:
         message = "it has no instance here, so its engine has no log"
         hint = f"sparkfleet logs INVENTORY HOST/{service} --source {ROLLOUT} shows its last rollout"
-        raise DiagnosticError(Diagnostic(service, message, hint=hint, code="log-missing"))
+        raise SparkfleetError(Diagnostic(service, message, hint=hint, code="log-missing"))
     else:
         _engine(system, instance, query, printer)
 
 
 def only_service(system: System) -> str:
-    """Return the one service of this host. Raise DiagnosticError for none or several."""
+    """Return the one service of this host. Raise SparkfleetError for none or several."""
     found = store.services(system.paths.state)
     if len(found) == 1:
         return found[0]
@@ -108,16 +108,16 @@ def only_service(system: System) -> str:
         if found
         else f"--source {ROLLOUT} shows the last rollout"
     )
-    raise DiagnosticError(Diagnostic("", message, expected, hint, code="service-unknown"))
+    raise SparkfleetError(Diagnostic("", message, expected, hint, code="service-unknown"))
 
 
 def _instance(system: System, service: str) -> Instance | None:
-    """Return the instance of a service. Raise DiagnosticError for a service that is not known here."""
+    """Return the instance of a service. Raise SparkfleetError for a service that is not known here."""
     runtime = snapshot.current_runtime(system, store.check_service(service))
     instance = runtime.find(service)
     if instance is not None and instance.service != service:
         message = f"not managed by sparkfleet: no {runtime.mark}"
-        raise DiagnosticError(
+        raise SparkfleetError(
             Diagnostic(
                 f"{runtime.noun} {service}",
                 message,
@@ -130,12 +130,12 @@ def _instance(system: System, service: str) -> Instance | None:
     return instance
 
 
-def unknown_service(system: System, service: str) -> DiagnosticError:
+def unknown_service(system: System, service: str) -> SparkfleetError:
     """Return the error of a service that is not known here."""
     known = store.services(system.paths.state)
     expected = f"one of: {', '.join(known)}" if known else "a service that serves here"
     hint = "sparkfleet status INVENTORY lists the running services"
-    return DiagnosticError(
+    return SparkfleetError(
         Diagnostic(service, "no such service is here", expected, hint, code="service-unknown")
     )
 
@@ -216,12 +216,12 @@ class _Entry:
 
 
 def _entries(system: System, service: str, place: tuple[str, ...]) -> Iterator[_Entry]:
-    """Yield the entries of a service's unit. Raise DiagnosticError when there is no journal."""
+    """Yield the entries of a service's unit. Raise SparkfleetError when there is no journal."""
     unit = units.unit_name(service)
     options = (f"--unit={unit}", "--output=json", "--output-fields=MESSAGE", "--no-pager", "--quiet")
     ran = system.run(("journalctl", *options, *place), JOURNAL_S)
     if ran.code:
-        raise DiagnosticError(
+        raise SparkfleetError(
             Diagnostic(unit, f"journalctl: {ran.text}", hint="run again", code="log-missing")
         )
     for text in ran.out.splitlines():
@@ -235,7 +235,7 @@ def _rollout(system: System, query: LogQuery, write: Callable[[LogLine | None], 
     if directory is None:
         message = "no rollout of it is kept" if query.service else "no rollout is kept here"
         hint = "sparkfleet history INVENTORY HOST shows older changes"
-        raise DiagnosticError(Diagnostic(query.service, message, hint=hint, code="log-missing"))
+        raise SparkfleetError(Diagnostic(query.service, message, hint=hint, code="log-missing"))
     printer = Printer(system, write, ())
     printer.line(f"rollout {directory.name}")
     fallback = store.rollout_fallback(system.paths.run, directory.name)

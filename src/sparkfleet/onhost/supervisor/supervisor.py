@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sparkfleet import engines
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.onhost.cluster import ranks
 from sparkfleet.onhost.machine import memory, mounts, programs, rdma, runtime_wait, valve
 from sparkfleet.onhost.machine.system import HttpRequest, System
@@ -80,7 +80,7 @@ class Supervisor:
                 code = self._supervise_once()
                 if code is not None:
                     return code
-        except DiagnosticError as error:  # refused: systemd does not restart the unit
+        except SparkfleetError as error:  # refused: systemd does not restart the unit
             self.log(f"sparkfleet: {error}")
             return units.REFUSED
 
@@ -143,8 +143,8 @@ class Supervisor:
         self._pause(RETRY_S)
         return None
 
-    def _refused(self, message: str, hint: str, *, code: str) -> DiagnosticError:
-        return DiagnosticError(Diagnostic(self.service, message, hint=hint, code=code))
+    def _refused(self, message: str, hint: str, *, code: str) -> SparkfleetError:
+        return SparkfleetError(Diagnostic(self.service, message, hint=hint, code=code))
 
     def _signalled(self) -> bool:
         return self.stop.is_set() or self.leave.is_set()
@@ -159,7 +159,7 @@ class Supervisor:
         return self.peers
 
     def _instance(self) -> Instance | None:
-        """Return the service's instance. Raise DiagnosticError when it is not the promoted one."""
+        """Return the service's instance. Raise SparkfleetError when it is not the promoted one."""
         instance, noun = self.runtime.find(self.service), self.runtime.noun
         if instance is None:
             return None
@@ -178,7 +178,7 @@ class Supervisor:
         return instance
 
     def _until(self, attempt: Callable[[], str], remedy: str, *, code: str) -> bool:
-        """Repeat ``attempt`` until it returns ""; False after a signal. Raise DiagnosticError in the end."""
+        """Repeat ``attempt`` until it returns ""; False after a signal. Raise SparkfleetError in the end."""
         deadline, shown = self.system.monotonic() + START_S, ""
         while not self._signalled():
             problem = attempt()
@@ -304,7 +304,7 @@ class Supervisor:
                     return
             if not proven and clock - health_checked_at >= HEALTH_S:
                 health_checked_at = clock
-                proven = self._answers()
+                proven = self._is_healthy()
                 if proven:
                     self._starts.reset()
                     if self.peers:
@@ -336,7 +336,7 @@ class Supervisor:
         self.log(f"sparkfleet: {valve.before_start(self.system)}")
         return None
 
-    def _answers(self) -> bool:
+    def _is_healthy(self) -> bool:
         try:
             known = store.current(self.system.paths.state, self.service)
         except ContractError:

@@ -19,7 +19,7 @@ from sparkfleet.engines import base
 from sparkfleet.plan import render_service
 from sparkfleet.plan.fabric import addresses
 from sparkfleet.plan.fabric.environment import DEVICE, MEMLOCK, environment, has_rdma
-from sparkfleet.probe.links import FabricSeen
+from sparkfleet.probe.links import ObservedFabric
 from sparkfleet.probe.observation import User
 from sparkfleet.runtimes import Container
 
@@ -30,7 +30,7 @@ def member_of(host: Host, service: Service) -> Member | None:
     return member if member is not None and member.service == service.name else None
 
 
-def ranked(member: Member, service: Service, fabric: FabricSeen | None) -> Service:
+def ranked(member: Member, service: Service, fabric: ObservedFabric | None) -> Service:
     """Return the service as this rank runs it. ``seen`` None: unknown links, whose settings are left out."""
     cluster = _engine(service)
     known = dict(environment(member, fabric, cluster.address_env)) if fabric else {}
@@ -64,7 +64,7 @@ def _rank(member: Member, *, has_links: bool = True) -> base.Rank:
 
 
 def generation(
-    host: Host, service: Service, user: User, entrypoint: Sequence[str], fabric: FabricSeen | None
+    host: Host, service: Service, user: User, entrypoint: Sequence[str], fabric: ObservedFabric | None
 ) -> tuple[Service, Generation]:
     """Return service and generation for this Spark; of a cluster's service, its rank.
 
@@ -154,7 +154,7 @@ def command(member: Member, service: Service, serve: tuple[str, ...]) -> tuple[s
     return _engine(service).command(_rank(member), service.container.entrypoint, serve)
 
 
-def obstacles(host: Host, member: Member, fabric: FabricSeen | None) -> Diagnostic | None:
+def obstacles(host: Host, member: Member, fabric: ObservedFabric | None) -> Diagnostic | None:
     """Return why this rank cannot start: no cabled link."""
     if fabric is not None and addresses.rails(member, fabric):
         return None
@@ -171,7 +171,7 @@ def _address(member: Member, rank: int) -> str:
     return addresses.node_address(member, rank)
 
 
-def _container(member: Member, box: Container, fabric: FabricSeen | None) -> Container:
+def _container(member: Member, box: Container, fabric: ObservedFabric | None) -> Container:
     if fabric is None or not has_rdma(member, fabric):
         return box
     return replace(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sparkfleet.desired_state import Fabric, Member
 from sparkfleet.plan.fabric import ring
-from sparkfleet.probe.links import FabricSeen, Link
+from sparkfleet.probe.links import Link, ObservedFabric
 
 PREFIX = 24
 """Length of a rail's prefix: 254 Sparks in one cluster."""
@@ -81,7 +81,7 @@ def route(member: Member, rail: Rail) -> Route | None:
     )
 
 
-def rails(member: Member, fabric: FabricSeen) -> tuple[Rail, ...]:
+def rails(member: Member, fabric: ObservedFabric) -> tuple[Rail, ...]:
     """Return the rails of a Spark: the twins of each cabled cage, by cage and then by PCIe root.
 
     A cable may be in different cages at its two ends, so only cabled cages are numbered: the first twin of

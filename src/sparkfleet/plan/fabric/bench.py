@@ -10,7 +10,7 @@ from sparkfleet.contract.fabric import IPERF, RDMA, STREAM, BenchRequest, Lane
 from sparkfleet.desired_state import Member
 from sparkfleet.plan.fabric.addresses import rails
 from sparkfleet.plan.fabric.environment import has_rdma
-from sparkfleet.probe.links import FabricSeen
+from sparkfleet.probe.links import ObservedFabric
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class End:
 
     name: str
     member: Member
-    seen: FabricSeen
+    seen: ObservedFabric
     tools: Collection[str]
 
 

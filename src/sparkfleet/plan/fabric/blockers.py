@@ -11,10 +11,10 @@ from sparkfleet.plan import other_tools
 from sparkfleet.plan.fabric import ring
 from sparkfleet.plan.fabric.addresses import Rail, address
 from sparkfleet.plan.fabric.environment import has_rdma
-from sparkfleet.probe.links import FabricSeen, NetworkFile
+from sparkfleet.probe.links import NetworkFile, ObservedFabric
 
 
-def obstacle(host: str, member: Member, fabric: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
+def obstacle(host: str, member: Member, fabric: ObservedFabric, rails: Sequence[Rail]) -> Diagnostic | None:
     """Return everything that prevents the declared links; None: nothing."""
     return combine(
         no_cable(host, member, fabric, rails),
@@ -26,7 +26,7 @@ def obstacle(host: str, member: Member, fabric: FabricSeen, rails: Sequence[Rail
     )
 
 
-def no_cable(host: str, member: Member, fabric: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
+def no_cable(host: str, member: Member, fabric: ObservedFabric, rails: Sequence[Rail]) -> Diagnostic | None:
     """Return that no link to another Spark has a carrier."""
     if rails:
         return None
@@ -62,7 +62,7 @@ def no_cable(host: str, member: Member, fabric: FabricSeen, rails: Sequence[Rail
     )
 
 
-def _management(host: str, fabric: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
+def _management(host: str, fabric: ObservedFabric, rails: Sequence[Rail]) -> Diagnostic | None:
     for rail in rails:
         if rail.link.name in fabric.management:
             return Diagnostic(
@@ -75,7 +75,7 @@ def _management(host: str, fabric: FabricSeen, rails: Sequence[Rail]) -> Diagnos
     return None
 
 
-def _renderer(host: str, fabric: FabricSeen) -> Diagnostic | None:
+def _renderer(host: str, fabric: ObservedFabric) -> Diagnostic | None:
     if fabric.netplan and fabric.renderer in {"networkd", "NetworkManager"}:
         return None
     message = f"netplan renders by {fabric.renderer}" if fabric.netplan else "netplan is not installed"
@@ -88,7 +88,7 @@ def _renderer(host: str, fabric: FabricSeen) -> Diagnostic | None:
     )
 
 
-def _foreign_files(host: str, fabric: FabricSeen, rails: Sequence[Rail]) -> Iterator[Diagnostic]:
+def _foreign_files(host: str, fabric: ObservedFabric, rails: Sequence[Rail]) -> Iterator[Diagnostic]:
     names = {rail.link.name for rail in rails}
     for file in fabric.foreign:
         ours = sorted(names & set(file.links))
@@ -108,7 +108,7 @@ def _whose(file: NetworkFile) -> str:
     return f"a file of {tool}" if tool else "a file that sparkfleet did not write"
 
 
-def _address(host: str, member: Member, fabric: FabricSeen, rails: Sequence[Rail]) -> Diagnostic | None:
+def _address(host: str, member: Member, fabric: ObservedFabric, rails: Sequence[Rail]) -> Diagnostic | None:
     remedy = "choose another `fabric: {network: ...}` in the cluster's file"
     whole = ipaddress.IPv4Network(member.fabric.network)
     for rail in rails:
@@ -133,7 +133,7 @@ def _address(host: str, member: Member, fabric: FabricSeen, rails: Sequence[Rail
     return None
 
 
-def _no_rdma(host: str, member: Member, fabric: FabricSeen) -> Diagnostic | None:
+def _no_rdma(host: str, member: Member, fabric: ObservedFabric) -> Diagnostic | None:
     if member.fabric.tcp or has_rdma(member, fabric):
         return None
     return Diagnostic(

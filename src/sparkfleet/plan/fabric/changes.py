@@ -12,8 +12,8 @@ from sparkfleet.plan.fabric import blockers, netplan
 from sparkfleet.plan.fabric.addresses import Rail, address, numbers, peers, rails, route
 from sparkfleet.plan.model import Action, ChangeSet, FieldChange, Note, Scope, Step
 from sparkfleet.plan.operations import ConfigureFabric
-from sparkfleet.probe.links import FabricSeen
-from sparkfleet.probe.observation import Observed, PathSeen
+from sparkfleet.probe.links import ObservedFabric
+from sparkfleet.probe.observation import Observed, ObservedPath
 
 
 def desired_addresses(host: Host) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ def fabric_change_set(host: Host, observed: Observed) -> ChangeSet | None:
     return ChangeSet("fabric", operations, title, notes, blocked, scope=Scope.FABRIC)
 
 
-def _request(member: Member, fabric: FabricSeen, own_rails: Sequence[Rail]) -> FabricRequest:
+def _request(member: Member, fabric: ObservedFabric, own_rails: Sequence[Rail]) -> FabricRequest:
     desired = {rail.link.name: str(rail.address) for rail in own_rails}
     ours = {*desired, *links_of(fabric.own or "")}
     drop = (
@@ -83,7 +83,7 @@ def _peers(member: Member, found: Sequence[Rail]) -> Iterator[Peer]:
 
 
 def _removal(observed: Observed) -> ChangeSet | None:
-    if observed.paths.get(netplan.PATH, PathSeen("absent")).kind == "absent":
+    if observed.paths.get(netplan.PATH, ObservedPath("absent")).kind == "absent":
         return None
     note = "with the addresses that it assigned"
     gone = FieldChange(Action.REMOVE, "netplan", old=netplan.PATH, note=note)
@@ -91,7 +91,9 @@ def _removal(observed: Observed) -> ChangeSet | None:
     return ChangeSet("fabric", (removal,), "fabric", scope=Scope.FABRIC)
 
 
-def _link_changes(member: Member, fabric: FabricSeen, own_rails: Sequence[Rail]) -> tuple[FieldChange, ...]:
+def _link_changes(
+    member: Member, fabric: ObservedFabric, own_rails: Sequence[Rail]
+) -> tuple[FieldChange, ...]:
     changes = []
     cabled = {rail.link.name for rail in own_rails}
     for name in links_of(fabric.own or ""):
@@ -115,7 +117,9 @@ def _link_changes(member: Member, fabric: FabricSeen, own_rails: Sequence[Rail])
     return tuple(changes)
 
 
-def _file_changes(member: Member, fabric: FabricSeen, own_rails: Sequence[Rail]) -> tuple[FieldChange, ...]:
+def _file_changes(
+    member: Member, fabric: ObservedFabric, own_rails: Sequence[Rail]
+) -> tuple[FieldChange, ...]:
     if not own_rails:
         return ()  # the links are unknown without a cable
     desired = netplan.text(member, fabric.renderer, own_rails)
@@ -149,7 +153,7 @@ def _warning(where: str, name: str, text: str, remark: str, *, code: str) -> Not
     return Note(Step.FABRIC, name, text=text, remark=remark, diagnostic=found)
 
 
-def _notes(host: str, fabric: FabricSeen, own_rails: Sequence[Rail]) -> tuple[Note, ...]:
+def _notes(host: str, fabric: ObservedFabric, own_rails: Sequence[Rail]) -> tuple[Note, ...]:
     if not own_rails:
         names = ", ".join(link.name for link in fabric.links if not link.carrier) or "no netdev"
         return (Note(Step.FABRIC, "link", text=names, remark="no carrier"),)

@@ -10,7 +10,7 @@ import ipaddress
 
 from sparkfleet.desired_state import Member
 from sparkfleet.plan.fabric.addresses import Rail, rails
-from sparkfleet.probe.links import FabricSeen
+from sparkfleet.probe.links import ObservedFabric
 
 DEVICE = "/dev/infiniband"
 """Device that RDMA needs in the container; without it NCCL silently falls back to TCP."""
@@ -20,7 +20,7 @@ GID_CHOICE = frozenset({"NCCL_IB_GID_INDEX", "NCCL_IB_ADDR_RANGE"})
 """Variables without which NCCL chooses the same GID in most cases: they alone need no new container."""
 
 
-def environment(member: Member, fabric: FabricSeen, address_env: str = "") -> tuple[tuple[str, str], ...]:
+def environment(member: Member, fabric: ObservedFabric, address_env: str = "") -> tuple[tuple[str, str], ...]:
     """Return the variables of a rank on this Spark, in a fixed order; () when it has no link.
 
     ``address_env``: the engine's variable for this Spark's own address.
@@ -55,13 +55,13 @@ def environment(member: Member, fabric: FabricSeen, address_env: str = "") -> tu
     )
 
 
-def has_rdma(member: Member, fabric: FabricSeen) -> bool:
+def has_rdma(member: Member, fabric: ObservedFabric) -> bool:
     """Return whether every rail of the Spark has a usable RDMA device."""
     links = rails(member, fabric)
     return fabric.verbs and bool(links) and all(rail.link.rdma for rail in links)
 
 
-def _rendezvous(member: Member, fabric: FabricSeen, links: tuple[Rail, ...]) -> tuple[str, str]:
+def _rendezvous(member: Member, fabric: ObservedFabric, links: tuple[Rail, ...]) -> tuple[str, str]:
     if member.fabric.rendezvous == "management" and fabric.management:
         return fabric.management[0], fabric.management_address
     return links[0].link.name, str(links[0].address.ip)

@@ -11,7 +11,7 @@ from sparkfleet.plan import other_tools
 from sparkfleet.plan.compute import probe_request
 from sparkfleet.plan.preflight import containers, footprints, machine, network
 from sparkfleet.plan.preflight.model import HostPreflight, located, of
-from sparkfleet.probe.preflight import PreflightSeen
+from sparkfleet.probe.preflight import ObservedPreflight
 
 
 def request(host: Host) -> ProbeRequest:
@@ -26,7 +26,7 @@ def request(host: Host) -> ProbeRequest:
 
 
 def preflight(
-    host: Host, seen: PreflightSeen | Diagnostic, skew_s: float = 0.0, unsure_s: float = 0.0
+    host: Host, seen: ObservedPreflight | Diagnostic, skew_s: float = 0.0, unsure_s: float = 0.0
 ) -> HostPreflight:
     """Return every check of a Spark. Its clock is ``skew_s`` (± ``unsure_s``) ahead of the operator's."""
     if isinstance(seen, Diagnostic):

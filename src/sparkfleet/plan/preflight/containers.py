@@ -13,7 +13,7 @@ from sparkfleet.plan.model import FieldChange
 from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import INCOMPLETE, Check, failed, incomplete, of, warned
 from sparkfleet.probe.observation import Disk, Observed
-from sparkfleet.probe.preflight import Engine, PreflightSeen, Unread
+from sparkfleet.probe.preflight import Engine, ObservedPreflight, Unread
 from sparkfleet.units import size
 
 RUN = "GPU in a container"
@@ -24,7 +24,7 @@ GOOD_DRIVERS = ("overlay2", "overlayfs")
 _DISKS = {"models": "disk of the models", "images": "disk of the images", "state": "disk of the state"}
 
 
-def rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
+def rows(host: Host, seen: ObservedPreflight) -> Iterator[Check]:
     """Yield the rows."""
     if seen.engine is not None:
         yield from _engine(host.name, seen.engine)
@@ -57,7 +57,7 @@ def _engine(host: str, engine: Engine | Unread) -> Iterator[Check]:
         )
 
 
-def _toolkit(host: Host, seen: PreflightSeen) -> Check:
+def _toolkit(host: Host, seen: ObservedPreflight) -> Check:
     name = "container toolkit"
     if isinstance(seen.toolkit, Unread):
         return incomplete(name, seen.toolkit.error)
@@ -69,13 +69,13 @@ def _toolkit(host: Host, seen: PreflightSeen) -> Check:
     return of(name, replace(blockers.toolkit_missing(host.name), severity=severity))
 
 
-def _writable(host: Host, seen: PreflightSeen) -> Iterator[Check]:
+def _writable(host: Host, seen: ObservedPreflight) -> Iterator[Check]:
     locked = {disk.path for disk in seen.disks.values() if isinstance(disk, Disk) and disk.read_only}
     for path in sorted(locked):
         yield of(f"{path} writable", blockers.mounted_read_only(host.name, path))
 
 
-def _disks(host: Host, seen: PreflightSeen) -> Iterator[Check]:
+def _disks(host: Host, seen: ObservedPreflight) -> Iterator[Check]:
     for key, name in _DISKS.items():
         disk = seen.disks.get(key, Unread("not checked"))
         if isinstance(disk, Unread):

@@ -9,12 +9,12 @@ from pathlib import PurePosixPath
 from sparkfleet import runtimes
 from sparkfleet.plan import other_tools
 from sparkfleet.plan.preflight.model import Check, failed, incomplete, warned
-from sparkfleet.probe.preflight import Footprints, PreflightSeen, Resident, Unread
+from sparkfleet.probe.preflight import Footprints, ObservedPreflight, Resident, Unread
 
 OURS = "sparkfleet"
 
 
-def rows(seen: PreflightSeen) -> Iterator[Check]:
+def rows(seen: ObservedPreflight) -> Iterator[Check]:
     """Yield a row for each trace, or one row that there are none."""
     found = [*_containers(seen.residents)]
     if isinstance(seen.footprints, Unread):

@@ -10,10 +10,10 @@ from sparkfleet.onhost.machine import valve
 from sparkfleet.plan import kernel
 from sparkfleet.plan.preflight import cuda
 from sparkfleet.plan.preflight.model import Check, failed, incomplete, of, warned
-from sparkfleet.probe.answer import sudo_diagnostic
-from sparkfleet.probe.machine import CMDLINE, DRIVER, KERNEL, MEMINFO, OPEN, MachineSeen
+from sparkfleet.probe.machine import CMDLINE, DRIVER, KERNEL, MEMINFO, OPEN, ObservedMachine
 from sparkfleet.probe.observation import Observed
-from sparkfleet.probe.preflight import Blocks, Clock, Gpu, Load, Nvidia, PreflightSeen, System, Unread
+from sparkfleet.probe.preflight import Blocks, Clock, Gpu, Load, Nvidia, ObservedPreflight, System, Unread
+from sparkfleet.probe.response import sudo_diagnostic
 from sparkfleet.units import MIB_IN_GIB, size
 
 ARCH = "aarch64"
@@ -33,7 +33,7 @@ github.com/parallelArchitect/spark-gpu-throttle-check). A hung kernel takes as l
 (eugr/spark-vllm-docker#260)."""
 
 
-def rows(host: Host, seen: PreflightSeen, skew_s: float, unsure_s: float) -> Iterator[Check]:
+def rows(host: Host, seen: ObservedPreflight, skew_s: float, unsure_s: float) -> Iterator[Check]:
     """Yield the rows; ``skew_s`` is the Spark's clock against the operator's, known to ``unsure_s``."""
     yield _sudo(host, seen)
     yield from _system(seen.system)
@@ -48,7 +48,7 @@ def rows(host: Host, seen: PreflightSeen, skew_s: float, unsure_s: float) -> Ite
     yield _clock(seen.clock, skew_s, unsure_s)
 
 
-def _sudo(host: Host, seen: PreflightSeen) -> Check:
+def _sudo(host: Host, seen: ObservedPreflight) -> Check:
     if seen.sudo is None:
         return Check("sudo", "the login user may use sudo")
     return of("sudo", sudo_diagnostic(host.name, seen.sudo.error))
@@ -96,7 +96,7 @@ def _sources(seen: Nvidia | Unread) -> Check:
     )
 
 
-def _kernel(host: Host, machine: MachineSeen) -> Iterator[Check]:
+def _kernel(host: Host, machine: ObservedMachine) -> Iterator[Check]:
     """Yield the rows on the kernel and on the memory that it reserves."""
     option, unread = kernel.needless_option(host.name, machine), machine.reason(CMDLINE)
     if not machine.kernel:
@@ -118,7 +118,7 @@ def _kernel(host: Host, machine: MachineSeen) -> Iterator[Check]:
         yield Check(name, f"CmaFree {machine.cma_free_kib} kB of CmaTotal {machine.cma_total_kib} kB")
 
 
-def _flavour(host: Host, seen: MachineSeen) -> Check:
+def _flavour(host: Host, seen: ObservedMachine) -> Check:
     name, hint = "GPU driver", f"cat {DRIVER}"
     wrong, unread = kernel.driver_flavour(host.name, seen), seen.reason(DRIVER)
     if wrong:
@@ -192,7 +192,7 @@ def _gpu(seen: Gpu | Unread) -> Iterator[Check]:
         yield warned("GPU", found, f"a GB10 (compute capability {GB10})", code="gpu-unexpected")
 
 
-def _drivers(host: Host, seen: PreflightSeen) -> Iterator[Check]:
+def _drivers(host: Host, seen: ObservedPreflight) -> Iterator[Check]:
     if isinstance(seen.gpu, Unread):
         return  # the row of the GPU reports it
     used = ((one.image, one.engine) for one in host.services if one.image)
@@ -210,7 +210,7 @@ def _variables(image: ImageRef, observed: object) -> dict[str, str]:
     return dict(pair.partition("=")[::2] for pair in seen.env) if seen else {}
 
 
-def _memory(seen: PreflightSeen) -> Iterator[Check]:
+def _memory(seen: ObservedPreflight) -> Iterator[Check]:
     memory = seen.memory
     if isinstance(memory, Unread):
         yield incomplete("memory", memory.error)

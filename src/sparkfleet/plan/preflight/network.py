@@ -10,7 +10,7 @@ from sparkfleet.desired_state import Host
 from sparkfleet.plan.fabric import blockers
 from sparkfleet.plan.fabric.addresses import rails
 from sparkfleet.plan.preflight.model import Check, failed, incomplete, of, warned
-from sparkfleet.probe.preflight import PreflightSeen, Reached, Unread, WaitingProfile
+from sparkfleet.probe.preflight import ObservedPreflight, Reached, Unread, WaitingProfile
 
 HUB = "https://huggingface.co"
 DOCKER_HUB = "registry-1.docker.io"
@@ -37,7 +37,7 @@ def urls(host: Host) -> Mapping[str, str]:
     return {**registries, f"{(host.hf_endpoint or HUB).rstrip('/')}/": "hub"}
 
 
-def rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
+def rows(host: Host, seen: ObservedPreflight) -> Iterator[Check]:
     """Yield a row for the links of a cluster's member, and one for each URL."""
     yield from _links(host, seen)
     if host.prepare.offline:
@@ -50,7 +50,7 @@ def rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
             yield _row(what, url, seen.reach.get(url, Reached(False, "time", "not tested")))
 
 
-def profile_rows(host: Host, seen: PreflightSeen) -> Iterator[Check]:
+def profile_rows(host: Host, seen: ObservedPreflight) -> Iterator[Check]:
     """Yield a row for each profile of NetworkManager that asks for an address on a QSFP cage in vain."""
     if isinstance(seen.profiles, Unread):
         yield incomplete("NetworkManager", seen.profiles.error)
@@ -77,7 +77,7 @@ def _profile_remedy(host: Host, profile: WaitingProfile) -> str:
     )
 
 
-def _links(host: Host, seen: PreflightSeen) -> Iterator[Check]:
+def _links(host: Host, seen: ObservedPreflight) -> Iterator[Check]:
     name = "fabric links"
     if host.member is None:
         return

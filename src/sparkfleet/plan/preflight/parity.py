@@ -11,7 +11,7 @@ from sparkfleet.plan import parity
 from sparkfleet.plan.parity import Row, Unknown, Value, Values
 from sparkfleet.plan.preflight.model import Check, HostPreflight, of
 from sparkfleet.probe.observation import Observed
-from sparkfleet.probe.preflight import Engine, Footprints, Gpu, PreflightSeen, System, Unread
+from sparkfleet.probe.preflight import Engine, Footprints, Gpu, ObservedPreflight, System, Unread
 from sparkfleet.units import MIB_IN_GIB
 
 
@@ -25,7 +25,7 @@ class FleetPreflight:
 
 
 def fleet_preflight(
-    checked: Sequence[HostPreflight], hosts: Mapping[str, Host], seen: Mapping[str, PreflightSeen]
+    checked: Sequence[HostPreflight], hosts: Mapping[str, Host], seen: Mapping[str, ObservedPreflight]
 ) -> FleetPreflight:
     """Return the checks with those that need several hosts. ``hosts``, ``seen``: of hosts that were read."""
     seen = {one.host: seen[one.host] for one in checked if one.host in seen}  # in the inventory's order
@@ -41,7 +41,7 @@ def fleet_preflight(
     )
 
 
-def _values(hosts: Mapping[str, Host], seen: Mapping[str, PreflightSeen]) -> dict[str, Values]:
+def _values(hosts: Mapping[str, Host], seen: Mapping[str, ObservedPreflight]) -> dict[str, Values]:
     """Return the values of every property by host."""
     machines = parity.machine_values({name: one.machine for name, one in seen.items()})
     images: dict[str, dict[str, Value]] = {}
@@ -79,7 +79,7 @@ def _clocks(seen: Footprints | Unread) -> Value:
     return tuple(sorted({re.split("[= ]", option)[1] for own in seen.clocks.values() for option in own}))
 
 
-def _memory(seen: PreflightSeen) -> Value:
+def _memory(seen: ObservedPreflight) -> Value:
     if isinstance(seen.memory, Unread):
         return Unknown(seen.memory.error)
     return (f"{seen.memory.total_mib / MIB_IN_GIB:.0f} GiB",)
@@ -91,7 +91,7 @@ def _engine(seen: Engine | Unread | None, field: str) -> Value:
     return Unknown(seen.error) if isinstance(seen, Unread) else (str(getattr(seen, field)),)
 
 
-def _image(reference: str, seen: PreflightSeen) -> Value:
+def _image(reference: str, seen: ObservedPreflight) -> Value:
     """Return the digests of an image; for a derived one, which has none, its id."""
     if not isinstance(seen.observed, Observed):
         return Unknown(seen.observed.message)
@@ -102,7 +102,7 @@ def _image(reference: str, seen: PreflightSeen) -> Value:
     return tuple(one.removeprefix("sha256:")[:12] for one in digests or [image.id])
 
 
-def _identities(seen: Mapping[str, PreflightSeen]) -> Iterator[tuple[str, Check]]:
+def _identities(seen: Mapping[str, ObservedPreflight]) -> Iterator[tuple[str, Check]]:
     for one in parity.shared_identities({name: own.machine for name, own in seen.items()}):
         for host in one.hosts:
             yield host, of(one.name, one.diagnostic)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sparkfleet.runtimes.docker import settings
-from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
+from sparkfleet.runtimes.observation import ObservedImage, ObservedInstance
 from sparkfleet.runtimes.operator import DeclaredWorkload, SettingChange
 
 _SET_BY_DOCKER = frozenset(
@@ -44,9 +44,9 @@ class Field(NamedTuple):
 
 def changes(
     workload: DeclaredWorkload,
-    image: ImageSeen | None,
-    container: InstanceSeen | None,
-    container_image: ImageSeen | None,
+    image: ObservedImage | None,
+    container: ObservedInstance | None,
+    container_image: ObservedImage | None,
 ) -> list[SettingChange]:
     """Return the settings that need another container; of a new one its mounts.
 
@@ -66,7 +66,7 @@ def changes(
     ]
 
 
-def declared(source: DeclaredWorkload, image: ImageSeen | None) -> dict[Field, str]:
+def declared(source: DeclaredWorkload, image: ObservedImage | None) -> dict[Field, str]:
     """Return the settings that a service declares; Docker's defaults are left out.
 
     ``image`` adds what the image sets by itself; None = not known.
@@ -85,7 +85,7 @@ def declared(source: DeclaredWorkload, image: ImageSeen | None) -> dict[Field, s
     return found
 
 
-def observed(container: InstanceSeen, image: ImageSeen | None) -> dict[Field, str]:
+def observed(container: ObservedInstance, image: ObservedImage | None) -> dict[Field, str]:
     """Return the settings that a container has, comparable with ``declared``.
 
     HostConfig keys without a row appear by their own names when somebody set them (``docker update``, a

@@ -9,16 +9,16 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Generation
 from sparkfleet.runtimes.base import Role
 from sparkfleet.runtimes.docker import compare, render
-from sparkfleet.runtimes.docker.answer import DockerPart
 from sparkfleet.runtimes.docker.onhost import api
 from sparkfleet.runtimes.docker.onhost.names import UNIT, container_name
+from sparkfleet.runtimes.docker.probe_part import DockerPart
 from sparkfleet.runtimes.errors import DENIED, DOWN, HANGS, MISSING
-from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
+from sparkfleet.runtimes.observation import ObservedImage, ObservedInstance
 from sparkfleet.runtimes.operator import (
     Collectors,
     DeclaredWorkload,
+    ObservedRuntime,
     OperatorRuntime,
-    RuntimeSeen,
     SettingChange,
 )
 
@@ -54,7 +54,7 @@ class Docker:
         """Return the image."""
         return generation.image
 
-    def role(self, instance: InstanceSeen) -> Role | None:
+    def role(self, instance: ObservedInstance) -> Role | None:
         """Return the role that the container's name has."""
         names = (role for role in Role if instance.name == container_name(instance.service, role))
         return next(names, None) if instance.service else None
@@ -66,18 +66,18 @@ class Docker:
     def setting_changes(
         self,
         workload: DeclaredWorkload,
-        image: ImageSeen | None,
-        seen: InstanceSeen | None,
-        seen_image: ImageSeen | None,
+        image: ObservedImage | None,
+        seen: ObservedInstance | None,
+        seen_image: ObservedImage | None,
     ) -> Sequence[SettingChange]:
         """Return the rows of the settings table that differ; of a new container its mounts."""
         return compare.changes(workload, image, seen, seen_image)
 
-    def read_answer(self, part: object) -> RuntimeSeen:
+    def read_response(self, part: object) -> ObservedRuntime:
         """Return containers and images."""
         found = codec.read(DockerPart, part, self.name)
         instances = tuple(one.seen() for one in found.containers)
-        return RuntimeSeen(instances, found.images, registry_layers=found.data == api.CONTAINERD_DATA)
+        return ObservedRuntime(instances, found.images, registry_layers=found.data == api.CONTAINERD_DATA)
 
     def unavailable(self, host: str, state: str, error: str) -> Diagnostic:
         """Return why dockerd did not respond."""

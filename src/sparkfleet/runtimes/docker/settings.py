@@ -17,7 +17,7 @@ from sparkfleet.resources.base import AbsolutePath, HostPath, Limits, described
 from sparkfleet.runtimes.base import is_cdi_name
 
 if TYPE_CHECKING:
-    from sparkfleet.runtimes.observation import ImageSeen
+    from sparkfleet.runtimes.observation import ObservedImage
     from sparkfleet.runtimes.operator import DeclaredWorkload
 
 LOG_DRIVER = "json-file"
@@ -81,7 +81,7 @@ class Setting:
     """What is declared, where that is not the value in ``Container``."""
     normalize: Callable[[str], tuple[str, str]] = lambda value: ("", value)
     """One declared value -> key and text that compare with what ``parse`` returns."""
-    parse: Callable[[Any, ImageSeen | None], Mapping[str, str]] = lambda value, _: _scalar(value)
+    parse: Callable[[Any, ObservedImage | None], Mapping[str, str]] = lambda value, _: _scalar(value)
     """The value at an ``inspect`` path, and the image if known -> texts by key; {} = Docker's default."""
     default: str | None = None
     """Text of Docker's default where ``parse`` returns it: as if nothing were declared."""
@@ -92,7 +92,7 @@ class Setting:
     """What the plan calls it, if not by ``name``."""
     keyed: bool = False
     """True: one row of the plan per key (``mount /models``), else one row for the setting."""
-    from_image: Callable[[ImageSeen], str] = lambda _: ""
+    from_image: Callable[[ObservedImage], str] = lambda _: ""
     """What the image itself sets where nothing is declared."""
     name: str = ""
     """That of its row."""
@@ -155,7 +155,7 @@ def _scalar(value: Any) -> dict[str, str]:
     return {"": str(value)} if value not in (None, "", 0) else {}
 
 
-def _network(value: Any, _: ImageSeen | None) -> dict[str, str]:
+def _network(value: Any, _: ObservedImage | None) -> dict[str, str]:
     return {"": str(value or "bridge").replace("default", "bridge")}
 
 
@@ -165,7 +165,7 @@ def _published(source: DeclaredWorkload) -> Values:
     return tuple(dict.fromkeys((f"{source.port}:{source.port}", *source.container.ports)))
 
 
-def _publish(value: Any, _: ImageSeen | None) -> dict[str, str]:
+def _publish(value: Any, _: ObservedImage | None) -> dict[str, str]:
     ports: Iterable[tuple[str, Any]] = (value or {}).items()
     return {port: ",".join(entry.get("HostPort", "") for entry in entries or ()) for port, entries in ports}
 
@@ -184,7 +184,7 @@ def _security(text: str) -> tuple[str, str]:
     return text.removesuffix(":true"), "yes"
 
 
-def _gpus(value: Any, _: ImageSeen | None) -> dict[str, str]:
+def _gpus(value: Any, _: ObservedImage | None) -> dict[str, str]:
     found = {}
     for request in value or ():
         if request.get("Driver") == CDI:
@@ -195,13 +195,13 @@ def _gpus(value: Any, _: ImageSeen | None) -> dict[str, str]:
     return found
 
 
-def _entrypoint(value: Any, image: ImageSeen | None) -> dict[str, str]:
+def _entrypoint(value: Any, image: ObservedImage | None) -> dict[str, str]:
     if image is None or tuple(value or ()) == image.entrypoint:
         return {}
     return {"": " ".join(value or ())}
 
 
-def _working_directory(value: Any, image: ImageSeen | None) -> dict[str, str]:
+def _working_directory(value: Any, image: ObservedImage | None) -> dict[str, str]:
     return {} if image is None or (value or "") == image.working_dir else {"": str(value or "/")}
 
 
@@ -240,7 +240,7 @@ def _device_text(path: str, access: str) -> str:
     return path if set(access) >= set(ALL_ACCESS) else f"{path}:{''.join(sorted(access))}"
 
 
-def _devices(value: Any, _: ImageSeen | None) -> dict[str, str]:
+def _devices(value: Any, _: ObservedImage | None) -> dict[str, str]:
     found = {}
     for one in value or ():
         if "PathOnHost" in one:
@@ -270,7 +270,7 @@ def _mount(text: str) -> tuple[str, str]:
     return target, _mount_text(source, target, read_only)
 
 
-def _mounts(value: Any, _: ImageSeen | None) -> dict[str, str]:
+def _mounts(value: Any, _: ObservedImage | None) -> dict[str, str]:
     found = {}
     for entry in value or ():
         if isinstance(entry, str):  # HostConfig.Binds: what `docker run --volume` makes
@@ -299,7 +299,7 @@ def _log_options(text: str) -> list[str]:
     return ["--log-driver", driver, *(arg for value in options for arg in ("--log-opt", value))]
 
 
-def _log(value: Any, _: ImageSeen | None) -> dict[str, str]:
+def _log(value: Any, _: ObservedImage | None) -> dict[str, str]:
     return {"": _log_text((value or {}).get("Type", ""), (value or {}).get("Config") or {})}
 
 

@@ -69,7 +69,7 @@ def _serve(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     except StopSignal:
         log.die("KeyboardInterrupt: terminated", 130)
     try:
-        _answer_requests(args, settings, model, pool, listener)
+        _serve_requests(args, settings, model, pool, listener)
     except StopSignal:
         _shut_down()
 
@@ -88,7 +88,7 @@ def _bind(args: argparse.Namespace, settings: Settings) -> socket.socket:
     return listener
 
 
-def _answer_requests(
+def _serve_requests(
     args: argparse.Namespace,
     settings: Settings,
     model: models.Model,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from . import access, answers
+from . import access, responses
 from .content import Content, HubError
 from .faults import Counters, CutError, Fault, Faults, faulty
 
@@ -53,21 +53,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Respond to a look-up or a download."""
-        self._answer(self._get)
+        self._respond(self._get)
 
     def do_HEAD(self) -> None:
         """Respond like GET, without a body."""
-        self._answer(self._get)
+        self._respond(self._get)
 
     def do_POST(self) -> None:
         """Respond to the lab's own requests, and to the one look-up that huggingface_hub posts."""
-        self._answer(self._post)
+        self._respond(self._post)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Write one short line a request: the log of the lab's hub is read by people."""
         print(f"{self.client_address[0]} {format % args}", flush=True)  # noqa: T201
 
-    def _answer(self, respond: Any) -> None:
+    def _respond(self, respond: Any) -> None:
         path = unquote(urlsplit(self.path).path)
         lab = path.startswith("/__lab__/")
         try:
@@ -89,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
                 counters = {**vars(self.server.counters)}
             return self._json(counters)
         if path == "/api/whoami-v2":
-            return self._json(answers.whoami(self._user()))
+            return self._json(responses.whoami(self._user()))
         if found := re.fullmatch(
             r"/api/models/([^/]+/[^/]+)(?:/(revision|tree|refs|commits)(?:/(.+))?)?", path
         ):
@@ -111,7 +111,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._json({})
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/paths-info/(.+)", path):
             paths = set(data.get("paths", ()) if data else parse_qs(body.decode()).get("paths", ()))
-            entries = answers.tree(self.server.content, found[1], self._commit(found[1], found[2]))
+            entries = responses.tree(self.server.content, found[1], self._commit(found[1], found[2]))
             return self._json([entry for entry in entries if entry["path"] in paths])
         raise HubError(404, NOT_FOUND)
 
@@ -126,12 +126,12 @@ class Handler(BaseHTTPRequestHandler):
         commit = self._commit(repo, "main" if what == "refs" else revision)
         match what:
             case "tree":
-                return answers.tree(content, repo, commit)
+                return responses.tree(content, repo, commit)
             case "commits":
-                return answers.commits(commit)
+                return responses.commits(commit)
             case "refs":
-                return answers.refs(content, repo)
-        return answers.model(content, repo, commit, blobs="blobs=true" in self.path.lower())
+                return responses.refs(content, repo)
+        return responses.model(content, repo, commit, blobs="blobs=true" in self.path.lower())
 
     def _resolve(self, repo: str, revision: str, name: str) -> None:
         commit = self._commit(repo, revision)

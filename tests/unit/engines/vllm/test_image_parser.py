@@ -9,7 +9,7 @@ import pytest
 
 from sparkfleet.engines.base import ArgCheck
 from sparkfleet.engines.vllm import image_parser
-from sparkfleet.engines.vllm.image_parser import read_answer, read_schema
+from sparkfleet.engines.vllm.image_parser import read_check, read_schema
 
 PACKAGE = {
     "__init__.py": "",
@@ -88,7 +88,7 @@ def run(site: Path, *args: str) -> tuple[int, str]:
 
 
 def ask(site: Path, *args: str) -> ArgCheck:
-    return read_answer(run(site, *image_parser.parse_args(args))[1])
+    return read_check(run(site, *image_parser.parse_args(args))[1])
 
 
 def test_args_that_the_parser_takes_are_accepted(site: Path) -> None:
@@ -108,9 +108,9 @@ def test_args_that_the_parser_takes_are_accepted(site: Path) -> None:
 def test_args_that_the_parser_refuses_come_with_its_own_reason(
     site: Path, args: tuple[str, ...], error: str
 ) -> None:
-    answer = ask(site, *args)
-    assert answer.ok is False
-    assert error in answer.error
+    check = ask(site, *args)
+    assert check.ok is False
+    assert error in check.error
 
 
 def test_a_template_that_only_the_services_container_mounts_is_no_reason_to_refuse(site: Path) -> None:
@@ -123,9 +123,9 @@ def test_the_exit_code_tells_accepted_refused_and_not_asked(site: Path, tmp_path
 
 
 def test_an_image_without_vllm_could_not_be_asked(tmp_path: Path) -> None:
-    answer = ask(tmp_path, "m")
-    assert answer.ok is None
-    assert "No module named 'vllm'" in answer.error
+    check = ask(tmp_path, "m")
+    assert check.ok is None
+    assert "No module named 'vllm'" in check.error
 
 
 def test_the_schema_of_the_image_is_read_out(site: Path) -> None:
@@ -158,9 +158,9 @@ def test_a_registry_at_another_place_in_the_image_does_not_hide_the_rest(site: P
     "output", ["", "docker: no such image", "{broken", "[1]", '{"ok": "yes"}', '{"ok": true, "error": 1}']
 )
 def test_no_answer_is_neither_yes_nor_no(output: str) -> None:
-    answer = read_answer(output)
-    assert answer.ok is None
-    assert "did not answer" in answer.error
+    check = read_check(output)
+    assert check.ok is None
+    assert "did not answer" in check.error
 
 
 @pytest.mark.parametrize("output", ["", '{"ok": null, "error": "no vllm"}', '{"flags": []} no output'])
@@ -170,6 +170,4 @@ def test_no_schema_is_an_error_with_the_images_own_output(output: str) -> None:
 
 
 def test_output_before_the_answer_does_not_disturb_it() -> None:
-    assert read_answer('WARNING x\n{"ok": true, "error": "", "version": "1"}\n{x\n') == ArgCheck(
-        True, "", "1"
-    )
+    assert read_check('WARNING x\n{"ok": true, "error": "", "version": "1"}\n{x\n') == ArgCheck(True, "", "1")

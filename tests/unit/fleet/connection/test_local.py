@@ -34,8 +34,8 @@ def test_a_probe_reads_this_machine(host: PyinfraHost) -> None:
 
 
 def test_a_program_gets_stdin_and_its_output_is_read_in_its_frame(host: PyinfraHost) -> None:
-    answer = remote.run_once(host, ("sh", "-c", "cat; echo to stderr >&2; exit 3"), stdin="one\ntwo\n")
-    assert (answer.ok, answer.out.split(), answer.err) == (False, ["one", "two"], "to stderr")
+    output = remote.run_once(host, ("sh", "-c", "cat; echo to stderr >&2; exit 3"), stdin="one\ntwo\n")
+    assert (output.ok, output.out.split(), output.err) == (False, ["one", "two"], "to stderr")
 
 
 def test_bytes_that_are_no_utf_8_are_replaced_and_end_no_output(host: PyinfraHost) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.rollout import LOST, CommandRefused, JobStarted, RolloutResult
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.probe import frame
 from tests.unit import frames
@@ -67,13 +66,13 @@ class FakeHost:
 
     def run_shell_command(self, command: Any, **_: Any) -> tuple[bool, Output]:
         self.commands.append(str(command))
-        answer = self.script.pop(0)
-        if answer is CUT:
+        response = self.script.pop(0)
+        if response is CUT:
             self.alive = False
             return False, Output("")
-        if isinstance(answer, Exception):
-            raise answer
-        lines = frames.answer(str(command), answer.rstrip("\n"), self.code)
+        if isinstance(response, Exception):
+            raise response
+        lines = frames.response(str(command), response.rstrip("\n"), self.code)
         return True, Output("\n".join([self.prints, *lines, self.prints]))
 
 

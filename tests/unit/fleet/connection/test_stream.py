@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import pytest
 
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.connection.remote import ConnectionLostError
 from sparkfleet.fleet.connection.stream import stream

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from sparkfleet.contract.diagnostic import Diagnostic
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.fleet.connection import remote, secret_cache, sudo
 from sparkfleet.fleet.connection.probe import observe
 from sparkfleet.probe import root_shell
-from sparkfleet.probe.answer import sudo_diagnostic
+from sparkfleet.probe.response import sudo_diagnostic
 from tests.unit.probe.requests import request_of
 
 

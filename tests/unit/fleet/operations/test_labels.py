@@ -97,12 +97,12 @@ class _Run:
         self.calls: list[object] = []
         self.types: set[type] = set()
         self.monkeypatch = monkeypatch
-        answer = remote.CommandOutput(
+        output = remote.CommandOutput(
             True, json.dumps({"done": [], "refused": [], "job": "a-job", "version": 1}) + "\n", ""
         )
         patch = monkeypatch.setattr
-        patch(remote, "run", self._record("run", answer))
-        patch(remote, "program", self._record("program", answer))
+        patch(remote, "run", self._record("run", output))
+        patch(remote, "program", self._record("program", output))
         patch(remote, "follow", lambda _host, _job, kind, *_, **__: kind.from_json({"outcome": "staged"}))
         patch(fleet_run, "plan_rest", lambda *_: None)
         patch(spark_plan, "login_user", lambda _: USER)

@@ -78,18 +78,18 @@ def test_a_result_of_an_earlier_version_has_the_code_of_its_outcome() -> None:
 
 def test_a_rollout_that_could_not_start_has_the_cause_and_code_of_the_spark() -> None:
     failed = Diagnostic("sparkfleet-rollout-x.service", "no bus", hint="run again", code="unit-failed")
-    answer = CommandOutput(False, json.dumps(RolloutStarted(diagnostic=failed).to_json()), "")
-    found = service.not_started(HOST, "spark-01: nano", answer)
+    output = CommandOutput(False, json.dumps(RolloutStarted(diagnostic=failed).to_json()), "")
+    found = service.not_started(HOST, "spark-01: nano", output)
     assert found == Diagnostic(
         "spark-01: nano", "the rollout could not start: no bus", hint="run again", code="unit-failed"
     )
 
 
 def test_a_unit_that_was_not_updated_has_the_cause_and_code_of_the_spark() -> None:
-    answer = CommandOutput(
+    output = CommandOutput(
         False, json.dumps(CommandRefused(PORT).to_json()), "sparkfleet: port 8000: held by x"
     )
-    found = service.not_updated("spark-01: nano", answer)
+    found = service.not_updated("spark-01: nano", output)
     assert (found.message, found.code) == ("the unit could not be updated: held by x", "port-in-use")
 
 

@@ -13,7 +13,7 @@ from sparkfleet.desired_state import Host, Prepare
 from sparkfleet.fleet.run import executor, spark_plan
 from sparkfleet.plan.compute import host_plan
 from sparkfleet.plan.model import ChangeSet, HostPlan
-from sparkfleet.probe.observation import ObservedResources, PathSeen
+from sparkfleet.probe.observation import ObservedPath, ObservedResources
 from sparkfleet.resources.base import Resource
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import CONVERGED
@@ -50,7 +50,7 @@ def test_a_plan_stays_valid_when_a_file_was_added_to_a_directory(monkeypatch: py
     first, second = (
         replace(
             CONVERGED,
-            paths={**CONVERGED.paths, "~/vllm": PathSeen("directory", "0700", "nvidia", "nvidia", size)},
+            paths={**CONVERGED.paths, "~/vllm": ObservedPath("directory", "0700", "nvidia", "nvidia", size)},
         )
         for size in (4096, 8192)
     )

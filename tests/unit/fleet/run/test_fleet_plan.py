@@ -29,7 +29,7 @@ from pyinfra.context import ctx_state
 from sparkfleet.contract import codec
 from sparkfleet.fleet import prune, queries
 from sparkfleet.fleet.run import fleet_plan, fleet_run, spark_plan
-from sparkfleet.probe.machine import MachineSeen
+from sparkfleet.probe.machine import ObservedMachine
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import HOST
 
@@ -44,7 +44,7 @@ def connect(connector):
 
 def observe(host, _request):
     fail(host, "probe")
-    machine = MachineSeen(name=host.name, machine_id="a" * 32)
+    machine = ObservedMachine(name=host.name, machine_id="a" * 32)
     return replace(fake_spark.converged(spark_plan.declared(host)), machine=machine)
 
 def begin(*_):

@@ -21,7 +21,7 @@ from sparkfleet.fleet.staging.sender import SenderError
 from sparkfleet.offline import oci
 from sparkfleet.plan.artifacts import ArtifactSource as Source
 from sparkfleet.probe.observation import User
-from tests.unit.fleet.sparks import Sparks, answer, patched, refused
+from tests.unit.fleet.sparks import Sparks, output, patched, refused
 
 MODEL = Weights(
     "org/a", "1" * 40, (WeightFile("config.json", 5, blob="c"), WeightFile("w.safetensors", 9, blob="w"))
@@ -42,13 +42,13 @@ IMAGE = ImageRef("nvcr.io/nvidia/vllm", "26.04", "sha256:" + "c" * 64)
 
 
 def listening(_: str, __: tuple[str, ...], data: dict[str, Any]) -> remote.CommandOutput:
-    return answer({"listeners": [[address, 40000 + n] for n, address in enumerate(data["addresses"])]})
+    return output({"listeners": [[address, 40000 + n] for n, address in enumerate(data["addresses"])]})
 
 
 @pytest.fixture
 def sparks(monkeypatch: pytest.MonkeyPatch) -> Sparks:
     made = Sparks({name: Host(name, paths=Paths(models="~/vllm")) for name in PLACES})
-    made.replies = {"copy-places": lambda name, *_: answer({"places": PLACES[name]}), "copy-serve": listening}
+    made.replies = {"copy-places": lambda name, *_: output({"places": PLACES[name]}), "copy-serve": listening}
     return patched(monkeypatch, made)
 
 
@@ -90,7 +90,7 @@ def test_only_the_receivers_addresses_may_call_and_the_fabric_is_nearest(sparks:
 
 def test_where_the_fabric_does_not_lead_now_it_is_reported_and_the_lan_is_used(sparks: Sparks) -> None:
     lan = {name: places[1:] for name, places in PLACES.items()}
-    sparks.replies["copy-places"] = lambda name, *_: answer({"places": lan[name]})
+    sparks.replies["copy-places"] = lambda name, *_: output({"places": lan[name]})
     copy(sparks)
     assert any("no fabric link to spark-01" in line for line in sparks.log)
     copy(sparks, near=False)  # nobody expected it
@@ -174,7 +174,7 @@ def test_the_file_stays_until_the_last_receiver_has_it(
     three = {**PLACES, "spark-03": PLACES["spark-02"]}
     sparks.declared["spark-03"] = Host("spark-03")
     sparks.__post_init__()
-    sparks.replies["copy-places"] = lambda name, *_: answer({"places": three[name]})
+    sparks.replies["copy-places"] = lambda name, *_: output({"places": three[name]})
     monkeypatch.setattr(stage_job, "run", run)
     gevent.joinall([gevent.spawn(copy_image, sparks, name) for name in ("spark-02", "spark-03")])
     notified = [call for call in sparks.calls if call[1] in {"has it", "copy-forget"}]

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from paramiko import SSHException
 
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.contract.transfer import FileToReceive, SentFile
 from sparkfleet.desired_state import WeightFile, Weights
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import tunnel
 from sparkfleet.fleet.staging import from_mirror
 from sparkfleet.offline import models

@@ -9,11 +9,10 @@ import pytest
 
 from sparkfleet.config import secret
 from sparkfleet.contract import codec
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.rollout import CommandRefused
 from sparkfleet.contract.stage import StageResult
 from sparkfleet.desired_state import Host, ImageRef, Paths, Service, WeightFile, Weights
-from sparkfleet.errors import SparkfleetError
 from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.run import executor
 from sparkfleet.fleet.staging import stage_job

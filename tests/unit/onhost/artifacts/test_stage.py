@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract import codec, command, hub_access
-from sparkfleet.contract.command import Ran
-from sparkfleet.contract.diagnostic import DiagnosticError
+from sparkfleet.contract.command import CommandResult
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.contract.stage import LoginUser, ModelDownload, ModelFile, StageRequest, StageResult
 from sparkfleet.onhost.artifacts import stage
 from sparkfleet.onhost.artifacts.errors import StageError
@@ -114,9 +114,9 @@ def test_a_secret_is_in_a_file_of_its_one_reader_and_not_in_the_request(
     monkeypatch.setattr(jobs, "is_going_on", lambda _: False)
     ran: list[list[str]] = []
 
-    def run(argv: list[str], _: float) -> Ran:
+    def run(argv: list[str], _: float) -> CommandResult:
         ran.append(argv)
-        return Ran(0)
+        return CommandResult(0)
 
     monkeypatch.setattr(command, "run", run)
     stage.begin(request(hub_token="hf_canary", transfer_key="key_canary"), Paths(state=tmp_path))
@@ -150,8 +150,8 @@ def test_a_job_that_systemd_does_not_start_leaves_no_token(
     monkeypatch.setattr(jobs, "RUN_DIR", tmp_path / "run")
     monkeypatch.setattr(jobs, "is_going_on", lambda _: False)
 
-    monkeypatch.setattr(command, "run", lambda *_, **__: Ran(1, err="no bus"))
-    with pytest.raises(DiagnosticError, match="no bus") as failed:
+    monkeypatch.setattr(command, "run", lambda *_, **__: CommandResult(1, err="no bus"))
+    with pytest.raises(SparkfleetError, match="no bus") as failed:
         stage.begin(request(hub_token="hf_canary"), Paths(state=tmp_path))
     assert failed.value.diagnostic.code == "unit-failed"
     assert list((tmp_path / "run").iterdir()) == []

@@ -53,9 +53,9 @@ def worker(world: World, **changes: Any) -> list[str]:
             "token": TOKEN, "rank": 1, "state": states[command],
             "shared": {"image": "sha256:img:2", "fingerprint": "fingerprint"}, **changes.get(command, {}),
         }  # fmt: skip
-        answer = world.desks[PORT](report)
-        if "word" in answer and answer["word"] != command:
-            heard.append(answer["word"])
+        response = world.desks[PORT](report)
+        if "word" in response and response["word"] != command:
+            heard.append(response["word"])
 
     world.on_tick.append(beat)
     return heard
@@ -126,7 +126,7 @@ def head(world: World, *commands: str, cause: str = "") -> list[str]:
     heard: list[str] = []
     after = {"ready": 0, "stopped": 1, "running": 2, "promoted": 2}
 
-    def answer_peer(address: str, port: int, message: dict[str, Any]) -> dict[str, Any] | None:
+    def peer_response(address: str, port: int, message: dict[str, Any]) -> dict[str, Any] | None:
         if port != PORT:
             return None
         state = message["state"]
@@ -137,7 +137,7 @@ def head(world: World, *commands: str, cause: str = "") -> list[str]:
         why = {"location": "nano", "message": cause, "code": "gate-answer-wrong"} if cause else None
         return {"version": 2, "word": command, "diagnostic": why}
 
-    world.answer_peer = answer_peer
+    world.peer_response = peer_response
     return heard
 
 
@@ -167,8 +167,8 @@ def test_a_member_that_never_reaches_the_head_touches_nothing(cluster: World) ->
 def test_a_member_that_loses_the_head_after_the_stop_restores_by_itself(cluster: World) -> None:
     cluster.serve(generation())
     head(cluster, "stop", "start", "start")
-    answered = cluster.answer_peer
-    cluster.answer_peer = lambda *report: None if report[2].get("state") == "running" else answered(*report)
+    original = cluster.peer_response
+    cluster.peer_response = lambda *report: None if report[2].get("state") == "running" else original(*report)
     result = ask(cluster, 1)
     assert result.outcome == "restored"
     assert "the head, did not answer for 180 s" in result.cause
@@ -246,16 +246,16 @@ RDMA = (
 def test_a_member_that_waits_rolls_back_as_soon_as_the_head_does(cluster: World, waits_for: str) -> None:
     cluster.serve(generation())
     heard = head(cluster, "stop", "start", "commit")
-    answered, began = cluster.answer_peer, list[float]()
+    original, began = cluster.peer_response, list[float]()
 
-    def answer_peer(address: str, port: int, message: dict[str, Any]) -> dict[str, Any] | None:
+    def peer_response(address: str, port: int, message: dict[str, Any]) -> dict[str, Any] | None:
         if not any(box.running for box in cluster.boxes.values()):
             began.append(cluster.clock)
         if port == PORT and began and cluster.clock > began[0] + 3:
             return {"version": 2, "word": "abort", "diagnostic": None}
-        return answered(address, port, message)
+        return original(address, port, message)
 
-    cluster.answer_peer = answer_peer
+    cluster.peer_response = peer_response
     changes: dict[str, Any] = {"env": RDMA} if waits_for == "gids" else {}
     if waits_for == "regions":
         cluster.rdma_regions = lambda: "dev rocep1s0f1 mrn 9 rkey 0x9 lkey 0x9 iova 0x9 mrlen 64 pdn 3"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkfleet.contract.cluster import HeadAnswer, MemberMessage, MessageRefused, PeerQuery, PeerState
+from sparkfleet.contract.cluster import HeadResponse, MemberMessage, MessageRefused, PeerQuery, PeerState
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.onhost.cluster import proof, ranks
 from sparkfleet.onhost.cluster.head import Head
@@ -23,11 +23,11 @@ STATE = PeerState("fingerprint", "e", "running", serves=True)
 
 def test_a_signed_answer_is_accepted_only_with_the_shared_key() -> None:
     query = proof.new_query("state")
-    answer = proof.sign(STATE, "t", query)
-    assert proof.verify(PeerState, answer, "t", query) == STATE
-    assert proof.verify(PeerState, answer, "other", query) is None
+    response = proof.sign(STATE, "t", query)
+    assert proof.verify(PeerState, response, "t", query) == STATE
+    assert proof.verify(PeerState, response, "other", query) is None
     assert proof.verify(PeerState, STATE.to_json(), "t", query) is None
-    assert proof.verify(PeerState, {**answer, "state": "ends"}, "t", query) is None
+    assert proof.verify(PeerState, {**response, "state": "ends"}, "t", query) is None
 
 
 def test_an_answer_is_good_for_one_question() -> None:
@@ -50,8 +50,8 @@ def test_an_answer_of_another_shape_is_none() -> None:
 def test_an_answer_of_a_supervisor_from_before_versions_is_understood() -> None:
     query = proof.new_query("state")
     data = {"make": "fingerprint", "epoch": "e", "state": "running", "serves": True}
-    answer = {**data, "proof": proof._digest(data, "t", query.nonce)}
-    assert proof.verify(PeerState, answer, "t", query) == STATE
+    response = {**data, "proof": proof._digest(data, "t", query.nonce)}
+    assert proof.verify(PeerState, response, "t", query) == STATE
 
 
 @given(st.text(), st.text())
@@ -110,13 +110,13 @@ def test_a_message_that_cannot_be_read_or_is_of_another_rollout_gets_a_refusal()
     request: Any = SimpleNamespace(cluster_key="of this rollout")
     head = Head(nothing, nothing, request, nothing, nothing, nothing)
     peers = Peers(nothing, "nano", nothing, nothing, print)
-    for answer in (head.answer({"version": 99}), peers.answer({"ask": 7})):
-        refusal = MessageRefused.from_json(answer)
-        assert refusal.error
-        assert answer["version"] == MessageRefused.VERSION
+    for response in (head.respond({"version": 99}), peers.respond({"ask": 7})):
+        refusal = MessageRefused.from_json(response)
+        assert refusal.diagnostic.message
+        assert response["version"] == MessageRefused.VERSION
         with pytest.raises(ContractError):
-            HeadAnswer.from_json(answer)
-        assert proof.verify(PeerState, answer, "", proof.new_query("state")) is None
-    other = head.answer(MemberMessage(1, "ready", cluster_key="of another rollout").to_json())
-    assert MessageRefused.from_json(other) == MessageRefused("another rollout: the cluster key differs")
+            HeadResponse.from_json(response)
+        assert proof.verify(PeerState, response, "", proof.new_query("state")) is None
+    other = head.respond(MemberMessage(1, "ready", cluster_key="of another rollout").to_json())
+    assert MessageRefused.from_json(other).diagnostic.message == "another rollout: the cluster key differs"
     assert not head.reports

@@ -263,10 +263,10 @@ def test_a_member_that_is_interrupted_after_the_heads_commit_is_promoted(
     ask_other = member.ask_other
 
     def ask(address: str, port: int, message: dict[str, Any], timeout_s: float) -> dict[str, Any] | None:
-        answer = ask_other(address, port, message, timeout_s)
-        if answer and answer.get("word") == "commit" and not lost:
-            lost.append(answer)
-        return None if lost else answer
+        response = ask_other(address, port, message, timeout_s)
+        if response and response.get("word") == "commit" and not lost:
+            lost.append(response)
+        return None if lost else response
 
     monkeypatch.setattr(member, "ask_other", ask)
     sparks.roll_out(delays=(0, 1))

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.diagnostic import DiagnosticError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.contract.fabric import IPERF, RDMA, STREAM, TOOLS, BenchRequest, Lane, LinkRate
 from sparkfleet.onhost.fabric import bench, bench_stream
-from sparkfleet.onhost.machine.system import Paths, Ran
+from sparkfleet.onhost.machine.system import CommandResult, Paths
 
 LANES = (
     Lane("enp1s0f1np1", "rocep1s0f1", "192.168.176.1", "192.168.176.2"),
@@ -43,7 +43,7 @@ class Spark:
     """Stands for ``System``: what is asked of systemd and of the programs."""
 
     root: Path
-    answers: list[Ran] = field(default_factory=list)
+    results: list[CommandResult] = field(default_factory=list)
     """Of the programs that send, one after the other; then each says 109.17."""
     ran: list[tuple[str, ...]] = field(default_factory=list)
     refuses: str = ""
@@ -58,13 +58,13 @@ class Spark:
     def sleep(self, seconds: float) -> None:
         self.slept += seconds
 
-    def run(self, argv: Sequence[str], timeout_s: float = 60) -> Ran:
+    def run(self, argv: Sequence[str], timeout_s: float = 60) -> CommandResult:
         self.ran.append(tuple(argv))
         if argv[0] == "systemd-run":
-            return Ran(1, err=self.refuses) if self.refuses else Ran(0)
+            return CommandResult(1, err=self.refuses) if self.refuses else CommandResult(0)
         if argv[0] == "systemctl":
-            return Ran(0)
-        return self.answers.pop(0) if self.answers else Ran(0, IB_WRITE_BW_OUTPUT)
+            return CommandResult(0)
+        return self.results.pop(0) if self.results else CommandResult(0, IB_WRITE_BW_OUTPUT)
 
 
 @pytest.fixture
@@ -75,16 +75,18 @@ def spark(tmp_path: Path) -> Any:
 @pytest.mark.parametrize(
     ("tool", "ran", "gbits"),
     [
-        (RDMA, Ran(0, IB_WRITE_BW_OUTPUT), 109.17),
-        (RDMA, Ran(1, IB_WRITE_BW_OUTPUT), None),
-        (RDMA, Ran(0, "Couldn't connect to 192.168.176.2:18515\n"), None),
-        (IPERF, Ran(0, IPERF3_OUTPUT), 96.2),
-        (IPERF, Ran(0, '{"error": "unable to connect"}'), None),
-        (STREAM, Ran(0, '{"gbits": 12.5}\n'), 12.5),
-        (STREAM, Ran(0, "no JSON"), None),
+        (RDMA, CommandResult(0, IB_WRITE_BW_OUTPUT), 109.17),
+        (RDMA, CommandResult(1, IB_WRITE_BW_OUTPUT), None),
+        (RDMA, CommandResult(0, "Couldn't connect to 192.168.176.2:18515\n"), None),
+        (IPERF, CommandResult(0, IPERF3_OUTPUT), 96.2),
+        (IPERF, CommandResult(0, '{"error": "unable to connect"}'), None),
+        (STREAM, CommandResult(0, '{"gbits": 12.5}\n'), 12.5),
+        (STREAM, CommandResult(0, "no JSON"), None),
     ],
 )
-def test_the_figure_is_what_arrived_and_nothing_else(tool: str, ran: Ran, gbits: float | None) -> None:
+def test_the_figure_is_what_arrived_and_nothing_else(
+    tool: str, ran: CommandResult, gbits: float | None
+) -> None:
     assert bench.gbits(tool, ran) == pytest.approx(gbits)
 
 
@@ -119,7 +121,7 @@ def test_figures_are_kept_as_evidence(spark: Spark) -> None:
 
 
 def test_a_listener_that_is_not_there_yet_is_tried_again(spark: Spark) -> None:
-    spark.answers = [Ran(1, err="Couldn't connect"), Ran(1, err="Couldn't connect")]
+    spark.results = [CommandResult(1, err="Couldn't connect"), CommandResult(1, err="Couldn't connect")]
     result = bench.measure(spark, REQUEST)  # type: ignore[arg-type]
     assert result.alone[0] == LinkRate("enp1s0f1np1", 109.17)
     assert spark.slept == 2
@@ -127,14 +129,14 @@ def test_a_listener_that_is_not_there_yet_is_tried_again(spark: Spark) -> None:
 
 @pytest.mark.provokes("fabric-link-not-measured")
 def test_a_link_that_cannot_be_measured_says_why(spark: Spark) -> None:
-    spark.answers = [Ran(1, err="x\nFailed status 12: wr_id 7 syndrom 0x81")] * bench.TRIES
+    spark.results = [CommandResult(1, err="x\nFailed status 12: wr_id 7 syndrom 0x81")] * bench.TRIES
     result = bench.measure(spark, REQUEST)  # type: ignore[arg-type]
     wrong = result.alone[0].diagnostic
     assert wrong
     assert (wrong.location, wrong.code) == ("enp1s0f1np1", "fabric-link-not-measured")
     assert wrong.message == "ib_write_bw: Failed status 12: wr_id 7 syndrom 0x81"
     assert result.alone[1].gbits == 109.17
-    spark.answers = [Ran(3)] * bench.TRIES
+    spark.results = [CommandResult(3)] * bench.TRIES
     wrong = bench.measure(spark, REQUEST).alone[0].diagnostic  # type: ignore[arg-type]
     assert wrong
     assert wrong.message == "ib_write_bw: exit code 3"
@@ -151,7 +153,7 @@ def test_listeners_run_detached_and_end_by_themselves(spark: Spark) -> None:
 
 def test_a_listener_that_cannot_be_started_is_reported(spark: Spark) -> None:
     spark.refuses = "no bus"
-    with pytest.raises(DiagnosticError, match="ib_write_bw: no bus") as failed:
+    with pytest.raises(SparkfleetError, match="ib_write_bw: no bus") as failed:
         bench.begin(spark, REQUEST)  # type: ignore[arg-type]
     assert failed.value.diagnostic.code == "unit-failed"
 

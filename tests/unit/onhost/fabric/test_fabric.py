@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract.codec import ContractError
-from sparkfleet.contract.diagnostic import DiagnosticError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.contract.fabric import MARK, FabricRequest, FabricResult, Peer, links_of
 from sparkfleet.onhost.fabric import fabric, netplan
-from sparkfleet.onhost.machine.system import Ran, System
+from sparkfleet.onhost.machine.system import CommandResult, System
 from sparkfleet.onhost.state.journal import read_events
 from tests.unit.onhost.fabric_world import Netdev, Network, PowerCut
 
@@ -76,9 +76,9 @@ def test_what_was_proved_is_kept_as_evidence(net: Network) -> None:
     confirmed(net)
     fabric.run(system, "fabric-1")
     evidence = json.loads((net.paths.state / "evidence/fabric-pair.json").read_text())
-    assert [(one["peer"], one["link"], one["mtu"], one["problem"]) for one in evidence["peers"]] == [
-        ("spark-02", "fab0", 9000, ""),
-        ("spark-02", "fab1", 9000, ""),
+    assert [(one["peer"], one["link"], one["mtu"], one["diagnostic"]) for one in evidence["peers"]] == [
+        ("spark-02", "fab0", 9000, None),
+        ("spark-02", "fab1", 9000, None),
     ]
 
 
@@ -262,8 +262,12 @@ def test_a_failed_renderer_is_reported_and_everything_is_reverted(net: Network) 
     begin(net)
     original = net._run
 
-    def fails(argv: list[str]) -> Ran:
-        return Ran(1, err="Unknown object") if argv[:2] == ["networkctl", "reconfigure"] else original(argv)
+    def fails(argv: list[str]) -> CommandResult:
+        return (
+            CommandResult(1, err="Unknown object")
+            if argv[:2] == ["networkctl", "reconfigure"]
+            else original(argv)
+        )
 
     net._run = fails  # type: ignore[method-assign]
     returned(net, before, "networkctl reconfigure fab0: Unknown object")
@@ -481,8 +485,8 @@ def test_what_cannot_be_reverted_is_reported(net: Network) -> None:
     begin(net)
     original = net._run
 
-    def fails(argv: list[str]) -> Ran:
-        return Ran(2, err="no buffer") if argv[:3] == ["ip", "address", "add"] else original(argv)
+    def fails(argv: list[str]) -> CommandResult:
+        return CommandResult(2, err="no buffer") if argv[:3] == ["ip", "address", "add"] else original(argv)
 
     net._run = fails  # type: ignore[method-assign]
     result = fabric.run(net, "fabric-1")  # type: ignore[arg-type]
@@ -494,7 +498,7 @@ def test_asked_twice_a_job_is_started_once_and_one_at_a_time(net: Network) -> No
     fabric.begin(system, REQUEST)
     assert len([argv for argv in net.ran if argv[0] == "systemd-run"]) == 1
     net.unit = "active"
-    with pytest.raises(DiagnosticError, match="another change of the links is in progress: fabric-1"):
+    with pytest.raises(SparkfleetError, match="another change of the links is in progress: fabric-1"):
         fabric.begin(system, replace(REQUEST, id="fabric-2"))
 
 
@@ -502,15 +506,15 @@ def test_a_job_that_was_stopped_by_hand_is_reverted_before_another_one_begins(ne
     system = begin(net)
     began = len(net.ran)
     with pytest.raises(
-        DiagnosticError, match=r"an interrupted change of the links \(fabric-1\) is being reverted"
+        SparkfleetError, match=r"an interrupted change of the links \(fabric-1\) is being reverted"
     ):
         fabric.begin(system, replace(REQUEST, id="fabric-2"))
     assert [argv[-1] for argv in net.ran[began:] if argv[0] == "systemd-run"] == ["fabric-1"]
 
 
 def test_a_job_that_cannot_be_started_leaves_nothing(net: Network) -> None:
-    net._run = lambda argv: Ran(1, err="no bus")  # type: ignore[method-assign]
-    with pytest.raises(DiagnosticError, match="no bus"):
+    net._run = lambda argv: CommandResult(1, err="no bus")  # type: ignore[method-assign]
+    with pytest.raises(SparkfleetError, match="no bus"):
         begin(net)
     assert fabric.unfinished(net) == []  # type: ignore[arg-type]
 

@@ -57,15 +57,15 @@ class Service:
             "/v1/models": HttpResponse(200, REAL_MODELS),
             "/v1/chat/completions": HttpResponse(200, REAL_CHAT),
         }
-        self.table |= {"/" + path.replace("__", "/"): answer for path, answer in paths.items()}
+        self.table |= {"/" + path.replace("__", "/"): response for path, response in paths.items()}
 
     def http(self, request: HttpRequest) -> HttpResponse:
         self.requests.append(request)
         if request.path == "/metrics" and "/metrics" not in self.table:
             count = sum(one.path.startswith("/v1/c") for one in self.requests)
             return HttpResponse(200, REAL_METRICS.replace("5.0", f"{5.0 + count}"))
-        answer = self.table.get(request.path, HttpResponse(404))
-        return answer if isinstance(answer, HttpResponse) else answer()
+        response = self.table.get(request.path, HttpResponse(404))
+        return response if isinstance(response, HttpResponse) else response()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.world, name)
@@ -186,19 +186,19 @@ def embedding(*numbers: float) -> HttpResponse:
     return HttpResponse(200, json.dumps({"data": [{"index": 0, "embedding": numbers}]}))
 
 
-def embedding_gate(world: World, *answers: HttpResponse, dimensions: int = 0) -> Gate:
+def embedding_gate(world: World, *responses: HttpResponse, dimensions: int = 0) -> Gate:
     """Return the gate of an embedding model that answers in this order; its prompt counter moves."""
-    left = list(answers)
+    left = list(responses)
     requests: list[HttpResponse] = []
 
-    def answer() -> HttpResponse:
+    def respond() -> HttpResponse:
         requests.append(left.pop(0))
         return requests[-1]
 
     def metrics() -> HttpResponse:
         return HttpResponse(200, f'vllm:prompt_tokens_total{{engine="0"}} {7.0 * len(requests)}\n')
 
-    service = Service(world, v1__embeddings=answer, metrics=metrics)
+    service = Service(world, v1__embeddings=respond, metrics=metrics)
     fields = GateFields(task=Task.EMBEDDING, expect="", expect_dimensions=dimensions)
     return Gate(service, generation("tiny", served_name="tiny", gate=fields), lambda: None)
 
@@ -210,7 +210,7 @@ def test_an_embedding_model_is_proven_by_two_vectors_of_one_direction(world: Wor
 
 
 @pytest.mark.parametrize(
-    ("answer", "problem"),
+    ("response", "problem"),
     [
         (embedding(), "the response has no vector"),
         (HttpResponse(200, "{}"), "the response has no vector"),
@@ -219,9 +219,9 @@ def test_an_embedding_model_is_proven_by_two_vectors_of_one_direction(world: Wor
         (embedding(1, 2, 3), "it has 3 dimensions, expected 2"),
     ],
 )
-def test_what_is_no_embedding_does_not_pass(world: World, answer: HttpResponse, problem: str) -> None:
+def test_what_is_no_embedding_does_not_pass(world: World, response: HttpResponse, problem: str) -> None:
     with pytest.raises(StartFailedError, match=f"wrong embedding of .*: {problem}"):
-        embedding_gate(world, answer, embedding(1, 2), dimensions=2).prove()
+        embedding_gate(world, response, embedding(1, 2), dimensions=2).prove()
 
 
 @pytest.mark.parametrize(

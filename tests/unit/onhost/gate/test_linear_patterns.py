@@ -23,7 +23,7 @@ from tests.unit import adversarial
 
 SOURCE = host_limits.SOURCE
 READERS = (
-    "probe/answer.py",
+    "probe/response.py",
     "probe/links.py",
     "probe/machine.py",
     "engines/openai_api.py",

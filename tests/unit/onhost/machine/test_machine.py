@@ -15,7 +15,7 @@ import pytest
 from sparkfleet.contract import command
 from sparkfleet.onhost.machine import memory, valve
 from sparkfleet.onhost.machine.host import Spark, listening_inodes, parse_memory
-from sparkfleet.onhost.machine.system import HttpRequest, Memory, Ran
+from sparkfleet.onhost.machine.system import CommandResult, HttpRequest, Memory
 from tests.unit.onhost.world import TOTAL_MIB, Engine, World, generation
 
 MEMINFO = """\
@@ -254,4 +254,4 @@ def test_a_command_that_sigkill_does_not_end_is_not_waited_for(monkeypatch: pyte
 def test_a_command_that_cannot_be_executed_is_a_result(tmp_path: Path) -> None:
     (tmp_path / "rdma").write_text("")
     assert Spark().run((str(tmp_path / "rdma"),)).code == 126
-    assert Spark().run(("sh", "-c", "echo out; echo err >&2; exit 3")) == Ran(3, "out\n", "err\n")
+    assert Spark().run(("sh", "-c", "echo out; echo err >&2; exit 3")) == CommandResult(3, "out\n", "err\n")

@@ -8,7 +8,7 @@ import pytest
 
 from sparkfleet import onhost
 from sparkfleet.onhost.machine.memory_max import ROLLOUT_MIB, SUPERVISOR_MIB, memory_max
-from sparkfleet.onhost.machine.system import Ran
+from sparkfleet.onhost.machine.system import CommandResult
 from sparkfleet.onhost.rollout import transient_unit
 from sparkfleet.onhost.state import units
 from tests.unit.onhost.world import World
@@ -30,9 +30,9 @@ def test_the_recovery_is_limited_as_a_rollout_is() -> None:
 def test_a_rollout_is_limited(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[tuple[str, ...]] = []
 
-    def run(argv: tuple[str, ...], timeout_s: float = 60) -> Ran:
+    def run(argv: tuple[str, ...], timeout_s: float = 60) -> CommandResult:
         commands.append(tuple(argv))
-        return Ran(0)
+        return CommandResult(0)
 
     monkeypatch.setattr(world, "run", run)
     transient_unit.start(world, "s1")

@@ -77,8 +77,8 @@ DRIPPED = {
 def test_an_engine_that_drips_bytes_does_not_hold_a_request_beyond_its_time(
     serve: Serve, parts: Iterable[bytes]
 ) -> None:
-    answer = Spark().http(HttpRequest(serve(parts), "GET", "/", 0.3))
-    assert (answer.status, answer.timed_out, answer.error) == (0, True, "no answer within 0.3 s")
+    response = Spark().http(HttpRequest(serve(parts), "GET", "/", 0.3))
+    assert (response.status, response.timed_out, response.error) == (0, True, "no answer within 0.3 s")
 
 
 @pytest.mark.parametrize("parts", DRIPPED.values(), ids=DRIPPED)
@@ -101,9 +101,9 @@ LARGE = {
 @pytest.mark.parametrize("head", LARGE.values(), ids=LARGE)
 def test_an_answer_without_an_end_is_cut_off_at_the_limit(serve: Serve, head: bytes) -> None:
     port = serve(itertools.chain([head], endless(b"x" * 65536)))
-    answer = Spark().http(HttpRequest(port, "GET", "/", 50))
-    assert (answer.status, answer.body) == (0, "")
-    assert answer.error == f"the response is longer than {RESPONSE_LIMIT >> 20} MiB"
+    response = Spark().http(HttpRequest(port, "GET", "/", 50))
+    assert (response.status, response.body) == (0, "")
+    assert response.error == f"the response is longer than {RESPONSE_LIMIT >> 20} MiB"
 
 
 def test_an_answer_in_chunks_without_an_end_is_cut_off_at_the_limit(serve: Serve) -> None:
@@ -115,8 +115,8 @@ def test_an_answer_in_chunks_without_an_end_is_cut_off_at_the_limit(serve: Serve
 def test_an_answer_that_ends_in_time_and_within_the_limit_is_whole(serve: Serve) -> None:
     body = b"x" * (RESPONSE_LIMIT - 1)
     port = serve([OK, b"Content-Length: %d\r\n\r\n" % len(body), body])
-    answer = Spark().http(HttpRequest(port, "GET", "/", 50))
-    assert (answer.status, len(answer.body)) == (200, len(body))
+    response = Spark().http(HttpRequest(port, "GET", "/", 50))
+    assert (response.status, len(response.body)) == (200, len(body))
 
 
 def test_a_rank_that_drips_bytes_counts_as_one_that_does_not_answer(serve: Serve) -> None:

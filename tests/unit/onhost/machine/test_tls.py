@@ -16,7 +16,7 @@ from sparkfleet.onhost.machine.host import Spark
 from sparkfleet.onhost.machine.system import HttpRequest
 from sparkfleet_lab.keys import certificates
 
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @pytest.fixture(params=["whole", "drips", "no handshake"])
@@ -39,7 +39,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str
                 return
             with context.wrap_socket(connection, server_side=True) as secure:
                 secure.recv(65536)
-                parts = [ANSWER] if request.param == "whole" else [ANSWER[:20], *([b"x"] * 1000)]
+                parts = [RESPONSE] if request.param == "whole" else [RESPONSE[:20], *([b"x"] * 1000)]
                 for part in parts:
                     secure.sendall(part)
                     if over.wait(0.02 if len(part) == 1 else 0):
@@ -54,11 +54,11 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str
 def test_an_engine_with_any_certificate_is_asked_over_tls_within_the_time(engine: tuple[str, int]) -> None:
     how, port = engine
     began = time.monotonic()
-    answer = Spark().http(HttpRequest(port, "GET", "/", 5.0 if how == "whole" else 0.3, tls=True))
+    response = Spark().http(HttpRequest(port, "GET", "/", 5.0 if how == "whole" else 0.3, tls=True))
     if how == "whole":
-        assert (answer.status, answer.body) == (200, "ok")
+        assert (response.status, response.body) == (200, "ok")
     else:
-        assert (answer.status, answer.timed_out) == (0, True)
+        assert (response.status, response.timed_out) == (0, True)
         assert time.monotonic() - began < 5
 
 
@@ -73,6 +73,6 @@ def test_an_engine_without_tls_is_an_error(tmp_path: Path) -> None:
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         threading.Thread(target=serve, daemon=True).start()
-        answer = Spark().http(HttpRequest(listener.getsockname()[1], "GET", "/", 5, tls=True))
-    assert answer.status == 0
-    assert answer.error
+        response = Spark().http(HttpRequest(listener.getsockname()[1], "GET", "/", 5, tls=True))
+    assert response.status == 0
+    assert response.error

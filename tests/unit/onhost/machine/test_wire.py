@@ -41,10 +41,10 @@ def test_after_its_end_the_port_is_free_again() -> None:
     number = free_port()
     for text in ("first", "second"):
 
-        def answer(_: object, text: str = text) -> dict[str, str]:
+        def response(_: object, text: str = text) -> dict[str, str]:
             return {"text": text}
 
-        stop = wire.listen(HOME, number, answer)
+        stop = wire.listen(HOME, number, response)
         assert wire.ask(HOME, number, {}, 5) == {"text": text}
         stop()
     assert wire.ask(HOME, number, {}, 5) is None
@@ -66,10 +66,10 @@ def test_what_is_not_understood_gets_no_answer_and_does_no_harm(port: int, line:
 
 
 def test_an_answer_that_is_none_is_as_no_answer() -> None:
-    def answer(_: dict[str, Any]) -> Any:
+    def response(_: dict[str, Any]) -> Any:
         return "text"
 
     number = free_port()
-    stop = wire.listen(HOME, number, answer)
+    stop = wire.listen(HOME, number, response)
     assert wire.ask(HOME, number, {}, 5) is None
     stop()

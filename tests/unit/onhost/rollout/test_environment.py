@@ -405,10 +405,10 @@ def test_the_next_request_is_refused_with_the_reason_until_the_disk_can_be_writt
     when(world, lambda: before.name == "nano.old", lambda: setattr(disk, "broken", True))
     result = ask(world, generation(image="img:2"))
     following = RolloutRequest("s2", generation(image="img:2"), ("nano",))
-    code, answer = transient_unit.request(world, following)
-    assert answer.diagnostic is not None
-    assert (code, answer.diagnostic.code) == (1, "journal-unwritable")
-    assert "Read-only file system" in answer.diagnostic.message
+    code, response = transient_unit.request(world, following)
+    assert response.diagnostic is not None
+    assert (code, response.diagnostic.code) == (1, "journal-unwritable")
+    assert "Read-only file system" in response.diagnostic.message
     disk.broken = False
     assert transient_unit.request(world, following) == (0, RolloutStarted("s2", "started"))
     assert store.unfinished(world.paths.state) == ("s2",)

@@ -7,7 +7,7 @@ import pytest
 
 from sparkfleet.contract.generation import Gate, Generation, RolloutRequest, convert
 from sparkfleet.contract.rollout import RolloutResult
-from sparkfleet.onhost.machine.system import PortOwner, Ran
+from sparkfleet.onhost.machine.system import CommandResult, PortOwner
 from sparkfleet.onhost.rollout import changeover
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import read_events
@@ -389,10 +389,13 @@ MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
 
 @pytest.mark.parametrize(
     ("seen", "message"),
-    [(Ran(18, f"{MISMATCH}\nNVML 580.95\n"), MISMATCH), (Ran(124), "nvidia-smi ended with 124")],
+    [
+        (CommandResult(18, f"{MISMATCH}\nNVML 580.95\n"), MISMATCH),
+        (CommandResult(124), "nvidia-smi ended with 124"),
+    ],
 )
 def test_a_gpu_that_does_not_answer_is_refused_before_anything_stops(
-    world: World, seen: Ran, message: str
+    world: World, seen: CommandResult, message: str
 ) -> None:
     world.serve(OLD)
     before = picture(world)
@@ -403,15 +406,15 @@ def test_a_gpu_that_does_not_answer_is_refused_before_anything_stops(
     assert picture(world) == before
 
 
-@pytest.mark.parametrize("seen", [Ran(0, "GPU 0: NVIDIA GB10\n"), Ran(127)])
-def test_a_gpu_that_answers_or_that_cannot_be_asked_stops_nothing(world: World, seen: Ran) -> None:
+@pytest.mark.parametrize("seen", [CommandResult(0, "GPU 0: NVIDIA GB10\n"), CommandResult(127)])
+def test_a_gpu_that_answers_or_that_cannot_be_asked_stops_nothing(world: World, seen: CommandResult) -> None:
     world.serve(OLD)
     world.driver = seen
     assert ask(world, GPUS, "nano").outcome == "promoted"
 
 
 def test_a_service_without_a_gpu_does_not_ask_for_one(world: World) -> None:
-    world.driver = Ran(9, "no driver")
+    world.driver = CommandResult(9, "no driver")
     assert ask(world, NEW).outcome == "promoted"
 
 
@@ -543,7 +546,7 @@ def test_the_memory_limit_of_the_container_is_the_cause_when_it_was_reached(
 def test_an_old_engine_that_does_not_end_keeps_serving(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.serve(OLD)
     monkeypatch.setattr(world.docker, "stop", lambda *_: None)
-    monkeypatch.setattr(changeover, "systemctl", lambda *_, **__: Ran(0))
+    monkeypatch.setattr(changeover, "systemctl", lambda *_, **__: CommandResult(0))
     assert code_of(ask(world, NEW, "nano")) == "engine-does-not-stop"
 
 

@@ -9,7 +9,7 @@ import pytest
 from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.contract.rollout import Event, RolloutResult
 from sparkfleet.fleet.operations.service import rollout_diagnostic, success_text
-from sparkfleet.onhost.machine.system import Ran
+from sparkfleet.onhost.machine.system import CommandResult
 from sparkfleet.onhost.state import store
 from sparkfleet.onhost.state.journal import read_events
 from tests.unit.onhost.world import Engine, World, generation
@@ -104,12 +104,12 @@ def test_no_other_failure_is_retried(world: World, log: str) -> None:
 @pytest.mark.parametrize(
     ("seen", "note"),
     [
-        (Ran(0, "4711, /usr/bin/python3\n"), "the GPU is also used by 4711, /usr/bin/python3"),
-        (Ran(9, "no driver"), "what else uses the GPU is unknown"),
+        (CommandResult(0, "4711, /usr/bin/python3\n"), "the GPU is also used by 4711, /usr/bin/python3"),
+        (CommandResult(9, "no driver"), "what else uses the GPU is unknown"),
     ],
 )
 def test_where_another_process_may_use_the_gpu_there_is_no_second_start(
-    world: World, seen: Ran, note: str
+    world: World, seen: CommandResult, note: str
 ) -> None:
     world.engines["img:2"] = Engine(fails_first=MOVED)
     world.gpu_processes = seen
@@ -122,13 +122,13 @@ def test_where_another_process_may_use_the_gpu_there_is_no_second_start(
 
 def test_a_process_of_the_ended_engine_may_leave_the_gpu_late(world: World) -> None:
     world.engines["img:2"] = Engine(fails_first=MOVED)
-    world.gpu_processes = Ran(0, "71, VLLM::EngineCore\n")
+    world.gpu_processes = CommandResult(0, "71, VLLM::EngineCore\n")
     world.serve(OLD)
     started = world.clock
 
     def leaves() -> None:
         if world.clock > started + 10:
-            world.gpu_processes = Ran(0)
+            world.gpu_processes = CommandResult(0)
 
     world.on_tick.append(leaves)
     assert ask(world).outcome == "promoted"

@@ -74,8 +74,8 @@ def test_a_boot_neither_fails_nor_continues_it(world: World, text: str) -> None:
 @unreadable
 def test_the_next_rollout_does_not_wait_for_it(world: World, text: str) -> None:
     path = left_behind(world, text)
-    code, answer = transient_unit.request(world, RolloutRequest("s2", NEW, ("nano",)))
-    assert (code, answer.rollout, world.spawned) == (0, "s2", ["s2"])
+    code, response = transient_unit.request(world, RolloutRequest("s2", NEW, ("nano",)))
+    assert (code, response.rollout, world.spawned) == (0, "s2", ["s2"])
     check(world, path, text)
     assert rollout.run(world, "s2").outcome == "promoted"
 
@@ -83,8 +83,8 @@ def test_the_next_rollout_does_not_wait_for_it(world: World, text: str) -> None:
 def test_another_unfinished_rollout_is_still_finished_first(world: World) -> None:
     left_behind(world, "[]")
     world.write(RolloutRequest("s0", NEW, ("nano",)))
-    code, answer = transient_unit.request(world, RolloutRequest("s2", NEW, ("nano",)))
-    assert (code, answer.rollout) == (transient_unit.BUSY, "s0")
+    code, response = transient_unit.request(world, RolloutRequest("s2", NEW, ("nano",)))
+    assert (code, response.rollout) == (transient_unit.BUSY, "s0")
 
 
 def test_who_follows_it_gets_its_result(world: World) -> None:
@@ -162,9 +162,9 @@ def test_a_rollout_of_a_newer_version_waits_for_newer_programs_which_then_restor
         assert main.main((command, "s1")) == PROBLEM
         refused = CommandRefused.from_json(json.loads(capsys.readouterr().out)).diagnostic
         assert (refused.location, refused.code, refused.hint) == (str(path), codec.NEWER, codec.NEWER_HINT)
-    code, answer = transient_unit.request(world, RolloutRequest("s2", NEW, ("nano",)))
-    assert answer.diagnostic is not None
-    assert (code, answer.diagnostic.code, world.spawned) == (1, codec.NEWER, [])
+    code, response = transient_unit.request(world, RolloutRequest("s2", NEW, ("nano",)))
+    assert response.diagnostic is not None
+    assert (code, response.diagnostic.code, world.spawned) == (1, codec.NEWER, [])
     assert main.main(("recover",)) == 0  # a failure would repeat it every ten seconds
     assert "rollout s1 is not continued" in capsys.readouterr().err
     world.reboot()

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from sparkfleet.contract.ask import AnswerPart, AskRequest
-from sparkfleet.contract.diagnostic import DiagnosticError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.contract.generation import Gate, Rank, Task
 from sparkfleet.onhost.machine.system import HttpRequest, HttpResponse
 from sparkfleet.onhost.service import ask
@@ -51,7 +51,7 @@ def answer_parts(world: World) -> list[AnswerPart]:
 
 
 def refused(world: World) -> str:
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(SparkfleetError) as caught:
         answer_parts(world)
     assert caught.value.diagnostic.code in {"ask-failed", "service-unknown"}
     return str(caught.value.diagnostic)

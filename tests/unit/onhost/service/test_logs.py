@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from sparkfleet.contract.diagnostic import DiagnosticError
+from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.contract.generation import RolloutRequest
 from sparkfleet.contract.logs import ENGINE, ROLLOUT, SUPERVISOR, LogLine
-from sparkfleet.onhost.machine.system import Ran
+from sparkfleet.onhost.machine.system import CommandResult
 from sparkfleet.onhost.service import logs
 from sparkfleet.onhost.service.logs import LogQuery
 from tests.unit.onhost.world import Box, World, generation
@@ -26,7 +26,7 @@ def shown(world: World, query: LogQuery) -> list[str]:
 
 
 def refused(world: World, query: LogQuery) -> tuple[str, str]:
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(SparkfleetError) as caught:
         shown(world, query)
     return caught.value.diagnostic.code, str(caught.value.diagnostic)
 
@@ -120,16 +120,16 @@ def test_the_supervisors_journal_is_followed_from_where_it_was_read(
 ) -> None:
     world.serve(NANO)
     commands: list[tuple[str, ...]] = []
-    answers = [
+    responses = [
         f"{entry(1, 'starts')}\nno JSON\n{entry(2, list(b'caf' + bytes([233])))}",
         "",
         entry(3, "ends"),
     ]
 
-    def run(argv: tuple[str, ...], timeout_s: float = 60) -> Ran:
+    def run(argv: tuple[str, ...], timeout_s: float = 60) -> CommandResult:
         del timeout_s
         commands.append(argv)
-        return Ran(0, answers.pop(0))
+        return CommandResult(0, responses.pop(0))
 
     monkeypatch.setattr(world, "run", run)
     lines = until(world, LogQuery(SUPERVISOR, "nano", tail=5, follow=True), lambda found: len(found) == 3)

@@ -12,7 +12,7 @@ from sparkfleet.plan.fabric import netplan
 from sparkfleet.plan.fabric.addresses import rails
 from sparkfleet.plan.model import ChangeSet, HostPlan
 from sparkfleet.plan.operations import RolloutOperation
-from sparkfleet.probe.links import FabricSeen
+from sparkfleet.probe.links import ObservedFabric
 from sparkfleet.probe.observation import Observed
 from tests.unit.plan import fake_spark
 from tests.unit.plan.fabric.fabric_fixtures import seen
@@ -28,7 +28,7 @@ def host(rank: int, executor: str = "mp", **service: Any) -> Host:
     return Host(NAMES[rank], (replace(SERVICE, **service),), member=member)
 
 
-def linked(rank: int, cabled: int = 1) -> FabricSeen:
+def linked(rank: int, cabled: int = 1) -> ObservedFabric:
     """Return links that are as declared, the cable in one of the two cages."""
     member, bare = host(rank).member, seen(cabled=cabled)
     assert member is not None

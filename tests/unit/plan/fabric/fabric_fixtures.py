@@ -9,7 +9,7 @@ from sparkfleet.contract.fabric import FabricRequest
 from sparkfleet.desired_state import Fabric, Member
 from sparkfleet.plan.model import ChangeSet
 from sparkfleet.plan.operations import ConfigureFabric
-from sparkfleet.probe.links import FabricSeen, Link
+from sparkfleet.probe.links import Link, ObservedFabric
 
 HOSTS = ("spark-01", "spark-02")
 
@@ -33,9 +33,9 @@ def without_port(link: Link) -> Link:
     return replace(link, port="", name=link.name.rpartition("np")[0])
 
 
-def seen(*, cabled: int = 1, **fields: Any) -> FabricSeen:
+def seen(*, cabled: int = 1, **fields: Any) -> ObservedFabric:
     """Return a Spark with a cable in one cage, nothing configured."""
-    made = FabricSeen(
+    made = ObservedFabric(
         links=(*cage(cabled), *cage(1 - cabled, carrier=False)),
         management=("enP7s7",),
         management_address="192.168.1.21",

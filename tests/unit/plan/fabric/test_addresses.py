@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from sparkfleet.desired_state import Fabric
 from sparkfleet.plan.fabric.addresses import address, peers, rails
-from sparkfleet.probe.links import FabricSeen
+from sparkfleet.probe.links import ObservedFabric
 from tests.unit.plan.fabric.fabric_fixtures import cage, member, seen, without_port
 
 
-def shown(rank: int, fabric: FabricSeen) -> list[tuple[str, str]]:
+def shown(rank: int, fabric: ObservedFabric) -> list[tuple[str, str]]:
     return [(rail.link.name, str(rail.address)) for rail in rails(member(rank), fabric)]
 
 

@@ -10,13 +10,13 @@ import pytest
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.plan.fabric import blockers
 from sparkfleet.plan.fabric.addresses import rails
-from sparkfleet.probe.links import AddressOwner, FabricSeen, NetworkFile
+from sparkfleet.probe.links import AddressOwner, NetworkFile, ObservedFabric
 from tests.unit.plan.fabric.fabric_fixtures import cage, member, seen
 
 FIRST, SECOND = "enp1s0f1np1", "enP2p1s0f1np1"
 
 
-def obstacle(fabric: FabricSeen, **declared: Any) -> Diagnostic | None:
+def obstacle(fabric: ObservedFabric, **declared: Any) -> Diagnostic | None:
     mine = member(0, **declared)
     return blockers.obstacle("spark-01", mine, fabric, rails(mine, fabric))
 
@@ -83,7 +83,7 @@ def test_a_spark_with_a_cable_and_rdma_has_nothing_in_the_way() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_it_is_named_with_the_way_out(fabric: FabricSeen, where: str, found: str, remedy: str) -> None:
+def test_it_is_named_with_the_way_out(fabric: ObservedFabric, where: str, found: str, remedy: str) -> None:
     diagnostic = obstacle(fabric)
     assert diagnostic is not None
     assert diagnostic.location == where

@@ -15,9 +15,9 @@ from sparkfleet.plan.fabric.addresses import rails
 from sparkfleet.plan.fabric.changes import desired_addresses, fabric_change_set
 from sparkfleet.plan.model import ChangeSet, HostState, Note, Step
 from sparkfleet.plan.report import SIGNS
-from sparkfleet.probe.links import FabricSeen
-from sparkfleet.probe.observation import Observed, PathSeen
-from sparkfleet.runtimes.observation import InstanceSeen
+from sparkfleet.probe.links import ObservedFabric
+from sparkfleet.probe.observation import Observed, ObservedPath
+from sparkfleet.runtimes.observation import ObservedInstance
 from tests.unit.plan import fake_spark
 from tests.unit.plan.fabric.fabric_fixtures import cage, member, requested, seen
 
@@ -28,11 +28,11 @@ def host(rank: int = 0, **fabric: Any) -> Host:
     return Host("spark-01", member=member(rank, **fabric))
 
 
-def observed(fabric: FabricSeen | None) -> Observed:
+def observed(fabric: ObservedFabric | None) -> Observed:
     return replace(fake_spark.converged(host()), fabric=fabric)
 
 
-def linked(rank: int = 0) -> FabricSeen:
+def linked(rank: int = 0) -> ObservedFabric:
     """Return a Spark whose links are as declared."""
     bare = seen()
     found = rails(member(rank), bare)
@@ -44,18 +44,18 @@ def linked(rank: int = 0) -> FabricSeen:
     return replace(bare, links=links, own=netplan.text(member(rank), "networkd", found), own_mode="0600")
 
 
-def with_link(fabric: FabricSeen, name: str, **fields: object) -> FabricSeen:
+def with_link(fabric: ObservedFabric, name: str, **fields: object) -> ObservedFabric:
     links = tuple(replace(one, **fields) if one.name == name else one for one in fabric.links)  # type: ignore[arg-type]
     return replace(fabric, links=links)
 
 
-def entry(fabric: FabricSeen, declared: Host | None = None) -> ChangeSet:
+def entry(fabric: ObservedFabric, declared: Host | None = None) -> ChangeSet:
     found = fabric_change_set(declared or host(), observed(fabric))
     assert found is not None
     return found
 
 
-def rows(fabric: FabricSeen) -> list[tuple[str, str, str, str, str]]:
+def rows(fabric: ObservedFabric) -> list[tuple[str, str, str, str, str]]:
     return [(SIGNS[c.action], c.name, c.key, c.old, c.new) for c in entry(fabric).fields()]
 
 
@@ -88,7 +88,7 @@ def test_links_as_declared_are_no_entry() -> None:
     ids=["mtu", "a second address", "mode", "file removed"],
 )
 def test_each_resource_changed_by_hand_is_one_row(
-    changed: FabricSeen, row: tuple[str, str, str, str, str]
+    changed: ObservedFabric, row: tuple[str, str, str, str, str]
 ) -> None:
     assert rows(changed) == [row]
 
@@ -155,7 +155,7 @@ def test_the_file_has_fixed_addresses_and_no_way_out() -> None:
 def test_an_engine_that_serves_over_the_links_is_named_where_they_change() -> None:
     serving = replace(host().member or member(), service="wide")
     declared = Host("spark-01", member=serving)
-    engine = InstanceSeen("1" * 64, "wide", "sha256:1", "running", "", "wide")
+    engine = ObservedInstance("1" * 64, "wide", "sha256:1", "running", "", "wide")
     with_engine = replace(observed(seen()), instances=(engine,))
     found = fabric_change_set(declared, with_engine)
     assert found is not None
@@ -195,7 +195,7 @@ def test_a_blocked_fabric_is_seen_in_a_deploy_of_the_fabric_and_not_in_one_of_th
 def test_a_spark_that_left_its_cluster_gives_file_and_addresses_back() -> None:
     single = Host("spark-01")
     present = replace(
-        fake_spark.fresh(single), paths={netplan.PATH: PathSeen("file", "0600", "root", "root")}
+        fake_spark.fresh(single), paths={netplan.PATH: ObservedPath("file", "0600", "root", "root")}
     )
     found = fabric_change_set(single, present)
     assert found is not None

@@ -16,7 +16,7 @@ from sparkfleet.plan.fabric.addresses import Rail, node_address, peers, rails, r
 from sparkfleet.plan.fabric.bench import End, requests
 from sparkfleet.plan.fabric.changes import desired_addresses, fabric_change_set
 from sparkfleet.plan.fabric.environment import environment
-from sparkfleet.probe.links import FabricSeen
+from sparkfleet.probe.links import ObservedFabric
 from sparkfleet.probe.observation import Observed, User
 from tests.unit.plan import fake_spark
 from tests.unit.plan.cluster.cluster_fixtures import SERVICE
@@ -31,12 +31,12 @@ def of_ring(rank: int, **fabric: object) -> Member:
     return member(rank, NAMES, ring=True, **fabric)
 
 
-def both() -> FabricSeen:
+def both() -> ObservedFabric:
     """Return a Spark with a cable in each cage."""
     return replace(seen(), links=(*cage(1), *cage(0)))
 
 
-def linked(rank: int) -> FabricSeen:
+def linked(rank: int) -> ObservedFabric:
     """Return a Spark whose links are as declared."""
     mine, bare = of_ring(rank), both()
     found = rails(mine, bare)
@@ -51,11 +51,11 @@ def ways(mine: Member, rail: Rail) -> tuple[str, ...]:
     return (str(found),) if found else ()
 
 
-def observed(rank: int, fabric: FabricSeen) -> Observed:
+def observed(rank: int, fabric: ObservedFabric) -> Observed:
     return replace(fake_spark.converged(Host("a", member=of_ring(rank))), fabric=fabric)
 
 
-def shown(rank: int, fabric: FabricSeen | None = None) -> list[tuple[str, str]]:
+def shown(rank: int, fabric: ObservedFabric | None = None) -> list[tuple[str, str]]:
     return [(one.link.name, str(one.address)) for one in rails(of_ring(rank), fabric or both())]
 
 

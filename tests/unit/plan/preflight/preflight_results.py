@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sparkfleet.probe.preflight import PreflightSeen, read_preflight
+from sparkfleet.probe.preflight import ObservedPreflight, read_preflight
 
 OPEN_DRIVER = (
     "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  580.95.05  Release Build  (dvs-builder@U22)"
@@ -15,7 +15,7 @@ DISK = {"path": "/", "total": 4000 << 30, "free": 3000 << 30, "read_only": False
 
 def data(**changes: Any) -> dict[str, Any]:
     """Return an answer of the program that looks; ``preflight__gpu=...`` replaces a nested part."""
-    answer: dict[str, Any] = {
+    response: dict[str, Any] = {
         "host": {"arch": "aarch64"},
         "machine": {
             "name": "spark-01",
@@ -94,13 +94,13 @@ def data(**changes: Any) -> dict[str, Any]:
     for key, value in changes.items():
         outer, _, inner = key.partition("__")
         if inner:
-            answer[outer][inner] = value
+            response[outer][inner] = value
         else:
-            answer[key] = value
-    return answer
+            response[key] = value
+    return response
 
 
-def seen(**changes: Any) -> PreflightSeen:
+def seen(**changes: Any) -> ObservedPreflight:
     found = read_preflight("spark-01", json.dumps(data(**changes)))
-    assert isinstance(found, PreflightSeen)
+    assert isinstance(found, ObservedPreflight)
     return found

@@ -12,7 +12,7 @@ from sparkfleet.desired_state import Fabric, Host, Member, Prepare
 from sparkfleet.plan.preflight import containers
 from sparkfleet.plan.preflight.checks import preflight, request
 from sparkfleet.plan.preflight.model import Check, HostPreflight, State, failed, incomplete, warned
-from sparkfleet.probe.preflight import PreflightSeen, read_preflight
+from sparkfleet.probe.preflight import ObservedPreflight, read_preflight
 from tests.unit.config.fleet_files import image_of
 from tests.unit.plan.nano import HOST, NANO, STOCK
 from tests.unit.plan.preflight.preflight_results import DISK, data, seen
@@ -470,7 +470,7 @@ def test_a_container_that_cannot_use_the_gpu_names_the_remedy() -> None:
 def test_without_docker_all_other_rows_are_still_reported() -> None:
     missing = {"state": "missing", "error": "Docker is not installed"}
     found = seen(docker=missing, preflight__engine=missing, sudo={"state": "refused", "error": "no"})
-    assert isinstance(found, PreflightSeen)
+    assert isinstance(found, ObservedPreflight)
     assert isinstance(found.observed, Diagnostic)
     states = {check.name: check.state for check in preflight(SPARK, found).checks}
     assert states["Docker"] is states["sudo"] is State.FAIL

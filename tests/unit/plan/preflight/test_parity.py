@@ -36,13 +36,13 @@ def checked(first: dict[str, Any], second: dict[str, Any], *, cluster: bool = Tr
     if not cluster:
         hosts = [replace(host, member=None) for host in hosts]
     links = asdict(cabled())
-    answers = [
+    responses = [
         seen(**{"machine": machine(n), "fabric": links, **changes})
         for n, changes in enumerate((first, second), 1)
     ]
-    found = [preflight(host, answer) for host, answer in zip(hosts, answers, strict=True)]
+    found = [preflight(host, response) for host, response in zip(hosts, responses, strict=True)]
     named = dict(zip(NAMES, hosts, strict=True))
-    return fleet_preflight(found, named, dict(zip(reversed(NAMES), reversed(answers), strict=True)))
+    return fleet_preflight(found, named, dict(zip(reversed(NAMES), reversed(responses), strict=True)))
 
 
 def differing(found: FleetPreflight) -> dict[str, Row]:

@@ -15,7 +15,7 @@ import pytest
 
 from sparkfleet import engines
 from sparkfleet.contract import command
-from sparkfleet.contract.command import Ran
+from sparkfleet.contract.command import CommandResult
 from sparkfleet.contract.generation import LABEL_GENERATION, Generation
 from sparkfleet.runtimes.base import (
     BindMount,
@@ -68,7 +68,7 @@ class Dockerd:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
+            def response(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
                 outer.requests.append(f"{self.command} {self.path} {body}".strip())
                 status, data = outer.table.get(
@@ -80,7 +80,7 @@ class Dockerd:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_DELETE = answer  # noqa: N815
+            do_GET = do_POST = do_DELETE = response  # noqa: N815
 
             def address_string(self) -> str:
                 return "unix"
@@ -234,7 +234,7 @@ def test_a_role_of_a_service_is_a_container_name(dockerd: Dockerd) -> None:
 def test_a_dockerd_that_was_stopped_on_purpose_is_not_asked(
     dockerd: Dockerd, monkeypatch: pytest.MonkeyPatch, state: str, available: bool
 ) -> None:
-    monkeypatch.setattr(command, "run", lambda *_, **__: Ran(0, f"{state}\n"))
+    monkeypatch.setattr(command, "run", lambda *_, **__: CommandResult(0, f"{state}\n"))
     runtime = DockerRuntime(dockerd.path)
     assert runtime.available() is available
     assert runtime.is_stopping() is not available
@@ -323,9 +323,9 @@ def test_a_container_is_created_of_the_name_that_its_image_has_here(
     dockerd.says("/images/json", [{"RepoDigests": [CARRIED]}])
     ran: list[tuple[str, ...]] = []
 
-    def run(argv: tuple[str, ...], _: float) -> Ran:
+    def run(argv: tuple[str, ...], _: float) -> CommandResult:
         ran.append(argv)
-        return Ran(0, "c" * 64)
+        return CommandResult(0, "c" * 64)
 
     monkeypatch.setattr(command, "run", run)
     image = f"docker.io/vllm/vllm-openai:v1@{DIGEST}"

@@ -72,7 +72,7 @@ page = generate_reference.section("container", models.ContainerSpec)
 out["page"] = [line for line in page.splitlines() if "pids_limit" in line]
 
 from tests.unit.config.fleet_files import write
-from sparkfleet.errors import SparkfleetError
+from sparkfleet.contract.diagnostic import SparkfleetError
 os.chdir(root)
 head = "serve: {recipe: gpt-oss-20b, name: oss, container: {pids_limit: %s}}"
 fleet = write(root, {"spark-01.yaml": head % 100, "spark-02.yaml": "serve: {recipe: gpt-oss-20b, name: oss}"})
@@ -240,7 +240,7 @@ def test_inspect_data_of_any_shape_is_compared_or_refused(path: str) -> None:
         try:
             odd = fake_spark.with_details(box, config=config, host=of_host)
         except ValueError:
-            continue  # the probe's answer is refused: of this host alone
+            continue  # the probe's response is refused: of this host alone
         host_plan(host, replace(seen, instances=(odd,)))
 
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from sparkfleet.contract import codec, command
-from sparkfleet.contract.diagnostic import Diagnostic, DiagnosticError
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.transfer import SenderListens, SendRequest
 from sparkfleet.onhost.artifacts.copy.send import Sender
 from sparkfleet.onhost.machine import files, jobs
@@ -22,7 +22,7 @@ LONGEST_S = 24 * 3600
 """Seconds after which systemd stops a sender in any case."""
 
 
-class NoSenderError(DiagnosticError):
+class NoSenderError(SparkfleetError):
     """The sender could not start."""
 
     def __init__(self, job: str, found: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sparkfleet.contract import command
-from sparkfleet.contract.command import Ran
+from sparkfleet.contract.command import CommandResult
 from sparkfleet.contract.transfer import Place
 from sparkfleet.onhost.artifacts.copy import places
 
@@ -44,8 +44,8 @@ def spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "sys/class/net" / name / "device").mkdir(parents=True)
     outputs = {"ip": json.dumps(SHOWN), "ibdev2netdev": "rocep1s0f1 port 1 ==> enp1s0f1np1 (Up)\n"}
 
-    def run(argv: list[str], _: float) -> Ran:
-        return Ran(0, outputs[argv[0]]) if argv[0] in outputs else Ran(command.MISSING)
+    def run(argv: list[str], _: float) -> CommandResult:
+        return CommandResult(0, outputs[argv[0]]) if argv[0] in outputs else CommandResult(command.MISSING)
 
     monkeypatch.setattr(command, "run", run)
     monkeypatch.setattr(places, "__output", outputs, raising=False)

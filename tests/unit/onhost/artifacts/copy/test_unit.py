@@ -35,7 +35,7 @@ class Systemd:
     """Units that run, and what was asked of systemd."""
 
     folder: Path
-    answers: bool = True
+    responses: bool = True
     """Whether a sender that is started says where it listens."""
     ends: bool = False
     """Whether it ends at once."""
@@ -51,7 +51,7 @@ class Systemd:
         self.started.append((*argv, *properties))
         if not self.ends:
             self.running.add(job)
-        if self.answers:
+        if self.responses:
             (self.folder / f"{job}.listens").write_text(json.dumps({"listeners": [["127.0.0.1", 4711]]}))
 
 
@@ -82,14 +82,14 @@ def test_asked_twice_it_is_started_once_and_says_the_same(systemd: Systemd) -> N
 
 def test_the_output_of_an_ended_sender_is_ignored(systemd: Systemd) -> None:
     (systemd.folder / f"{ID}.listens").write_text(json.dumps({"listeners": [["10.0.0.1", 1]]}))
-    systemd.answers = False
+    systemd.responses = False
     with pytest.raises(unit.NoSenderError):
         begin()
 
 
 @pytest.mark.parametrize("ends", [True, False])
 def test_a_sender_that_does_not_say_where_it_listens_is_an_error(systemd: Systemd, ends: bool) -> None:
-    systemd.answers, systemd.ends = False, ends
+    systemd.responses, systemd.ends = False, ends
     with pytest.raises(unit.NoSenderError, match="journalctl -u sparkfleet-stage-send-1234"):
         begin()
 

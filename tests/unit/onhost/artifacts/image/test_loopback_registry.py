@@ -43,10 +43,10 @@ def ask(
     pair = f"{image_refs.USER}:{registry.password if password is None else password}".encode()
     headers = {"Authorization": f"Basic {base64.b64encode(pair).decode()}"} if password != "" else {}
     connection.request(method, path, headers=headers)
-    answer = connection.getresponse()
-    kind, body = answer.headers.get("Content-Type", ""), answer.read()
+    response = connection.getresponse()
+    kind, body = response.headers.get("Content-Type", ""), response.read()
     connection.close()
-    return answer.status, kind, body
+    return response.status, kind, body
 
 
 def test_a_request_without_the_right_password_gets_nothing(registry: LoopbackRegistry) -> None:

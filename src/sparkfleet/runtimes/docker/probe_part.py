@@ -1,4 +1,4 @@
-"""Docker's part of the probe's answer, typed."""
+"""Docker's part of the probe's response, typed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from sparkfleet.contract import codec
 from sparkfleet.contract.generation import LABEL_GENERATION, LABEL_SERVICE
-from sparkfleet.runtimes.observation import ImageSeen, InstanceSeen
+from sparkfleet.runtimes.observation import ObservedImage, ObservedInstance
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,12 @@ class ContainerPart:
         codec.read(_Config, self.config, "Config")
         codec.read(_HostConfig, self.host, "HostConfig")
 
-    def seen(self) -> InstanceSeen:
+    def seen(self) -> ObservedInstance:
         """Return the container, with the service that its label names."""
         config = codec.read(_Config, self.config, "Config")
         labels = config.Labels or {}
         bindings = codec.read(_HostConfig, self.host, "HostConfig").PortBindings or {}
-        return InstanceSeen(
+        return ObservedInstance(
             id=self.id,
             name=self.name,
             artifact=self.image_id,
@@ -153,6 +153,6 @@ class DockerPart:
     """Containers, and the requested images."""
 
     containers: tuple[ContainerPart, ...] = ()
-    images: Mapping[str, ImageSeen | None] = field(default_factory=dict)
+    images: Mapping[str, ObservedImage | None] = field(default_factory=dict)
     data: str = ""
     """Directory with the images, if one is missing."""

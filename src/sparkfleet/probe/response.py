@@ -1,4 +1,4 @@
-"""The probe's answer: checked part by part, and typed. Text in, ``Observed`` or a diagnostic out.
+"""The probe's response: checked part by part, and typed. Text in, ``Observed`` or a diagnostic out.
 
 A part of another format is named and makes the host unknown. A state file that cannot be read is named in
 ``Observed.unreadable``, and only what it holds is unknown.
@@ -16,19 +16,19 @@ from sparkfleet.contract import codec
 from sparkfleet.contract.codec import ContractError
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.contract.generation import CurrentGeneration
-from sparkfleet.contract.probe import ProbeAnswer, ProbeRequest
+from sparkfleet.contract.probe import ProbeRequest, ProbeResponse
 from sparkfleet.contract.resources import AppliedResources, RecordedIds
 from sparkfleet.contract.state import Rates, Staged, Verified
-from sparkfleet.probe.links import FabricSeen
-from sparkfleet.probe.machine import MachineSeen, MachineTexts, machine_seen, unknown_machine
+from sparkfleet.probe.links import ObservedFabric
+from sparkfleet.probe.machine import MachineTexts, ObservedMachine, machine_seen, unknown_machine
 from sparkfleet.probe.observation import (
     Disk,
     Fields,
     Listener,
     Observed,
+    ObservedPath,
     ObservedResources,
-    PathSeen,
-    UnitSeen,
+    ObservedUnit,
     User,
     WithoutRuntime,
     record_name,
@@ -37,7 +37,7 @@ from sparkfleet.probe.observation import (
 from sparkfleet.probe.packages import Packages
 from sparkfleet.probe.stored import Stored
 from sparkfleet.runtimes import errors
-from sparkfleet.runtimes.operator import RuntimeSeen
+from sparkfleet.runtimes.operator import ObservedRuntime
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -45,29 +45,31 @@ F = TypeVar("F", bound=codec.Document)
 RESOURCES, RATES, STAGED, VERIFIED = "prepared.json", "rates.json", "staged.json", "verified.json"
 
 
-def read_answer(host: str, text: str) -> Observed | Diagnostic:
-    """Return the probe's answer, typed, or everything that makes this Spark unknown."""
+def read_response(host: str, text: str) -> Observed | Diagnostic:
+    """Return the probe's response, typed, or everything that makes this Spark unknown."""
     data = decode(host, text)
     return data if isinstance(data, Diagnostic) else interpret(host, data)
 
 
-def decode(host: str, text: str) -> ProbeAnswer | Diagnostic:
-    """Return the probe's answer, its parts as the collectors return them."""
+def decode(host: str, text: str) -> ProbeResponse | Diagnostic:
+    """Return the probe's response, its parts as the collectors return them."""
     try:
-        return codec.loads(ProbeAnswer, text)
+        return codec.loads(ProbeResponse, text)
     except ContractError as error:
         wrong = error.diagnostic
         if wrong.code == codec.NEWER:
             return Diagnostic(host, wrong.message, wrong.expected, MIXED, code=codec.NEWER)
-        return _wrong_answer(host, f"cannot be read: {wrong.message}", wrong.expected)
+        return _wrong_response(host, f"cannot be read: {wrong.message}", wrong.expected)
 
 
 MIXED = "pip install --force-reinstall sparkfleet: its modules are of different versions; then run again"
 """The collectors are sent with each probe, so both sides come from one installation."""
 
 
-def _wrong_answer(host: str, found: str, expected: str = "") -> Diagnostic:
-    return Diagnostic(host, f"the probe's answer {found}", expected, "run again with -vvv", code=codec.SHAPE)
+def _wrong_response(host: str, found: str, expected: str = "") -> Diagnostic:
+    return Diagnostic(
+        host, f"the probe's response {found}", expected, "run again with -vvv", code=codec.SHAPE
+    )
 
 
 NEEDS_TERMINAL = re.compile(r"must have a tty|requiretty", re.IGNORECASE)
@@ -125,7 +127,7 @@ class _MemoryPart:
 
 @dataclass(frozen=True)
 class _SystemdPart:
-    units: Mapping[str, UnitSeen] = field(default_factory=dict)
+    units: Mapping[str, ObservedUnit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,17 +169,17 @@ class _ResourcesPart:
 class _Parts:
     """Reads parts of an answer; collects what is wrong with them."""
 
-    def __init__(self, host: str, answer: ProbeAnswer) -> None:
-        self.host, self.answer = host, answer
+    def __init__(self, host: str, response: ProbeResponse) -> None:
+        self.host, self.response = host, response
         self.diagnostics: list[Diagnostic] = []
 
     def read(self, name: str, kind: type[T], default: D) -> T | D:
         """Return a part, or the default with a diagnostic."""
-        return self.check(name, kind, getattr(self.answer, name), default)
+        return self.check(name, kind, getattr(self.response, name), default)
 
     def optional(self, name: str, kind: type[T]) -> T | None:
         """Return a part; None: it was not requested, or is wrong."""
-        return None if getattr(self.answer, name) is None else self.read(name, kind, None)
+        return None if getattr(self.response, name) is None else self.read(name, kind, None)
 
     def each(self, name: str, kind: type[T]) -> dict[str, T]:
         """Return those entries of a part that can be read."""
@@ -185,16 +187,16 @@ class _Parts:
         found = {key: self.check(f"{name}: {key}", kind, entry, None) for key, entry in entries.items()}
         return {key: one for key, one in found.items() if one is not None}
 
-    def runtime(self, name: str) -> RuntimeSeen:
+    def runtime(self, name: str) -> ObservedRuntime:
         """Return a runtime's part."""
         try:
-            return runtimes.get(name).read_answer((self.answer.runtimes or {})[name])
+            return runtimes.get(name).read_response((self.response.runtimes or {})[name])
         except ContractError as error:
             self.diagnostics.append(self.wrong(error))
         except Exception as error:  # noqa: BLE001  (it holds what other programs wrote: of this host alone)
             found = f"cannot be read: {name}: {type(error).__name__}: {error}"
-            self.diagnostics.append(_wrong_answer(self.host, found))
-        return RuntimeSeen()
+            self.diagnostics.append(_wrong_response(self.host, found))
+        return ObservedRuntime()
 
     def check(self, name: str, kind: type[T], value: Any, default: D) -> T | D:
         """Return a value as its type, or the default with a diagnostic."""
@@ -212,7 +214,7 @@ class _Parts:
         """Return the diagnostic of a part of another format."""
         one = error.diagnostic
         found = f"has an unexpected format: {one.location}: {one.message}"
-        return _wrong_answer(self.host, found, one.expected)
+        return _wrong_response(self.host, found, one.expected)
 
 
 def _is_error(value: Any) -> bool:
@@ -257,19 +259,19 @@ class _StateFiles:
         return found
 
 
-def interpret(host: str, answer: ProbeAnswer) -> Observed | Diagnostic:
-    """Return the decoded answer of the probe, typed, or everything that makes this Spark unknown."""
-    parts = _Parts(host, answer)
+def interpret(host: str, response: ProbeResponse) -> Observed | Diagnostic:
+    """Return the decoded response of the probe, typed, or everything that makes this Spark unknown."""
+    parts = _Parts(host, response)
     try:
-        sudo = codec.read(_PartState, answer.sudo, "sudo")
-        systemd = codec.read(_PartState, answer.systemd, "systemd")
-        states = codec.read(dict[str, _PartState], answer.runtimes, "runtimes")
+        sudo = codec.read(_PartState, response.sudo, "sudo")
+        systemd = codec.read(_PartState, response.systemd, "systemd")
+        states = codec.read(dict[str, _PartState], response.runtimes, "runtimes")
     except ContractError as error:
         return parts.wrong(error)
     unknown = [name for name in states if name not in runtimes.names()]
     if unknown or not states:
         message = f"has an unexpected format: runtimes: found {', '.join(unknown)[:60] or 'none'}"
-        return _wrong_answer(host, message, f"one or more of {', '.join(runtimes.names())}")
+        return _wrong_response(host, message, f"one or more of {', '.join(runtimes.names())}")
     root = sudo.state == "ok"
     diagnostics = [] if root else [sudo_diagnostic(host, sudo.error)]
     if systemd.state != "ok" and (root or not systemd.error):
@@ -325,7 +327,7 @@ def _observed(parts: _Parts, available: Sequence[str]) -> Observed:
     weights = parts.read("weights", _WeightsPart, _WeightsPart({}))
     toolkit = parts.read("toolkit", Toolkit, Toolkit((), ()))
     state = parts.read("state", _StatePart, _StatePart({}, ""))
-    fabric = parts.optional("fabric", FabricSeen)
+    fabric = parts.optional("fabric", ObservedFabric)
     files = _StateFiles(parts.host)
     rates = files.read(RATES, Rates, state.files.get(RATES)) or Rates()
     staged = files.read(STAGED, Staged, state.files.get(STAGED)) or Staged()
@@ -347,7 +349,7 @@ def _observed(parts: _Parts, available: Sequence[str]) -> Observed:
             "images": {key: one.bytes for key, one in staged.images.items()},
             "revisions": {key: one.bytes for key, one in staged.revisions.items()},
         },
-        paths=parts.each("paths", PathSeen),
+        paths=parts.each("paths", ObservedPath),
         weights={
             key: {name: (one.size, one.blob) for name, one in found.items()}
             for key, found in weights.models.items()
@@ -366,13 +368,13 @@ def _observed(parts: _Parts, available: Sequence[str]) -> Observed:
         fabric=fabric,
         packages=parts.optional("packages", Packages),
         unreadable=files.unreadable,
-        machine=machine_of(parts.host, parts.answer),
+        machine=machine_of(parts.host, parts.response),
     )
 
 
-def machine_of(host: str, answer: ProbeAnswer) -> MachineSeen:
+def machine_of(host: str, response: ProbeResponse) -> ObservedMachine:
     """Return what is compared between hosts. Without it a host can be planned, so an error stays in it."""
-    own = _Parts(host, answer)
+    own = _Parts(host, response)
     texts = own.read("machine", MachineTexts, None)
     return machine_seen(texts) if texts else unknown_machine(own.diagnostics[0].message)
 
@@ -383,7 +385,7 @@ def _disks(parts: _Parts) -> dict[str, Disk]:
     missing = [name for name in DISKS if name not in found]
     if missing and not parts.diagnostics:
         message = f"has an unexpected format: disks: {', '.join(missing)} missing"
-        parts.diagnostics.append(_wrong_answer(parts.host, message, f"the disks {', '.join(DISKS)}"))
+        parts.diagnostics.append(_wrong_response(parts.host, message, f"the disks {', '.join(DISKS)}"))
     return found
 
 
@@ -392,15 +394,15 @@ def _listeners(parts: _Parts) -> dict[int, Listener]:
     wrong = next((port for port in found if not (port.isascii() and port.isdecimal())), None)
     if wrong is not None:
         message = f"has an unexpected format: listeners: found the key {wrong[:20]!r}"
-        parts.diagnostics.append(_wrong_answer(parts.host, message, "port numbers"))
+        parts.diagnostics.append(_wrong_response(parts.host, message, "port numbers"))
         return {}
     return {int(port): seen for port, seen in found.items()}
 
 
 def _resources(parts: _Parts, files: _StateFiles) -> ObservedResources:
-    if parts.answer.resources is None:
+    if parts.response.resources is None:
         return ObservedResources()
-    own = _Parts(parts.host, parts.answer)
+    own = _Parts(parts.host, parts.response)
     seen = own.read("resources", _ResourcesPart, _ResourcesPart(None, {}))
     record = files.read(RESOURCES, AppliedResources, seen.record)
     if record is None and RESOURCES in files.unreadable:
