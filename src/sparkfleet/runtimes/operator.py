@@ -123,6 +123,9 @@ class OperatorRuntime(Protocol):
     def gpu_command(self, image: str) -> tuple[str, ...]:
         """Return the command that lists the GPUs from within an instance of an image on the Spark."""
 
+    def remove_image_command(self, image: str) -> str:
+        """Return the command that removes an image from a Spark; "" for a runtime without images."""
+
     def stop_command(self, instance: str) -> str:
         """Return the command by which people stop an instance."""
 

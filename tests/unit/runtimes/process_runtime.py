@@ -87,6 +87,9 @@ class Process:
     def gpu_command(self, image: str) -> tuple[str, ...]:
         return ("nvidia-smi", "-L")
 
+    def remove_image_command(self, image: str) -> str:
+        return ""
+
     def stop_command(self, instance: str) -> str:
         return f"systemctl stop {instance}"
 

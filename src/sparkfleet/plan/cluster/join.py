@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from sparkfleet import runtimes
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.desired_state import Member
 from sparkfleet.plan.model import ChangeKind, ChangeSet, HostPlan, Scope
@@ -59,7 +60,8 @@ def _other_images(cluster: str, plans: Sequence[HostPlan]) -> Iterator[Diagnosti
             if identity == artifact.identity:
                 continue
             what = "another build" if artifact.derived else "other content"
-            remedy = f"on {plan.host}: docker image rm --force {artifact.key}; then run again: it is "
+            remove = runtimes.get(runtimes.of_containers()[0]).remove_image_command(artifact.key)
+            remedy = f"on {plan.host}: {remove}; then run again: it is "
             remedy += "copied" if artifact.derived else "pulled"
             yield Diagnostic(
                 f"cluster {cluster}",

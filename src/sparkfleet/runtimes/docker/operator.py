@@ -95,6 +95,10 @@ class Docker:
         options = ("--rm", "--gpus", "all", "--network", "none", "--entrypoint", "sh")
         return ("docker", "run", *options, image, "-c", script)
 
+    def remove_image_command(self, image: str) -> str:
+        """Return ``docker image rm``."""
+        return f"docker image rm --force {image}"
+
     def stop_command(self, instance: str) -> str:
         """Return ``docker stop``."""
         return f"docker stop {instance}"
