@@ -27,6 +27,9 @@ MEANINGS: Mapping[Code, str] = {
     Code.INTERRUPTED: "Interrupted (Ctrl-C). What has begun on a host continues there, and is named.",
 }
 
+COMMAND_ERROR = "an error, a host failed or is unknown, or no terminal to ask on"
+DECLINED = "the answer was no; no host was changed"
+
 COMMANDS: Mapping[str, Mapping[Code, str]] = {
     "init": {
         Code.OK: "the directory is written, or has these files already",
@@ -54,11 +57,29 @@ COMMANDS: Mapping[str, Mapping[Code, str]] = {
     },
     "apply": {
         Code.OK: "every host is as declared",
-        Code.ERROR: "an error, a host failed or is unknown, or no terminal to ask on",
-        Code.DECLINED: "the answer was no; no host was changed",
+        Code.ERROR: COMMAND_ERROR,
+        Code.DECLINED: DECLINED,
+    },
+    "stop": {
+        Code.OK: "the services are stopped; with --dry: no changes",
+        Code.ERROR: COMMAND_ERROR,
+        Code.CHANGES: "with --dry: changes",
+        Code.DECLINED: DECLINED,
+    },
+    "start": {
+        Code.OK: "the services serve; with --dry: no changes",
+        Code.ERROR: COMMAND_ERROR,
+        Code.CHANGES: "with --dry: changes",
+        Code.DECLINED: DECLINED,
+    },
+    "restart": {
+        Code.OK: "the services serve; with --dry: no changes",
+        Code.ERROR: COMMAND_ERROR,
+        Code.CHANGES: "with --dry: changes",
+        Code.DECLINED: DECLINED,
     },
     "status": {
-        Code.OK: "healthy",
+        Code.OK: "healthy, or stopped on purpose",
         Code.ERROR: "a host is unreachable, a service is not running, or a check failed",
     },
     "ask": {Code.OK: "answered", Code.ERROR: "the host is unreachable, or there is no answer"},
@@ -92,13 +113,13 @@ COMMANDS: Mapping[str, Mapping[Code, str]] = {
 """Command -> its own meaning of the codes; all have COMMAND_LINE and INTERRUPTED, too."""
 
 RUN: Mapping[Code, str] = {
-    Code.OK: "every host is as declared; with --dry: every host could be planned",
+    Code.OK: "every host is as declared or requested; with --dry: every host could be planned",
     Code.ERROR: "a wrong inventory, --limit or --exclude, or a host failed, is unreachable or is blocked",
     Code.DECLINED: "the prompt was not answered with Enter; no host was changed",
     Code.INTERRUPTED: MEANINGS[Code.INTERRUPTED],
 }
 
 DEPLOYS: Mapping[str, Mapping[Code, str]] = dict.fromkeys(
-    ("serve", "prepare", "fabric", "stage", "verify", "rollback"), RUN
+    ("serve", "prepare", "fabric", "stage", "verify", "stop", "start", "restart", "rollback"), RUN
 )
 """Deploys, run by pyinfra: its code of an invalid command line is 2."""

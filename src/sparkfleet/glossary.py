@@ -13,7 +13,7 @@ TERMS: Mapping[str, str] = {
     "converge": "apply the plan, so that a second plan is empty",
     "coordinator": "the member of a cluster that decides how a change ends: the head",
     "deploy": "a file in `deploys/` that pyinfra runs: `serve.py`, `prepare.py`, `stage.py`, `fabric.py`, "
-    "`verify.py`",
+    "`verify.py`, `stop.py`, `start.py`, `restart.py`",
     "derived image": "an image built on a Spark from a pinned base and pinned Python wheels",
     "derived packages": "the Python packages that an image lacks and that a derived image adds",
     "diagnostic": "one finding: severity, code, location, message, hint",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 STEP = MIB_IN_GIB = 1024
 SMALL = 90
 """Below this count, the smaller unit is used: 75 s, not 1 min."""
@@ -33,3 +35,11 @@ def age(seconds: float) -> str:
     if seconds < 2 * DAY:
         return f"{seconds // HOUR:.0f} h"
     return f"{seconds // DAY:.0f} days"
+
+
+def moment(at: float) -> str:
+    """Return a Unix time for people, in UTC."""
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):
+        return "an unknown time"

@@ -314,3 +314,22 @@ def ended_rollout(machine: Machine, request: dict[str, Any]) -> dict[str, Any]:
     machine.sh(f"timeout 60 sh -c 'until test -s {result}; do sleep 0.2; done'")
     found: dict[str, Any] = json.loads(machine.sh(f"cat {result}"))
     return found
+
+
+def test_a_cluster_is_stopped_and_started_on_all_members_whichever_is_named(pair: Pair) -> None:
+    names = [machine.name for machine in pair.machines]
+    stop = ("sparkfleet", "stop", "inventories/lab.py")
+    pair.fleet.command(*stop, f"{names[1]}/wide", "-y", "--why", "a benchmark").expect(0)
+    try:
+        running = [machine.sh("docker inspect -f '{{.State.Running}}' wide") for machine in pair.machines]
+        assert running == ["false", "false"]
+        assert pair.fleet.plan().expect(0).out.count("  = stopped     wide by") == len(names)
+        partly = pair.fleet.run("--limit", names[0], deploy="start").expect(1)
+        assert f"{names[1]} is not in this run" in partly.text
+        pair.fleet.run().expect(0)
+        assert not pair.serves()
+    finally:
+        started = pair.fleet.command("sparkfleet", "start", "inventories/lab.py", "-y")
+    started.expect(0)
+    assert pair.serves()
+    pair.expect_empty_plan()

@@ -22,6 +22,9 @@ COMMANDS = {
     "check": ("sparkfleet.cli.check", "Validate and lint a fleet, offline."),
     "plan": ("sparkfleet.cli.plan", "Show what a run would change, field by field."),
     "apply": ("sparkfleet.cli.apply", "Show the plan, ask, and apply it to every Spark."),
+    "stop": ("sparkfleet.cli.services", "Stop services until they are started, also over reboots."),
+    "start": ("sparkfleet.cli.services", "Start stopped services through their readiness gate."),
+    "restart": ("sparkfleet.cli.services", "Restart services through their readiness gate."),
     "status": ("sparkfleet.cli.status", "Show what every Spark serves; --preflight checks its requirements."),
     "ask": ("sparkfleet.cli.ask", "Ask a service one question; show the answer and its speed."),
     "logs": ("sparkfleet.cli.logs", "Print the log of a service, its supervisor, or the last rollout."),
@@ -56,7 +59,7 @@ PLUGINS = {
 }
 """Known commands of other distributions (entry points, group ``sparkfleet.commands``) -> what to install."""
 
-LONG = {"apply", "rollback", "lock", "mirror", "prune", "fabric", "lab"}
+LONG = {"apply", "stop", "start", "restart", "rollback", "lock", "mirror", "prune", "fabric", "lab"}
 """Long-running commands."""
 
 ISSUES = "the project's issue tracker"
@@ -159,7 +162,7 @@ def cli() -> None:
     deploys/serve.py with pyinfra: `pyinfra INVENTORY deploys/serve.py [--dry]` does the same.
 
     Exit codes: 0 success, 1 error, 64 invalid command line, 130 interrupted; `plan`: 2 there are changes;
-    `apply`, `rollback`: 3 declined.
+    `apply`, `stop`, `start`, `restart`, `rollback`: 3 declined.
     """
     name_inventory("")
 

@@ -45,7 +45,8 @@ def status(  # noqa: PLR0917  (click passes them by name)
 
     With --preflight: the checks that are not ok, each with its remedy; then what differs between the Sparks.
 
-    Exit code: 0 healthy, 1 a host is unreachable, a service is not running, or a check failed.
+    Exit code: 0 healthy, or stopped on purpose; 1 a host is unreachable, a service is not running, or a
+    check failed.
     """
     if (run or show_all) and not preflight:
         raise click.UsageError(f"{'--run' if run else '--all'} requires --preflight")
@@ -62,7 +63,9 @@ def status(  # noqa: PLR0917  (click passes them by name)
     _show_status(sparks, as_json=as_json)
     sys.exit(
         any(
-            spark.unknown or spark.warnings or any(s.state != "running" or s.degraded for s in spark.services)
+            spark.unknown
+            or spark.warnings
+            or any(s.degraded or (s.state != "running" and not s.stop) for s in spark.services)
             for spark in sparks
         )
     )
@@ -165,6 +168,11 @@ def _row(host: str, service: ServiceStatus, memory: str) -> tuple[str, ...]:
     what = f"{service.name} :{service.port}" if service.port else service.name
     since = _since(service.since)
     state = f"degraded: {service.degraded}" if service.degraded else service.state
+    if service.stop:
+        from sparkfleet.units import moment  # noqa: PLC0415
+
+        reason = f": {service.stop.reason}" if service.stop.reason else ""
+        since, state = moment(service.stop.at), f"stopped by {service.stop.operator}{reason}"
     what = f"{what} of {service.cluster}" if service.cluster else what
     return (host, what, state, since, service.generation[:12], service.unit, passed, memory)
 

@@ -414,6 +414,10 @@ PLAN = {
     "rollout-in-progress": Code(
         "Another rollout is in progress on this Spark.", "Run again: the run follows it to its end."
     ),
+    "service-not-found": Code(
+        "A command names a service that is not on the host, or that never passed its readiness gate there.",
+        "`sparkfleet status` lists the services of each host; `sparkfleet apply` rolls out what is declared.",
+    ),
     "systemd-unavailable": Code(
         "systemd is not the init system.", "Use DGX OS, or another system with systemd."
     ),

@@ -37,6 +37,20 @@ class Starts(Document):
 
 
 @dataclass(frozen=True)
+class StopRecord(Document):
+    """Who stopped a service on purpose: ``services/<name>/stop.json``. The next start removes it."""
+
+    NAME = "record of a stop"
+
+    operator: str = ""
+    """As ``user@machine``."""
+    at: float = 0.0
+    """Unix time."""
+    reason: str = ""
+    """"" = none was given."""
+
+
+@dataclass(frozen=True)
 class StagedItem:
     """Something that sparkfleet fetched: bytes, and when it came (unix time)."""
 

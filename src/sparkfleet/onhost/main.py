@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     flushing = command("valve", _valve, "drop the page cache before an engine starts")
     flushing.add_argument("--unless-running", metavar="SERVICE", default="")
     command("repair", _repair, "write the unit on stdin").add_argument("service")
-    command("stop", _stop, "stop a service, and after a reboot, too").add_argument("service")
+    _add_stop(command("stop", _stop, "stop a service until its next start, also over reboots"))
     command("remove", _remove, "stop a service and remove its container, unit and record").add_argument(
         "service"
     )
@@ -158,6 +158,12 @@ def _parser() -> argparse.ArgumentParser:
     command("copy-receive", _copy_receive, "fetch the files of the copy on stdin")
     fabric_commands.add(command)
     return parser
+
+
+def _add_stop(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("service")
+    parser.add_argument("--operator", default="root", help="who stops it, for its record")
+    parser.add_argument("--reason", default="", help="for its record")
 
 
 def _rollout(system: System, _: argparse.Namespace) -> int:
@@ -293,12 +299,13 @@ def _repair(system: System, options: argparse.Namespace) -> int:
 
 
 def _stop(system: System, options: argparse.Namespace) -> int:
-    write(services.stop(system, store.check_service(options.service), remove=False))
+    service = store.check_service(options.service)
+    write(services.stop(system, service, options.operator, options.reason))
     return OK
 
 
 def _remove(system: System, options: argparse.Namespace) -> int:
-    write(services.stop(system, store.check_service(options.service), remove=True))
+    write(services.remove(system, store.check_service(options.service)))
     return OK
 
 

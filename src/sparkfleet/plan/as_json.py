@@ -34,6 +34,7 @@ def _host(host: HostPlan) -> dict[str, Any]:
         "unknown": _diagnostic(host.unknown),
         "rollout_in_progress": host.rollout_in_progress,
         "warnings": [_diagnostic(one) for one in host.warnings],
+        "stops": [dataclasses.asdict(one) for one in host.stops],
         "change_sets": [_change_set(one) for one in host.change_sets],
     }
 

@@ -185,9 +185,9 @@ def _is_missing(seen: ObservedPath | None) -> bool:
 def port_owners(host: Host, service: Service, observed: Observed) -> Diagnostic | None:
     """Return what occupies the ports of a service; None if they are free or the service's own."""
     other = "or choose another `port:` in the host file"
-    found = [_port_owner(host, service.port, observed, other)]
+    found = [port_owner(host, service.port, observed, other)]
     found += [
-        _port_owner(host, port, observed, "the ranks of a cluster need this port")
+        port_owner(host, port, observed, "the ranks of a cluster need this port")
         for port in coordination_ports(host, service)
     ]
     return combine(*found)
@@ -217,7 +217,8 @@ def memory(host: Host, service: str, need_mib: int, observed: Observed) -> Diagn
     )
 
 
-def _port_owner(host: Host, port: int, observed: Observed, remedy: str) -> Diagnostic | None:
+def port_owner(host: Host, port: int, observed: Observed, remedy: str) -> Diagnostic | None:
+    """Return what occupies a port, other than a service of sparkfleet."""
     where = f"{host.name}: port {port}"
     for container in observed.instances:
         if not container.service and container.running and port in container.ports:

@@ -28,7 +28,17 @@ from sparkfleet.plan import (
 )
 from sparkfleet.plan.cluster import render
 from sparkfleet.plan.fabric import changes as fabric_changes
-from sparkfleet.plan.model import Action, ChangeSet, FieldChange, HostPlan, Note, Operation, Step, warning
+from sparkfleet.plan.model import (
+    Action,
+    ChangeSet,
+    FieldChange,
+    HostPlan,
+    Note,
+    Operation,
+    ServiceStop,
+    Step,
+    warning,
+)
 from sparkfleet.plan.operations import (
     CreateService,
     RemoveService,
@@ -40,7 +50,7 @@ from sparkfleet.plan.service_changes import Baseline
 from sparkfleet.probe.observation import Observed, ObservedResources, WithoutRuntime, role_of
 from sparkfleet.runtimes.base import Role
 from sparkfleet.runtimes.observation import ObservedInstance
-from sparkfleet.units import MIB_IN_GIB
+from sparkfleet.units import MIB_IN_GIB, moment
 
 
 def probe_request(host: Host) -> ProbeRequest:
@@ -103,6 +113,7 @@ def _host_plan(host: Host, observed: Observed | Diagnostic) -> HostPlan:
         artifacts=tuple(dict.fromkeys(artifacts)),
         recreate=recreate,
         warnings=state_files.warnings(observed, sets),
+        stops=tuple(_stop(host, one, observed) for one in host.services if observed.is_stopped(one.name)),
     )
 
 
@@ -151,9 +162,11 @@ def _host(host: Host, observed: Observed) -> list[ChangeSet]:
 
 def _services(host: Host, observed: Observed) -> list[ChangeSet]:
     declared = {service.name for service in host.services}
-    orphans = sorted(_services_present(observed) - declared)
+    orphans = sorted(services_present(observed) - declared)
     changed: list[ChangeSet] = []
     for service in host.services:
+        if observed.is_stopped(service.name):
+            continue
         one = _service(host, service, observed, tuple(orphans))
         if one is None:
             continue
@@ -167,21 +180,22 @@ def _services(host: Host, observed: Observed) -> list[ChangeSet]:
     return waiting.with_dependencies(host, found, observed)
 
 
-def _services_present(observed: Observed) -> set[str]:
+def services_present(observed: Observed) -> set[str]:
+    """Return the services that are on a host, declared or not."""
     units = observed.units.keys() - {host_changes.RECOVER_UNIT}
     return set(observed.owned()) | {name[len("sparkfleet-") : -len(".service")] for name in units}
 
 
 def _recreated(host: Host, observed: Observed) -> ChangeSet | None:
     """Return the change of this rank if another rank of its cluster changes; None outside of clusters."""
-    orphans = tuple(sorted(_services_present(observed) - {service.name for service in host.services}))
+    orphans = tuple(sorted(services_present(observed) - {service.name for service in host.services}))
     shared = (service for service in host.services if render.member_of(host, service))
     return next((_service(host, one, observed, orphans, recreate=True) for one in shared), None)
 
 
 def _removal(host: Host, name: str, observed: Observed) -> ChangeSet:
     changes = _removed_fields(name, observed)
-    operation = RemoveService(name, changes=changes, replaces=(name,), expect=_expected((name,), observed))
+    operation = RemoveService(name, changes=changes, replaces=(name,), expect=expected((name,), observed))
     blocked = blockers.not_managed(host, (name,), observed)
     return ChangeSet(name, (operation,), title=name, blocked=blocked)
 
@@ -201,7 +215,8 @@ def _noun(instance: ObservedInstance) -> str:
     return runtimes.get(instance.runtime).noun
 
 
-def _expected(names: tuple[str, ...], observed: Observed) -> tuple[tuple[str, str], ...]:
+def expected(names: tuple[str, ...], observed: Observed) -> tuple[tuple[str, str], ...]:
+    """Return the container of each service, as a rollout must find it."""
     own = observed.owned()
     return tuple((name, own[name].id if name in own else "") for name in names)
 
@@ -225,10 +240,7 @@ def _service(
 ) -> ChangeSet | None:
     """Return the changes of a service, None without any. ``recreate``: replace it in any case."""
     member = render.member_of(host, service)
-    own_service, generation = desired_generation(host, service, observed)
-    if own_service is not service:  # a rank: planned like a service of the host
-        own_services = tuple(own_service if one is service else one for one in host.services)
-        host, service = replace(host, services=own_services), own_service
+    host, service, generation = _as_rank(host, service, observed)
     own = observed.owned().get(service.name)
     fetched, notes = staging.operations(service, observed), staging.notes(service, observed)
     unreadable = observed.unreadable_record(service.name)
@@ -278,15 +290,52 @@ def _service(
     return ChangeSet(service.name, operations, title, tuple(notes), combine(*obstacles), cluster)
 
 
+def _as_rank(host: Host, service: Service, observed: Observed) -> tuple[Host, Service, Generation]:
+    """Return host, service and generation; a rank of a cluster is planned like a service of the host."""
+    own_service, generation = desired_generation(host, service, observed)
+    if own_service is not service:
+        own_services = tuple(own_service if one is service else one for one in host.services)
+        host = replace(host, services=own_services)
+    return host, own_service, generation
+
+
+def _stop(host: Host, service: Service, observed: Observed) -> ServiceStop:
+    """Return that a service was stopped, and what a run would change of it."""
+    record, member = observed.stops[service.name], render.member_of(host, service)
+    host, service, desired = _as_rank(host, service, observed)
+    own, current = observed.owned().get(service.name), observed.generations.get(service.name)
+    changes: tuple[FieldChange, ...] = ()
+    if own is not None:
+        base = _baseline(own, observed)
+        changes = (
+            *service_changes.container_changes(host, service, desired, observed, base).all,
+            *service_changes.rank_changes(desired.rank, current),
+            *service_changes.gate_changes(desired.gate, current),
+        )
+    differs = tuple(dict.fromkeys(one.name for one in changes))
+    cluster = member.cluster if member else ""
+    return ServiceStop(service.name, record.operator, record.at, record.reason, cluster, differs)
+
+
 def _update(desired: Generation, observed: Observed, record: CurrentGeneration | None) -> list[UpdateService]:
     """Return the change of a running service that keeps its container; nothing without one."""
     changes = (
         *service_changes.unit_changes(desired, observed.units.get(desired.unit_name), running=True),
         *service_changes.gate_changes(desired.gate, record),
         *records.missing_record(desired, record),
+        *_ended_stop(desired.service, observed),
     )
     live = records.live_generation(desired, record)
     return [UpdateService(desired.service, live, changes=changes)] if changes else []
+
+
+def _ended_stop(service: str, observed: Observed) -> list[FieldChange]:
+    """Return the removal of the record that a service is stopped: it runs, started by hand."""
+    record = observed.stops.get(service)
+    if record is None:
+        return []
+    note = "it was started by hand"
+    return [FieldChange(Action.REMOVE, "stop", old=f"by {record.operator} {moment(record.at)}", note=note)]
 
 
 def desired_generation(host: Host, service: Service, observed: Observed) -> tuple[Service, Generation]:
@@ -358,7 +407,7 @@ def _rollout(
         changes=tuple(changes) or (_RESTARTED,),
         generation=desired,
         replaces=replaces,
-        expect=_expected((service.name, *replaces), observed),
+        expect=expected((service.name, *replaces), observed),
         downtime=round(measured) if measured and base else None,
     )
     title = f"{' + '.join(orphans)} → {service.name}" if orphans else service.name

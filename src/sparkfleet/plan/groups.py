@@ -40,7 +40,7 @@ def groups(plan: Plan) -> tuple[Group, ...]:
 def _essence(plan: HostPlan) -> object:
     change_sets = tuple(_change_set_essence(plan.host, one) for one in plan.change_sets)
     diagnostics = tuple(_diagnostic(plan.host, one) for one in (plan.unknown, *plan.warnings))
-    return (plan.state, diagnostics, change_sets)
+    return (plan.state, diagnostics, change_sets, plan.stops)
 
 
 def _change_set_essence(host: str, change_set: ChangeSet) -> object:

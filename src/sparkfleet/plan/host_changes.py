@@ -70,7 +70,7 @@ def host_change_set(host: Host, observed: Observed) -> ChangeSet | None:
 def programs_change_set(observed: Observed) -> ChangeSet | None:
     """Return the change of the host's programs alone; None if they are those of this version."""
     operations = (*_files(observed), *_recovery_unit(observed))
-    return ChangeSet("host", operations) if operations else None
+    return ChangeSet("host", operations, scope=Scope.HOST) if operations else None
 
 
 def _files(observed: Observed) -> Iterator[Operation]:

@@ -57,7 +57,26 @@ def schema() -> dict[str, Any]:
                         "items": {"$ref": "#/$defs/Diagnostic"},
                         "description": "what is unknown about the host and blocks nothing",
                     },
+                    "stops": {
+                        "type": "array",
+                        "items": {"$ref": "#/$defs/stop"},
+                        "description": "services that were stopped on purpose: they are not changed",
+                    },
                     "change_sets": {"type": "array", "items": {"$ref": "#/$defs/change_set"}},
+                }
+            ),
+            "stop": _object(
+                {
+                    "service": TEXT,
+                    "operator": {**TEXT, "description": "who stopped it: user@machine"},
+                    "at": {"type": "number", "description": "Unix time"},
+                    "reason": TEXT,
+                    "cluster": {**TEXT, "description": "cluster that serves it, or empty"},
+                    "differs": {
+                        "type": "array",
+                        "items": TEXT,
+                        "description": "fields that the first run after its start changes",
+                    },
                 }
             ),
             "change_set": _object(

@@ -49,6 +49,18 @@ EVERY_STEP = tuple(step for step in Step if step is not Step.VERIFY)
 """The steps of ``deploys/serve.py``."""
 
 
+class Command(StrEnum):
+    """A command on services as they are on the hosts, instead of a run of steps."""
+
+    STOP = "stop"
+    START = "start"
+    RESTART = "restart"
+
+
+COMMAND_STEPS = (Step.HOST, Step.SERVICE)
+"""The steps of a command: its programs, and the services."""
+
+
 class ChangeKind(StrEnum):
     """What happens to a subject as a whole."""
 
@@ -59,12 +71,24 @@ class ChangeKind(StrEnum):
     RECREATE = "recreate"
     UPDATE = "update in place"
     REMOVE = "remove"
+    STOP = "stop"
+    START = "start"
+    RESTART = "restart"
     VERIFY = "verify"
     UNKNOWN = "unknown"
     """Something that it depends on cannot be read."""
 
 
-_RESTARTS = frozenset({ChangeKind.CREATE, ChangeKind.RECREATE, ChangeKind.REMOVE})
+_RESTARTS = frozenset(
+    {
+        ChangeKind.CREATE,
+        ChangeKind.RECREATE,
+        ChangeKind.REMOVE,
+        ChangeKind.STOP,
+        ChangeKind.START,
+        ChangeKind.RESTART,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -242,6 +266,22 @@ _AFTER_DOCKER = frozenset({Step.IMAGE, Step.WEIGHTS, Step.SERVICE, Step.VERIFY})
 
 
 @dataclass(frozen=True)
+class ServiceStop:
+    """A service that was stopped on purpose: a run leaves it as it is."""
+
+    service: str
+    operator: str
+    """As ``user@machine``."""
+    at: float
+    """Unix time."""
+    reason: str = ""
+    cluster: str = ""
+    """The cluster that serves it; "": the host alone."""
+    differs: tuple[str, ...] = ()
+    """Names of the fields that differ from the declaration: the first run after its start changes them."""
+
+
+@dataclass(frozen=True)
 class HostPlan:
     """The plan of one host."""
 
@@ -256,6 +296,8 @@ class HostPlan:
     """What is unknown about the host and blocks nothing."""
     recreate: ChangeSet | None = None
     """What is done to this host's rank when another member of its cluster changes: all ranks restart."""
+    stops: tuple[ServiceStop, ...] = ()
+    """Services that were stopped on purpose, and are not changed."""
     machine: ObservedMachine | None = field(default=None, compare=False, repr=False)
     """What is compared with other hosts; None: the host is unknown."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
 from sparkfleet.contract.fabric import FabricRequest
-from sparkfleet.contract.generation import Generation
+from sparkfleet.contract.generation import Generation, Rank
 from sparkfleet.desired_state import Weights
 from sparkfleet.plan.artifacts import Artifact, ArtifactSource, amount_text, origin_text
 from sparkfleet.plan.model import Action, ChangeKind, FieldChange, Operation, Step
@@ -359,6 +359,33 @@ class RemoveService(RolloutOperation):
 
 
 @dataclass(frozen=True)
+class StartService(RolloutOperation):
+    """Start a service as it served last, through its gate."""
+
+    kind: ClassVar[ChangeKind] = ChangeKind.START
+
+
+@dataclass(frozen=True)
+class RestartService(RolloutOperation):
+    """Stop a service, and start it as it served, through its gate."""
+
+    kind: ClassVar[ChangeKind] = ChangeKind.RESTART
+
+
+@dataclass(frozen=True)
+class StopService(ServiceOperation):
+    """Stop a service until its next start, also over reboots; its container stays."""
+
+    kind: ClassVar[ChangeKind] = ChangeKind.STOP
+
+    reason: Annotated[str, "why, in the operator's words; empty: not given"] = field(default="", kw_only=True)
+    rank: Rank | None = field(default=None, kw_only=True)
+    """Its position in a cluster; None: a single Spark serves it."""
+    stop_timeout_s: int = field(default=60, kw_only=True)
+    """Seconds that its engine has to end."""
+
+
+@dataclass(frozen=True)
 class UpdateService(ServiceOperation):
     """Update unit, gate settings and record of a service; its engine continues to run."""
 
@@ -412,6 +439,9 @@ OPERATIONS: tuple[type[Operation], ...] = (
     CreateService,
     ReplaceService,
     RemoveService,
+    StartService,
+    RestartService,
+    StopService,
     UpdateService,
     VerifyWeights,
 )

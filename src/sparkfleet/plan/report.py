@@ -10,8 +10,18 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.errors import with_code
 from sparkfleet.plan.cluster.report import ClusterChange, split_clusters
 from sparkfleet.plan.groups import Group, groups, names
-from sparkfleet.plan.model import Action, ChangeKind, ChangeSet, FieldChange, HostPlan, HostState, Note, Plan
-from sparkfleet.units import duration
+from sparkfleet.plan.model import (
+    Action,
+    ChangeKind,
+    ChangeSet,
+    FieldChange,
+    HostPlan,
+    HostState,
+    Note,
+    Plan,
+    ServiceStop,
+)
+from sparkfleet.units import duration, moment
 
 HOST_WIDTH = 10
 TITLE_WIDTH = 55
@@ -100,6 +110,16 @@ def host_lines(plan: HostPlan) -> Iterator[str]:
         yield from diagnostic_lines(warning)
     for change_set in plan.change_sets:
         yield from change_set_lines(name, change_set)
+    for stop in plan.stops:
+        yield stop_line(stop)
+
+
+def stop_line(stop: ServiceStop) -> str:
+    """Return by whom and since when a service is stopped, and what differs meanwhile."""
+    later = f"differs in {', '.join(stop.differs)}, which the first run after its start changes"
+    remark = "; ".join(part for part in (stop.reason, later if stop.differs else "") if part)
+    by = f"by {stop.operator} since {moment(stop.at)}"
+    return _line("=", "stopped", (stop.service, by), remark)
 
 
 def change_set_lines(name: str, change_set: ChangeSet) -> Iterator[str]:
@@ -156,6 +176,8 @@ def cost(change_set: ChangeSet) -> str:
         if change_set.downtime is None:
             return "recreate, without service while the engine starts"
         return f"recreate, about {duration(change_set.downtime)} without service"
+    if change_set.kind is ChangeKind.RESTART and change_set.downtime is not None:
+        return f"restart, about {duration(change_set.downtime)} without service"
     if change_set.kind is ChangeKind.UPDATE:
         return "update in place, no downtime"
     if change_set.kind is ChangeKind.STAGE:

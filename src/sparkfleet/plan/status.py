@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import GateResult
+from sparkfleet.contract.state import StopRecord
 from sparkfleet.onhost.state.units import unit_name
 from sparkfleet.probe.observation import Observed, WithoutRuntime
 from sparkfleet.runtimes.observation import ObservedInstance
@@ -23,7 +24,7 @@ class ServiceStatus:
     served_name: str
     port: int
     state: str
-    """The runtime's state: running, exited ...; absent without an instance."""
+    """The runtime's state: running, exited ...; absent without an instance; stopped: on purpose."""
     since: str
     """When the container was started, as docker writes it."""
     generation: str
@@ -37,6 +38,8 @@ class ServiceStatus:
     """Names of the cluster's Sparks, by rank."""
     degraded: str = ""
     """Missing members with their state; "" when all serve."""
+    stop: StopRecord | None = None
+    """Who stopped it on purpose; None: it is not stopped, or failed."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,9 @@ def join_members(found: Sequence[SparkStatus]) -> list[SparkStatus]:
     return [
         replace(
             spark,
-            services=tuple(replace(one, degraded=_lost(one, by_name)) for one in spark.services),
+            services=tuple(
+                one if one.stop else replace(one, degraded=_lost(one, by_name)) for one in spark.services
+            ),
         )
         for spark in found
     ]
@@ -103,16 +108,18 @@ def _service(name: str, container: ObservedInstance | None, observed: Observed) 
     record = observed.generations.get(name)
     unit = observed.units.get(unit_name(name))
     rank = record.rank if record else None
+    stop = observed.stops[name] if observed.is_stopped(name) else None
     return ServiceStatus(
         name=name,
         model=record.model if record else "",
         served_name=record.served_name if record else "",
         port=record.port if record else 0,
-        state=container.state if container else "absent",
+        state="stopped" if stop else container.state if container else "absent",
         since=container.started_at if container and container.running else "",
         generation=container.generation if container else "",
         unit=" ".join(word for word in (unit.active, unit.sub) if word) if unit else "absent",
         gate=record.gate_result if record and record.gate_result.is_measured else None,
         cluster=rank.cluster if rank else "",
         members=rank.hosts if rank else (),
+        stop=stop,
     )

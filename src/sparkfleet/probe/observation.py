@@ -10,6 +10,7 @@ from sparkfleet import runtimes
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import STATE_DIR, CurrentGeneration
 from sparkfleet.contract.resources import Applied
+from sparkfleet.contract.state import StopRecord
 from sparkfleet.probe.links import ObservedFabric
 from sparkfleet.probe.machine import ObservedMachine, unknown_machine
 from sparkfleet.probe.packages import Packages
@@ -145,10 +146,12 @@ class Observed:
     """Name of a state file -> why it cannot be read. Its contents are unknown, not absent."""
     machine: ObservedMachine = field(default_factory=lambda: unknown_machine("not read"))
     """What is compared with other hosts."""
+    stops: Mapping[str, StopRecord] = field(default_factory=dict)
+    """By service: who stopped it since its last start by sparkfleet."""
 
     def unreadable_record(self, service: str) -> Diagnostic | None:
-        """Return why a service's record cannot be read; None: it can, or there is none."""
-        return self.unreadable.get(record_name(service))
+        """Return why a service's records cannot be read; None: they can, or there are none."""
+        return self.unreadable.get(record_name(service)) or self.unreadable.get(stop_name(service))
 
     @property
     def unknown_needs(self) -> tuple[Diagnostic, ...]:
@@ -160,6 +163,15 @@ class Observed:
         """Return the port in the record of a service; None without a record."""
         record = self.generations.get(service)
         return record.port if record else None
+
+    def runs(self, service: str) -> bool:
+        """Return whether an instance of a service runs, or systemd starts one."""
+        instance, unit = self.owned().get(service), self.units.get(f"sparkfleet-{service}.service")
+        return bool((instance and instance.running) or (unit and unit.active in {"active", "activating"}))
+
+    def is_stopped(self, service: str) -> bool:
+        """Return whether a service was stopped on purpose and has not been started since, even by hand."""
+        return service in self.stops and not self.runs(service)
 
     def owned(self) -> dict[str, ObservedInstance]:
         """Return the current instance of each service; of two, that in the runtime of the record."""
@@ -197,6 +209,11 @@ def role_of(instance: ObservedInstance) -> Role | None:
 def record_name(service: str) -> str:
     """Return the name of a service's record in the state directory."""
     return f"services/{service}/current.json"
+
+
+def stop_name(service: str) -> str:
+    """Return the name of the record of a service's stop in the state directory."""
+    return f"services/{service}/stop.json"
 
 
 def state_path(name: str) -> str:

@@ -18,7 +18,7 @@ from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.contract.generation import CurrentGeneration
 from sparkfleet.contract.probe import ProbeRequest, ProbeResponse
 from sparkfleet.contract.resources import AppliedResources, RecordedIds
-from sparkfleet.contract.state import Rates, Staged, Verified
+from sparkfleet.contract.state import Rates, Staged, StopRecord, Verified
 from sparkfleet.probe.links import ObservedFabric
 from sparkfleet.probe.machine import MachineTexts, ObservedMachine, machine_seen, unknown_machine
 from sparkfleet.probe.observation import (
@@ -33,6 +33,7 @@ from sparkfleet.probe.observation import (
     WithoutRuntime,
     record_name,
     state_path,
+    stop_name,
 )
 from sparkfleet.probe.packages import Packages
 from sparkfleet.probe.stored import Stored
@@ -258,6 +259,15 @@ class _StateFiles:
             found |= {service: record} if record else {}
         return found
 
+    def stops(self, files: Mapping[str, Any]) -> dict[str, StopRecord]:
+        """Return the records of stops."""
+        found: dict[str, StopRecord] = {}
+        for name, content in files.items():
+            service = name.removeprefix("services/").removesuffix("/stop.json")
+            record = self.read(name, StopRecord, content) if name == stop_name(service) else None
+            found |= {service: record} if record else {}
+        return found
+
 
 def interpret(host: str, response: ProbeResponse) -> Observed | Diagnostic:
     """Return the decoded response of the probe, typed, or everything that makes this Spark unknown."""
@@ -344,6 +354,7 @@ def _observed(parts: _Parts, available: Sequence[str]) -> Observed:
         registry_layers=any(one.registry_layers for one in by_runtime),
         units=systemd.units,
         generations=files.records(state.files),
+        stops=files.stops(state.files),
         rollout=state.rollout,
         fetched={
             "images": {key: one.bytes for key, one in staged.images.items()},

@@ -61,7 +61,9 @@ CONNECTING = {
     if "before_connections" in Path(str(sys.modules[COMMANDS[name][0]].__file__)).read_text()
 }
 """Commands that connect to hosts; init asks before it does, fabric needs a cluster."""
-assert {"plan", "apply", "status", "prune"} <= CONNECTING.keys()
+ASKING = {"apply", "stop", "start", "restart", "rollback"}
+"""Those that ask before changes."""
+assert {"plan", "status", "prune"} | ASKING <= CONNECTING.keys()
 
 
 def test_every_command_and_every_deploy_has_its_codes_in_the_table() -> None:
@@ -175,7 +177,7 @@ def test_a_limit_that_matches_no_host_is_an_error_of_every_command_that_has_one(
 ) -> None:
     files = fleet({"spark-01.yaml": "serve: gpt-oss-20b\n", "inventories/lab.py": INVENTORY})
     files.pin()
-    yes = ("-y",) if path == ("apply",) else ()
+    yes = ("-y",) if path[0] in ASKING else ()
     argv = [str(BIN / "sparkfleet"), *path, str(files.inventory), "--limit", "spark-1", *yes]
     done = subprocess.run(argv, cwd=files.root, capture_output=True, text=True, check=False)
     assert (done.returncode, "no host matches" in done.stderr) == (Code.ERROR, True)
@@ -215,10 +217,8 @@ def test_ctrl_c_during_a_connection(
     files = fleet({"spark-01.yaml": f"ssh: {ssh}\nserve: gpt-oss-20b\n", "inventories/lab.py": INVENTORY})
     (files.root / "config.py").write_text((ROOT / "config.py").read_text())
     files.pin()
-    more = {"apply": ["-y"], "logs": ["spark-01"], "ask": ["spark-01", "why"], "rollback": ["-y"]}.get(
-        command, []
-    )
-    argv: list[Any] = [BIN / "sparkfleet", command, files.inventory, *more]
+    more = {name: ["-y"] for name in ASKING} | {"logs": ["spark-01"], "ask": ["spark-01", "why"]}
+    argv: list[Any] = [BIN / "sparkfleet", command, files.inventory, *more.get(command, [])]
     if command.endswith(".py"):
         argv = [BIN / "pyinfra", files.inventory, fleet_directory.deploy(command.removesuffix(".py")), "-y"]
     process = subprocess.Popen(

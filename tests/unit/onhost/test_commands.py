@@ -11,6 +11,7 @@ import pytest
 from sparkfleet.contract.diagnostic import SparkfleetError
 from sparkfleet.contract.generation import ContainerOf, Gate, Generation, RolloutRequest, convert
 from sparkfleet.contract.rollout import CommandRefused, Event, RolloutResult
+from sparkfleet.contract.state import StopRecord
 from sparkfleet.onhost import main
 from sparkfleet.onhost.machine import files, host
 from sparkfleet.onhost.machine.stdio import PROBLEM
@@ -21,6 +22,7 @@ from sparkfleet.runtimes.base import RuntimeRefusedError, RuntimeUnavailableErro
 from tests.unit.onhost.world import Engine, World, generation
 
 OLD, NEW = generation(), generation(image="img:2")
+ANA = "ana@laptop"
 
 
 def request(rollout_id: str = "s1") -> RolloutRequest:
@@ -266,7 +268,7 @@ def test_repair_does_not_wait(world: World) -> None:
 
 def test_a_stopped_service_keeps_container_and_state_and_stays_down_after_a_reboot(world: World) -> None:
     box = world.serve(OLD)
-    services.stop(world, "nano", remove=False)
+    services.stop(world, "nano", ANA)
     world.reboot()
     assert not box.running
     assert store.services(world.paths.state) == ("nano",)
@@ -274,7 +276,7 @@ def test_a_stopped_service_keeps_container_and_state_and_stays_down_after_a_rebo
 
 def test_a_removed_service_leaves_nothing(world: World) -> None:
     world.serve(OLD)
-    services.stop(world, "nano", remove=True)
+    services.remove(world, "nano")
     assert not world.boxes
     assert not list(world.paths.units.iterdir())
     assert not store.service_directory(world.paths.state, "nano").exists()
@@ -283,7 +285,7 @@ def test_a_removed_service_leaves_nothing(world: World) -> None:
 def test_a_container_that_is_not_ours_is_never_stopped(world: World) -> None:
     box = world.add("nano", None, "img:1")
     with pytest.raises(SparkfleetError, match="not managed by sparkfleet"):
-        services.stop(world, "nano", remove=True)
+        services.remove(world, "nano")
     assert box.running
 
 
@@ -378,3 +380,73 @@ def test_every_refusal_of_a_command_has_a_code(
     assert (found.code, found.message) == (code, str(error))
     assert found.hint
     assert str(error) in seen.err
+
+
+def stop_record(world: World) -> StopRecord | None:
+    return store.stop_record(world.paths.state, "nano")
+
+
+def test_a_stop_is_recorded_with_who_when_and_why_and_stays_as_it_was_recorded(world: World) -> None:
+    world.serve(OLD)
+    services.stop(world, "nano", ANA, "a benchmark")
+    record = stop_record(world)
+    assert record is not None
+    assert (record.operator, record.reason) == (ANA, "a benchmark")
+    world.clock += 600
+    services.stop(world, "nano", "bob@desk")  # as after a lost connection
+    assert stop_record(world) == record
+
+
+def test_a_service_that_was_started_by_hand_is_stopped_with_a_new_record(world: World) -> None:
+    world.serve(OLD)
+    services.stop(world, "nano", ANA)
+    world.systemctl("start", OLD.unit_name)
+    services.stop(world, "nano", "bob@desk")
+    record = stop_record(world)
+    assert record is not None
+    assert record.operator == "bob@desk"
+    assert world.active == world.enabled == set()
+
+
+def test_a_stop_of_nothing_is_refused_and_records_nothing(world: World) -> None:
+    with pytest.raises(SparkfleetError, match="no such service"):
+        services.stop(world, "nano", ANA)
+    assert not store.service_directory(world.paths.state, "nano").exists()
+
+
+def test_a_rollout_of_the_recorded_generation_starts_a_stopped_service_and_ends_the_stop(
+    world: World,
+) -> None:
+    box = world.serve(OLD)
+    services.stop(world, "nano", ANA)
+    world.reboot()
+    transient_unit.request(world, RolloutRequest("s1", OLD, ("nano",), (("nano", box.id),)))
+    assert finish(world).outcome == "promoted"
+    assert stop_record(world) is None
+    assert world.active == world.enabled == {OLD.unit_name}
+
+
+def test_a_start_that_fails_leaves_the_service_stopped_over_reboots(world: World) -> None:
+    box = world.serve(OLD)
+    services.stop(world, "nano", ANA)
+    world.engines["img:1"] = Engine(end_s=1.0)
+    transient_unit.request(world, RolloutRequest("s1", OLD, ("nano",), (("nano", box.id),)))
+    result = finish(world)
+    assert result.outcome == "failed"
+    assert result.diagnostic is not None
+    assert "the engine ended with exit code 1" in result.diagnostic.message
+    world.reboot()
+    found = world.named("nano")
+    assert found is not None
+    assert (found.id, found.running) == (box.id, False)
+    assert stop_record(world) is not None
+    assert world.active == world.enabled == set()
+
+
+def test_repair_ends_the_stop_of_a_service_that_was_started_by_hand(world: World) -> None:
+    world.serve(OLD)
+    services.stop(world, "nano", ANA)
+    world.systemctl("start", OLD.unit_name)
+    services.repair(world, OLD)
+    assert stop_record(world) is None
+    assert world.enabled == {OLD.unit_name}

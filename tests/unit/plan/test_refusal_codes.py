@@ -32,6 +32,7 @@ PLANS = (
     "sparkfleet.plan.compute",
     "sparkfleet.plan.docker_install",
     "sparkfleet.plan.rollback",
+    "sparkfleet.plan.service_commands",
     "sparkfleet.plan.staging",
     "sparkfleet.plan.verification",
     "sparkfleet.probe.response",

@@ -1,15 +1,18 @@
-"""Starts the rollouts of all members of a cluster at the same time, with one id and key."""
+"""Starts the rollouts of all members of a cluster at once, with one id and key; stops the head first."""
 
 from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Rank, RolloutRequest
 from sparkfleet.fleet.run import executor
-from sparkfleet.fleet.run.fleet_run import ClusterRollout
+from sparkfleet.fleet.run.fleet_run import ClusterRollout, ClusterStop
+from sparkfleet.plan.model import HostPlan
 
 WAIT_S = 180.0
 """Seconds that a member waits for the others: each has checked its flags by then."""
@@ -25,9 +28,37 @@ def coordinate(act: executor.RunContext, request: RolloutRequest, rank: Rank) ->
         rank.cluster, ClusterRollout(request.id, secrets.token_hex(16))
     )
     shared.ready.add(rank.hosts[rank.rank])
+    _wait(act, rank, rank.hosts, shared.ready)
+    return replace(request, id=shared.rollout_id, cluster_key=shared.cluster_key)
+
+
+@contextmanager
+def stop_order(act: executor.RunContext, rank: Rank) -> Iterator[None]:
+    """Run the context's body when every member that stops in this run is ready; the head's first.
+
+    The head answers requests, and its supervisor would restart the others' engines. Raise FailedError when
+    one of them is not ready, or the head does not stop: nothing was touched here then.
+    """
+    plans = {plan.host: plan for plan in act.run.plans.values()}
+    members = [name for name in rank.hosts if name in plans and _stops(plans[name], rank.cluster)]
+    shared, own = act.run.cluster_stops.setdefault(rank.cluster, ClusterStop()), rank.hosts[rank.rank]
+    shared.ready.add(own)
+    _wait(act, rank, members, shared.ready)
+    if not rank.is_head:
+        _wait(act, rank, [name for name in members if name == rank.hosts[0]], shared.ended)
+    yield
+    shared.ended.add(own)
+
+
+def _stops(plan: HostPlan, cluster: str) -> bool:
+    return any(one.cluster == cluster and not one.blocked for one in plan.change_sets)
+
+
+def _wait(act: executor.RunContext, rank: Rank, names: Sequence[str], ready: Collection[str]) -> None:
+    """Return when all of these members are ready. Raise FailedError when one of them failed, or is late."""
     deadline = time.monotonic() + WAIT_S
-    act.progress(f"{rank.cluster} waits", f"for {', '.join(rank.hosts)}")
-    while missing := [name for name in rank.hosts if name not in shared.ready]:
+    act.progress(f"{rank.cluster} waits", f"for {', '.join(names)}")
+    while missing := [name for name in names if name not in ready]:
         failed = [name for name in missing if name in act.run.failures]
         if failed:
             cause = "; ".join(f"{name} is not ready: {_first(act, name)}" for name in failed)
@@ -36,7 +67,6 @@ def coordinate(act: executor.RunContext, request: RolloutRequest, rank: Rank) ->
             cause = f"{', '.join(missing)} not ready within {WAIT_S:.0f} s"
             raise _refused(act, rank, cause, "run again, without --serial")
         time.sleep(POLL_S)
-    return replace(request, id=shared.rollout_id, cluster_key=shared.cluster_key)
 
 
 def _first(act: executor.RunContext, name: str) -> str:

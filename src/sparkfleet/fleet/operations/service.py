@@ -39,8 +39,17 @@ from sparkfleet.fleet.connection import remote
 from sparkfleet.fleet.operations import cluster
 from sparkfleet.fleet.run import executor, run_context, spark_plan, turns
 from sparkfleet.plan.model import Operation, Step
-from sparkfleet.plan.operations import RolloutOperation, UpdateService
+from sparkfleet.plan.operations import (
+    RestartService,
+    RolloutOperation,
+    StartService,
+    StopService,
+    UpdateService,
+)
 from sparkfleet.units import duration
+
+STOP_MORE_S = 150
+"""Seconds that the stop of a unit may take beyond the engine's own time, and SIGKILL after it."""
 
 
 @operation()
@@ -94,9 +103,24 @@ def _(operation: UpdateService, act: executor.RunContext) -> None:
 
 
 @_execute.register
+def _(operation: StopService, act: executor.RunContext) -> None:
+    name = operation.service
+    with cluster.stop_order(act, operation.rank) if operation.rank else contextlib.nullcontext():
+        act.progress(f"{name} stop", f"its engine has {operation.stop_timeout_s} s to end")
+        argv = ("stop", name, f"--operator={operator()}", f"--reason={operation.reason}")
+        answer = remote.program(act.host, *argv, timeout=operation.stop_timeout_s + STOP_MORE_S)
+        if not answer.ok:
+            hint = f"on {act.host.name}: systemctl status sparkfleet-{name}"
+            failed = "the service could not be stopped"
+            raise executor.FailedError(remote.refusal(answer, f"{act.host.name}: {name}", failed, hint))
+    act.run.done[f"{act.host.name} {name}"] = "stopped; sparkfleet start starts it again"
+
+
+@_execute.register
 def _(operation: RolloutOperation, act: executor.RunContext) -> None:
     name = operation.service
-    if operation.generation is not None:
+    as_it_served = isinstance(operation, StartService | RestartService)
+    if operation.generation is not None and not as_it_served:
         _check_args(act, name, operation.generation)
     request = rollout_request(operation, spark_plan.declared(act.host).file)
     if request.candidate is not None and request.candidate.rank is not None:
@@ -117,9 +141,14 @@ def rollout_request(operation: RolloutOperation, host_file: str = "") -> Rollout
         candidate=operation.generation,
         replaces=operation.replaces,
         expect=operation.expect,
-        operator=f"{getpass.getuser()}@{socket.gethostname()}",
+        operator=operator(),
         context=run_context.context(host_file, operation.fields()),
     )
+
+
+def operator() -> str:
+    """Return who runs this, for records on the hosts."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def not_updated(where: str, output: remote.CommandOutput) -> Diagnostic:

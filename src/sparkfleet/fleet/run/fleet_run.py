@@ -66,6 +66,14 @@ class Turns:
 
 
 @dataclass
+class ClusterStop:
+    """The stop of a cluster: which members are ready for it, and which have ended it."""
+
+    ready: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
+
+
+@dataclass
 class FleetRun:
     """What is known of a run: mutable, since the greenlets of the hosts fill it in."""
 
@@ -74,6 +82,8 @@ class FleetRun:
     """Each host's plan as computed from its own probe, before the plans of a cluster's members are joined."""
     cluster_rollouts: dict[str, ClusterRollout] = field(default_factory=dict)
     """By cluster: its rollout in this run."""
+    cluster_stops: dict[str, ClusterStop] = field(default_factory=dict)
+    """By cluster: its stop in this run."""
     unreachable: dict[str, Diagnostic] = field(default_factory=dict)
     """Why a host has no answer: no connection, or an error in the middle of its work."""
     failures: dict[str, tuple[Diagnostic, ...]] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.fleet.run import executor
 from sparkfleet.plan.model import Operation, Step
-from sparkfleet.plan.operations import RolloutOperation, UpdateService
+from sparkfleet.plan.operations import RolloutOperation, StopService, UpdateService
 
 SERIAL = "sparkfleet_serial"
 """pyinfra data (``--data sparkfleet_serial=yes``): engines are replaced on one Spark after the other."""
@@ -18,10 +18,12 @@ POLL_S = 0.2
 
 def name_of(operation: Operation, host: str) -> str:
     """Return whose turn an operation needs: the host's, or that of the cluster whose rank it changes."""
-    if isinstance(operation, RolloutOperation | UpdateService) and operation.generation is not None:
+    rank = None
+    if isinstance(operation, StopService):
+        rank = operation.rank
+    elif isinstance(operation, RolloutOperation | UpdateService) and operation.generation is not None:
         rank = operation.generation.rank
-        return f"cluster {rank.cluster}" if rank else host
-    return host
+    return f"cluster {rank.cluster}" if rank else host
 
 
 @contextmanager

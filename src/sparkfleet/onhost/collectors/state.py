@@ -50,7 +50,7 @@ def collect_state() -> dict[str, Any]:
     """Return the state files, and the id of a rollout in progress."""
     services = os.path.join(basics.STATE_DIR, "services")
     names = sorted(os.listdir(services)) if os.path.isdir(services) else []
-    records = ["services/%s/current.json" % name for name in names]
+    records = ["services/%s/%s.json" % (name, file) for name in names for file in ("current", "stop")]
     found = [(name, text_of(name)) for name in ("rates.json", "staged.json", *records)]
     in_progress = ""
     for folder in rollouts():

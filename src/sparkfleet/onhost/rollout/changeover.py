@@ -118,6 +118,7 @@ def place(system: System, record: CurrentGeneration, cluster_key: str) -> None:
         store.keep_cluster_key(system.paths.state, record.service, record.rollout, cluster_key)
     # The supervisor adopts only the container that the record names: write the record before the start.
     store.set_current(system.paths.state, record.service, record)
+    store.forget_stop(system.paths.state, record.service)
     systemctl(system, "reset-failed", record.unit_name)
     enabled = systemctl(system, "enable", record.unit_name)
     if enabled.code:

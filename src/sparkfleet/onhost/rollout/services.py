@@ -15,11 +15,13 @@ from sparkfleet.contract.generation import (
     RolloutRequest,
     convert,
 )
-from sparkfleet.contract.rollout import ServiceChanged
+from sparkfleet.contract.rollout import ServiceBefore, ServiceChanged
+from sparkfleet.contract.state import StopRecord
 from sparkfleet.onhost.machine import files, programs
 from sparkfleet.onhost.machine.system import System, runtime_of, systemctl
 from sparkfleet.onhost.rollout import changeover, checks, snapshot
 from sparkfleet.onhost.state import store, units
+from sparkfleet.runtimes.base import Runtime
 
 
 def repair(system: System, generation: Generation, by: str = "") -> ServiceChanged:
@@ -51,6 +53,7 @@ def repair(system: System, generation: Generation, by: str = "") -> ServiceChang
             start = "restart"
         systemctl(system, "reset-failed", unit)
         files.remove(store.service_directory(system.paths.state, service) / "starts.json")
+        store.forget_stop(system.paths.state, service)
         for argv in (("enable", unit), (start, unit)):
             result = systemctl(system, *argv, timeout_s=330)
             if result.code:
@@ -58,29 +61,58 @@ def repair(system: System, generation: Generation, by: str = "") -> ServiceChang
     return ServiceChanged(service, f"{service} is as declared", generation.id, changed)
 
 
-def stop(system: System, service: str, *, remove: bool) -> ServiceChanged:
-    """Stop a service, and after a reboot, too; ``remove``: with its container, unit and state."""
-    runtime = runtime_of(system, store.current(system.paths.state, service))
-    noun = runtime.noun
+def stop(system: System, service: str, operator: str, reason: str = "") -> ServiceChanged:
+    """Stop a service until its next start, also over reboots, and record who did it.
+
+    One that is stopped already keeps its record. Raise SparkfleetError when it is refused.
+    """
     with store.lock(system.paths.state, wait=False):
-        container = runtime.find(service)
-        if container and container.service != service:
-            foreign = f"not managed by sparkfleet: no {runtime.mark}"
-            hint = f"rename or remove that {noun} yourself"
+        runtime, before = _managed(system, service)
+        if not before.container and before.unit is None:
             raise SparkfleetError(
-                Diagnostic(f"{noun} {service}", foreign, hint=hint, code="container-name-taken")
+                Diagnostic(
+                    service,
+                    "there is no such service on this host",
+                    hint="sparkfleet status INVENTORY lists the services of every host",
+                    code="service-not-found",
+                )
             )
-        _require_own_unit(system, service)
-        before = snapshot.of_service(system, service)
-        systemctl(system, "disable", units.unit_name(service))
-        changeover.stop(system, runtime, service, before)
-        if remove:
-            if container:
-                runtime.remove(container.id)
-            changeover.forget(system, service)
-            files.remove(store.service_directory(system.paths.state, service))
-    message = "removed" if remove else "stopped, and stays so after a reboot"
-    return ServiceChanged(service, f"{service} is {message}")
+        if before.running or before.active or not store.stop_record(system.paths.state, service):
+            record = StopRecord(operator, round(system.now(), 3), reason)
+            store.record_stop(system.paths.state, service, record)
+        _end(system, runtime, service, before)
+    return ServiceChanged(service, f"{service} is stopped, and stays so after a reboot")
+
+
+def remove(system: System, service: str) -> ServiceChanged:
+    """Stop a service and remove its container, unit and state. Raise SparkfleetError when it is refused."""
+    with store.lock(system.paths.state, wait=False):
+        runtime, before = _managed(system, service)
+        _end(system, runtime, service, before)
+        if before.container:
+            runtime.remove(before.container)
+        changeover.forget(system, service)
+        files.remove(store.service_directory(system.paths.state, service))
+    return ServiceChanged(service, f"{service} is removed")
+
+
+def _managed(system: System, service: str) -> tuple[Runtime, ServiceBefore]:
+    """Return runtime and state of a service. Raise SparkfleetError for what sparkfleet does not manage."""
+    runtime = runtime_of(system, store.current(system.paths.state, service))
+    container, noun = runtime.find(service), runtime.noun
+    if container and container.service != service:
+        foreign = f"not managed by sparkfleet: no {runtime.mark}"
+        hint = f"rename or remove that {noun} yourself"
+        raise SparkfleetError(
+            Diagnostic(f"{noun} {service}", foreign, hint=hint, code="container-name-taken")
+        )
+    _require_own_unit(system, service)
+    return runtime, snapshot.of_service(system, service)
+
+
+def _end(system: System, runtime: Runtime, service: str, before: ServiceBefore) -> None:
+    systemctl(system, "disable", units.unit_name(service))
+    changeover.stop(system, runtime, service, before)
 
 
 def rollback(system: System, service: str, rollout_id: str) -> RollbackRequest:

@@ -13,6 +13,7 @@ from pathlib import Path
 from sparkfleet.contract import codec
 from sparkfleet.contract.generation import CurrentGeneration, PromotedGeneration, RankKey
 from sparkfleet.contract.rollout import UNREADABLE, RolloutResult
+from sparkfleet.contract.state import StopRecord
 from sparkfleet.onhost.machine import files
 
 KEPT_GENERATIONS = 5
@@ -96,6 +97,25 @@ def set_current(state: Path, service: str, record: CurrentGeneration | None) -> 
         files.write_document(path, record)
 
 
+def stop_record(state: Path, service: str) -> StopRecord | None:
+    """Return who stopped a service on purpose; None: nobody since its last start. Raise ContractError."""
+    return files.read_document(StopRecord, _stop_path(state, service))
+
+
+def record_stop(state: Path, service: str, record: StopRecord) -> None:
+    """Record that a service is stopped on purpose."""
+    files.write_document(_stop_path(state, service), record)
+
+
+def forget_stop(state: Path, service: str) -> None:
+    """Remove the record of a stop: the service starts, or is removed."""
+    files.remove(_stop_path(state, service))
+
+
+def _stop_path(state: Path, service: str) -> Path:
+    return service_directory(state, service) / "stop.json"
+
+
 def cluster_key(state: Path, service: str) -> str:
     """Return the key that the ranks of a cluster share, of the rollout that created them; "" without one.
 
@@ -162,6 +182,7 @@ def retire(state: Path, service: str) -> None:
     """Remove the record of a service; its generations are kept for a rollback."""
     files.remove(record_path(state, service))
     files.remove(service_directory(state, service) / "starts.json")
+    forget_stop(state, service)
 
 
 def rollout_directory(state: Path, rollout_id: str) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sparkfleet import runtimes
 from sparkfleet.contract.diagnostic import Diagnostic, combine
 from sparkfleet.desired_state import Member
-from sparkfleet.plan.model import ChangeKind, ChangeSet, HostPlan, Scope
+from sparkfleet.plan.model import ChangeKind, ChangeSet, HostPlan, Scope, ServiceStop
 
 
 def join_members(plans: Iterable[HostPlan], members: Mapping[str, Member]) -> dict[str, HostPlan]:
@@ -20,15 +20,40 @@ def join_members(plans: Iterable[HostPlan], members: Mapping[str, Member]) -> di
     found = {plan.host: plan for plan in plans}
     for cluster in dict.fromkeys(members[name].cluster for name in found if name in members):
         hosts = next(member.hosts for member in members.values() if member.cluster == cluster)
-        if any(_replaces(found[name], cluster) for name in hosts if name in found):
+        plans = [found[name] for name in hosts if name in found]
+        if any(_change_kind(plan, cluster) is ChangeKind.STOP for plan in plans):
+            _join_stop(found, cluster, hosts)
+        elif stop := next((one for plan in plans for one in plan.stops if one.cluster == cluster), None):
+            found |= {plan.host: _left(plan, stop) for plan in plans}
+        elif any(_change_kind(plan, cluster) for plan in plans):
             _join(found, cluster, hosts)
     return found
 
 
-def _replaces(plan: HostPlan, cluster: str) -> bool:
-    return any(
-        change_set.cluster == cluster and change_set.restarts_engine for change_set in plan.change_sets
-    )
+def _change_kind(plan: HostPlan, cluster: str) -> ChangeKind | None:
+    """Return what happens to the engine of this rank; None: nothing."""
+    own = (one for one in plan.change_sets if one.cluster == cluster and one.restarts_engine)
+    return next((one.kind for one in own), None)
+
+
+def _join_stop(plans: dict[str, HostPlan], cluster: str, hosts: tuple[str, ...]) -> None:
+    """Block the stop of a part of the members; those that are unknown cannot be stopped."""
+    reasons = [_reason(name, None, None, cluster, serves=False) for name in hosts if name not in plans]
+    for plan in [plans[name] for name in hosts if name in plans]:
+        sets = tuple(
+            replace(one, blocked=combine(one.blocked, *reasons)) if one.cluster == cluster else one
+            for one in plan.change_sets
+        )
+        plans[plan.host] = replace(plan, change_sets=sets)
+
+
+def _left(plan: HostPlan, stop: ServiceStop) -> HostPlan:
+    """Return the plan of a member without changes of a cluster that was stopped on this or another member."""
+    if plan.unknown:
+        return plan
+    rest = tuple(one for one in plan.change_sets if one.cluster != stop.cluster)
+    is_shown = any(one.cluster == stop.cluster for one in plan.stops)
+    return replace(plan, change_sets=rest, stops=plan.stops if is_shown else (*plan.stops, stop))
 
 
 def _join(plans: dict[str, HostPlan], cluster: str, hosts: tuple[str, ...]) -> None:

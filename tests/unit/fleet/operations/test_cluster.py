@@ -12,7 +12,9 @@ from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.generation import Rank, RolloutRequest
 from sparkfleet.fleet.operations import cluster
 from sparkfleet.fleet.run import executor
-from sparkfleet.fleet.run.fleet_run import FleetRun
+from sparkfleet.fleet.run.fleet_run import ClusterStop, FleetRun
+from sparkfleet.plan.model import ChangeSet, HostPlan
+from sparkfleet.plan.operations import StopService
 
 HOSTS = ("spark-01", "spark-02")
 
@@ -26,6 +28,11 @@ class Act:
 
     def progress(self, *_: object) -> None:
         """Nobody looks."""
+
+    def stop(self, order: list[int]) -> None:
+        me: Any = self
+        with cluster.stop_order(me, self.rank):
+            order.append(self.rank.rank)
 
     def join(self) -> RolloutRequest:
         me: Any = self
@@ -64,3 +71,39 @@ def test_a_member_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(cluster, "WAIT_S", 0.0)
     found = diagnostic(Act(FleetRun(), 0))
     assert found.message == "spark-02 not ready within 0 s; nothing was touched"
+
+
+def stopping(*names: str) -> FleetRun:
+    """Return a run that stops the cluster on these members."""
+    own = ChangeSet("wide", (StopService("wide", changes=()),), cluster="pair")
+    return FleetRun(plans={name: HostPlan(name, (own,) if name in names else ()) for name in HOSTS})
+
+
+def test_the_head_stops_first_and_only_when_every_member_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = stopping(*HOSTS)
+    head, order, polls = Act(run, 0), list[int](), list[float]()
+
+    def poll(seconds: float) -> None:
+        polls.append(seconds)
+        if len(polls) == 1:
+            head.stop(order)
+
+    monkeypatch.setattr(time, "sleep", poll)
+    Act(run, 1).stop(order)
+    assert order == [0, 1]
+
+
+def test_a_member_whose_head_has_nothing_to_stop_does_not_wait_for_it() -> None:
+    order: list[int] = []
+    Act(stopping("spark-02"), 1).stop(order)
+    assert order == [1]
+
+
+def test_where_the_head_does_not_stop_the_others_are_left() -> None:
+    run = stopping(*HOSTS)
+    run.cluster_stops["pair"] = ClusterStop(ready=set(HOSTS))
+    run.failures["spark-01"] = (Diagnostic("spark-01: wide", "it does not end", code="test"),)
+    order: list[int] = []
+    with pytest.raises(executor.FailedError, match="it does not end; nothing was touched"):
+        Act(run, 1).stop(order)
+    assert order == []

@@ -21,13 +21,15 @@ from sparkfleet.fleet.run.fleet_run import FleetRun
 from sparkfleet.fleet.run.progress import ProgressTable
 from sparkfleet.fleet.staging import downloads
 from sparkfleet.plan.compute import host_plan
-from sparkfleet.plan.model import FieldChange, HostPlan, Note, Plan, Step
+from sparkfleet.plan.model import Command, FieldChange, HostPlan, Note, Plan, Step
 from sparkfleet.plan.operations import OPERATIONS, UserDeploy
 from sparkfleet.plan.report import plan_text
+from sparkfleet.plan.service_commands import Request, command_plan
 from sparkfleet.plan.verification import verify_plan
 from sparkfleet.probe.observation import Observed, ObservedResources, User
 from sparkfleet.resources.base import Resource
 from tests.unit.plan import fake_spark, test_derived_images, test_docker_install, test_resource_changes
+from tests.unit.plan import test_stops as to_stop
 from tests.unit.plan import test_verification as to_verify
 from tests.unit.plan.fabric import test_changes as links
 from tests.unit.plan.fabric.fabric_fixtures import seen
@@ -86,6 +88,13 @@ def plans() -> Iterator[tuple[Host, HostPlan]]:
         yield declared, host_plan(declared, observed)
     docker = test_docker_install.DECLARED
     yield docker, host_plan(docker, test_docker_install.without())
+    down = to_stop.stopped(CONVERGED)
+    for command, seen_there in (
+        (Command.STOP, CONVERGED),
+        (Command.RESTART, CONVERGED),
+        (Command.START, down),
+    ):
+        yield HOST, command_plan(HOST, seen_there, HostPlan("spark-01"), Request(command))
     observed = to_verify.seen(to_verify.WHOLE, {})
     yield to_verify.HOST, verify_plan(to_verify.HOST, observed, HostPlan("spark-01"))
 

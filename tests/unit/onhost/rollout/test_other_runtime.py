@@ -129,7 +129,7 @@ def test_a_service_in_another_runtime_is_changed_without_docker(world: World) ->
     newer = generation(image="img:1", runtime="process", definition=("img:1",))
     assert move(world, newer, "s2").outcome == "promoted"
     check_serves(world, newer)
-    services.stop(world, "nano", remove=True)
+    services.remove(world, "nano")
     assert world.boxes == {}
 
 

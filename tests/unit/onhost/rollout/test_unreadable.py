@@ -132,7 +132,7 @@ def test_a_record_that_cannot_be_read_is_never_taken_for_none(world: World, text
     path.write_text(text)
     for change in (
         lambda: services.repair(world, OLD),
-        lambda: services.stop(world, "nano", remove=True),
+        lambda: services.remove(world, "nano"),
         lambda: services.rollback(world, "nano", "back-1"),
     ):
         with pytest.raises(codec.ContractError, match=str(path)):
