@@ -25,6 +25,7 @@ LIMIT = re.compile(
 
 REASONS: Mapping[str, Mapping[str, str]] = {
     "onhost/artifacts/copy/job.py": {
+        "receive_in_child lines": "with the child, whose reads have limits and a least rate",
         "receive_in_child wait": "its output has ended: the process is ending",
     },
     "onhost/artifacts/copy/places.py": {
@@ -34,6 +35,7 @@ REASONS: Mapping[str, Mapping[str, str]] = {
         "IncomingFile.__init__ loop": "the file has at most its locked size",
     },
     "onhost/artifacts/copy/receive.py": {
+        "Receiver._fetch_once recv": "`SILENT_S`; `LEAST_RATE`",
         "Receiver._fetch_once loop": "the locked size of the file; `SILENT_S` a read",
         "Receiver.run queue": "the files of one copy",
         "Receiver._fetch loop": "`TRIES` without progress, `SILENT_S` each",
@@ -44,6 +46,7 @@ REASONS: Mapping[str, Mapping[str, str]] = {
         "Sender._serve_requests loop": "`SILENT_S` for a request; with the connection",
     },
     "onhost/artifacts/copy/wire.py": {
+        "read_exactly recv": "`SILENT_S` of both sides; `LEAST_RATE` of the receiver",
         "read_exactly loop": "`count` bytes; `SILENT_S` a read",
     },
     "onhost/artifacts/fetch/fetch.py": {
@@ -67,6 +70,7 @@ REASONS: Mapping[str, Mapping[str, str]] = {
         "complaints command": "`timeout_s` of the derived image",
     },
     "onhost/artifacts/image/loopback_registry.py": {
+        "_handler.Handler.handle recv": "a thread of its own for a connection on loopback; with the job",
         "_handler.Handler._send loop": "the end of a file",
         "serve join": "`shutdown` has returned: the thread is ending",
     },
@@ -90,10 +94,16 @@ REASONS: Mapping[str, Mapping[str, str]] = {
     "onhost/collectors/gpu.py": {
         "collect_load loop": "`SAMPLES`",
     },
+    "onhost/collectors/fabric.py": {
+        "address_owners recv": "`select` has returned; `ANSWER_S` in all",
+    },
     "onhost/collectors/ports.py": {
         "lines_of loop": "the end of a file of /proc",
     },
     "onhost/fabric/bench_stream.py": {
+        "sink result": "with its connection; `WAIT_S`, then `SPARE_S`",
+        "_receive recv": "the listener's process, by `SPARE_S`",
+        "_send recv": "`WAIT_S`",
         "sink loop": "`WAIT_S` for each connection",
         "_receive loop": "the listener's process, by `SPARE_S`",
         "_send loop": "`WAIT_S` a read",
@@ -107,6 +117,10 @@ REASONS: Mapping[str, Mapping[str, str]] = {
     },
     "onhost/machine/files.py": {
         "write_from loop": "`most` of the caller",
+    },
+    "onhost/machine/deadline.py": {
+        "DeadlineSocket.recv_into recv": "the deadline of the socket",
+        "_TlsSocket.recv_into recv": "the deadline of the socket",
     },
     "onhost/machine/host.py": {
         "Spark.every.repeat loop": "with the caller: a background thread",
@@ -157,6 +171,7 @@ REASONS: Mapping[str, Mapping[str, str]] = {
         "observe read": "the login user's file of a token",
     },
     "runtimes/docker/onhost/api.py": {
+        "Response.__init__ iter": "the empty line after the headers; dockerd, which root runs",
         "Response.__init__ readline": "dockerd, which root runs; `QUICK_S` a read",
         "Response.read read": (
             "dockerd, which root runs; `QUICK_S` a read; a log is limited by the log options "
@@ -165,9 +180,11 @@ REASONS: Mapping[str, Mapping[str, str]] = {
         "EngineApi._ask read": "see `Response.read`",
     },
     "runtimes/docker/onhost/engine.py": {
+        "DockerEngine.pull_events lines": "`PULL_SILENCE_S` a read; `LEAST_RATE` of the pull",
         "DockerEngine.pull_events read": "the error of a refused pull",
     },
     "runtimes/docker/onhost/images.py": {
+        "DockerImages.export command": "its output is closed: `docker save` ends by that; nothing is stopped",
         "DockerImages.export read": "`docker save` has closed its output",
     },
     "runtimes/docker/onhost/streams.py": {
@@ -228,8 +245,14 @@ def places(module: str, tree: ast.AST, function: str = "") -> Iterator[Place]:
             name = f"{function}.{node.name}".lstrip(".")
         form = _form(node)
         if form:
-            yield Place(module, function, form, node.lineno)  # type: ignore[attr-defined]
+            yield Place(module, function, form, _line(node))
         yield from places(module, node, name)
+
+
+def _line(node: ast.AST) -> int:
+    """Return the line of a node; a comprehension's and a ``with`` item's is that of what they use."""
+    inner = getattr(node, "iter", None) or getattr(node, "context_expr", None) or node
+    return int(getattr(node, "lineno", 0) or getattr(inner, "lineno", 0))
 
 
 WAITING = {"sleep", "wait", "select", "accept", "read", "pread", "recv", "recv_into"}
@@ -255,26 +278,39 @@ def _is_method_call(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
 
 
+RECEIVING = {"recv", "recv_into", "recvfrom", "recvmsg"}
+STREAMS = re.compile(r"(^|\.)(stdin|stdout|stderr|stream|rfile|response|source|connection)$")
+"""Names whose iteration reads lines until another program ends them."""
+
+
 def _form(node: ast.AST) -> str:
     if isinstance(node, ast.While) and _is_unlimited(node):
         return "loop"
-    if not isinstance(node, ast.Call):
-        return ""
+    if isinstance(node, ast.For | ast.comprehension) and STREAMS.search(ast.unparse(node.iter)):
+        return "lines"
+    if isinstance(node, ast.withitem) and "Popen(" in ast.unparse(node.context_expr):
+        return "command"  # it waits for the end
+    return _form_of_call(node) if isinstance(node, ast.Call) else ""
+
+
+def _form_of_call(node: ast.Call) -> str:
     called = ast.unparse(node.func)
     method = called.rpartition(".")[2]
-    named = {one.arg for one in node.keywords}
+    named = {one.arg for one in node.keywords if ast.unparse(one.value) != "None"}
+    arguments = [one for one in node.args if ast.unparse(one) not in {"None", "True"}]
+    is_method = isinstance(node.func, ast.Attribute)
     if called in WAITS_AFTER_KILL:
         return "command"
-    if (
-        method in {"wait", "join", "communicate", "get"}
-        and not node.args
-        and not named & {"timeout", "block"}
-    ):
+    if called == "iter" and len(node.args) == 2:  # noqa: PLR2004
+        return "iter"
+    if method in {"wait", "join", "communicate", "get", "result"} and is_method:
+        return "" if arguments or named & {"timeout", "timeout_s", "block"} else method
+    if method in {"read", "readline", "readlines"} and is_method and not node.args:
         return method
-    if method in {"read", "readline", "readlines"} and not node.args and isinstance(node.func, ast.Attribute):
+    if method in {"accept", "serve_forever", "select"} and is_method and not arguments and not named:
         return method
-    if method in {"accept", "serve_forever"} and not node.args:
-        return method
+    if method in RECEIVING and is_method:
+        return "recv"
     if method in {"Queue", "SimpleQueue", "deque"} and "maxlen" not in named and len(node.args) < 2:  # noqa: PLR2004
         return "queue"
     if method == "flock" and "LOCK_NB" not in ast.unparse(node) and "LOCK_UN" not in ast.unparse(node):
