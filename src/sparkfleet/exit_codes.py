@@ -115,7 +115,7 @@ COMMANDS: Mapping[str, Mapping[Code, str]] = {
 RUN: Mapping[Code, str] = {
     Code.OK: "every host is as declared or requested; with --dry: every host could be planned",
     Code.ERROR: "a wrong inventory, --limit or --exclude, or a host failed, is unreachable or is blocked",
-    Code.DECLINED: "the prompt was not answered with Enter; no host was changed",
+    Code.DECLINED: "the answer to the question was no; no host was changed",
     Code.INTERRUPTED: MEANINGS[Code.INTERRUPTED],
 }
 

@@ -9,6 +9,29 @@ SHORTEST_PREFIX = 3
 """A shorter beginning of a name says too little."""
 
 
+_MEANT = {
+    "apply": "converge deploy install run start up",
+    "catalog": "models recipes search",
+    "check": "lint validate verify",
+    "diagnose": "debug troubleshoot why",
+    "env": "environment envs variables vars",
+    "explain": "describe help info",
+    "flags": "args arguments engine_args extra_args options params",
+    "gate": "readiness",
+    "init": "create new setup",
+    "knowledge": "update upgrade",
+    "lock": "freeze pin",
+    "mirror": "download fetch",
+    "plan": "diff dry_run preview",
+    "prune": "clean cleanup gc",
+    "render": "compose export",
+    "revision": "branch commit sha",
+    "serve": "services",
+    "status": "doctor health list ls ps",
+}
+"""A command or key -> what other tools call it."""
+
+
 def closest(
     name: str, known: Iterable[str], cutoff: float = 0.6, count: int = 1, *, other_numbers: bool = False
 ) -> list[str]:
@@ -41,8 +64,17 @@ def did_you_mean(
     The other arguments are those of ``closest``; ``show`` returns a known name as the text has it.
     """
     names = list(known)
-    guesses = closest(name, names, cutoff, count, other_numbers=other_numbers) or _longer(name, names)
+    guesses = (
+        _by_meaning(name, names)
+        or closest(name, names, cutoff, count, other_numbers=other_numbers)
+        or _longer(name, names)
+    )
     return f"did you mean {' or '.join(map(show, guesses))}?" if guesses else otherwise
+
+
+def _by_meaning(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known name that other tools call so."""
+    return [other for other in known if _folded(name) in _MEANT.get(_folded(other), "").split()]
 
 
 def _longer(name: str, known: Iterable[str], count: int = 3) -> list[str]:

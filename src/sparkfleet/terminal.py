@@ -142,6 +142,17 @@ def echo_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, err: b
             )
 
 
+def echo_rows(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows on stderr, on a terminal as a table without headings."""
+    if rows and is_terminal(err=True):
+        for lines in layout.table(rows, columns()):
+            for line in lines:
+                click.echo(layout.line_text(line), err=True)
+        return
+    for row in rows:
+        click.echo("   ".join(cell for cell in row if cell), err=True)
+
+
 def _state_styled(text: str, width: int = 0) -> str:
     """Return the text in the colour of the state that it names, padded."""
     colour = _STATE_COLOURS.get(text.partition(":")[0])

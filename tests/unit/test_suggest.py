@@ -35,3 +35,11 @@ def test_names_that_begin_with_it_are_suggested_if_none_is_close() -> None:
 )
 def test_a_name_with_another_number_is_no_suggestion(name: str, known: str) -> None:
     assert did_you_mean(name, [known], "choose one of them") == "choose one of them"
+
+
+@pytest.mark.parametrize(
+    ("name", "known"), [("deploy", "apply"), ("ps", "status"), ("dry-run", "plan"), ("extra_args", "flags")]
+)
+def test_a_word_of_another_tool_suggests_what_is_meant(name: str, known: str) -> None:
+    assert did_you_mean(name, ["init", known, "prune"]) == f"did you mean '{known}'?"
+    assert did_you_mean(name, ["gate"]) == ""

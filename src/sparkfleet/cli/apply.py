@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparkfleet.cli import arguments, output
+from sparkfleet.cli import arguments
 from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.exit_codes import Code
 
@@ -66,24 +66,13 @@ def require_terminal(command: str, inventory: Path, preview: str) -> None:
 
 def confirm(plan: Plan, *, yes: bool) -> None:
     """Return when there are changes and they are approved; else end with the exit code."""
+    from sparkfleet.plan.report import question  # noqa: PLC0415
+
     if not any(host.proceeds for host in plan.hosts):
         sys.exit(plan.exit_code)
     if not yes and not click.confirm(question(plan)):
         click.echo("cancelled: no host was changed", err=True)
         sys.exit(Code.DECLINED)
-
-
-def question(plan: Plan) -> str:
-    """Return the question before a run: how many changes, where, and the longest time without service."""
-    from sparkfleet.plan.groups import names  # noqa: PLC0415
-    from sparkfleet.units import duration  # noqa: PLC0415
-
-    hosts = [host for host in plan.hosts if host.proceeds]
-    ready = [one for host in hosts for one in host.change_sets if not one.blocked]
-    number = sum(len(one.operations) for one in ready)
-    down = max((one.downtime or 0 for one in ready), default=0)
-    cost = f" About {duration(down)} without service." if down else ""
-    return f"Apply {output.count(number, 'change')} on {names([host.host for host in hosts])}?{cost}"
 
 
 def enter_fleet_directory(inventory: Path) -> Path:

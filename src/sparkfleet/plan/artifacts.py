@@ -82,4 +82,4 @@ def amount_text(artifact: Artifact, source: ArtifactSource) -> str:
     if artifact.type is ArtifactType.IMAGE:
         return f"{count}{origin_text(artifact, source)}{took}, {size(artifact.free)} free"
     left = f"{size(artifact.free)} free, {size(max(0, artifact.free - artifact.missing))} after"
-    return f"{count}{origin_text(artifact, source)} beforehand{took}, {left}"
+    return f"{count}{origin_text(artifact, source)}{took}, {left}"

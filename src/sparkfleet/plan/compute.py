@@ -26,6 +26,7 @@ from sparkfleet.plan import (
     state_files,
     waiting,
 )
+from sparkfleet.plan.address import service_url
 from sparkfleet.plan.cluster import render
 from sparkfleet.plan.fabric import changes as fabric_changes
 from sparkfleet.plan.model import (
@@ -264,6 +265,7 @@ def _service(
         measured = calibration.measured(service, record, total_gib)
         findings = lint.findings(service, host, total_gib=total_gib, measured=measured)
         notes += [
+            *(_address(host, service) if isinstance(operation, CreateService) else ()),
             *_memory(service, host, total_gib, measured),
             *_warnings(service, findings),
             *kernel.warnings(host, service, observed.machine),
@@ -350,6 +352,14 @@ def _memory(service: Service, host: Host, total_gib: float, measured: object) ->
     engine = engines.get(service.engine)
     estimate = engine.memory_estimate(service, host, total_gib=total_gib, measured=measured)
     return [Note(Step.SERVICE, "memory", text=estimate, of_this_host=True)] if estimate else []
+
+
+def _address(host: Host, service: Service) -> list[Note]:
+    """Return where a first service answers, and who can reach it."""
+    url = service_url(host, service)
+    has_key = "api-key-file" in dict(service.flags)
+    who = "callers with the API key" if has_key else "anyone who can reach this address: no API key"
+    return [Note(Step.SERVICE, "address", text=url, remark=who, of_this_host=True)] if url else []
 
 
 def _warnings(service: Service, findings: tuple[Diagnostic, ...]) -> list[Note]:

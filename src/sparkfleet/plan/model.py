@@ -45,6 +45,17 @@ class Step(StrEnum):
     """Hash model files: only in a plan that asks for it."""
 
 
+STEP_TITLES = {
+    Step.USER_DEPLOY: "the fleet's own deploy file",
+    Step.DOCKER: "Docker",
+    Step.HOST: "programs and host state",
+    Step.FABRIC: "fabric links",
+    Step.IMAGE: "images",
+    Step.WEIGHTS: "weights",
+    Step.SERVICE: "services",
+    Step.VERIFY: "hashes of the model files",
+}
+
 EVERY_STEP = tuple(step for step in Step if step is not Step.VERIFY)
 """The steps of ``deploys/serve.py``."""
 

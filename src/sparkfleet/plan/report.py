@@ -202,3 +202,14 @@ def note_line(note: Note) -> str:
 def _line(sign: str, name: str, values: Sequence[str], remark: str) -> str:
     text = f"  {sign} {name.ljust(FIELD_WIDTH)}" + " ".join(value for value in values if value)
     return (f"{text}   {remark}" if remark else text).rstrip()
+
+
+def question(plan: Plan) -> str:
+    """Return the question before a run: how many changes, where, and the longest time without service."""
+    hosts = [host for host in plan.hosts if host.proceeds]
+    ready = [one for host in hosts for one in host.change_sets if not one.blocked]
+    number = sum(len(one.operations) for one in ready)
+    down = max((one.downtime or 0 for one in ready), default=0)
+    cost = f" About {duration(down)} without service." if down else ""
+    changes = f"{number} change{'' if number == 1 else 's'}"
+    return f"Apply {changes} on {names([host.host for host in hosts])}?{cost}"

@@ -216,8 +216,17 @@ def gate_changes(expected: Gate, record: CurrentGeneration | None) -> list[Field
     for field in dataclasses.fields(Gate):
         old, new = getattr(record.gate, field.name), getattr(expected, field.name)
         if old != new:
-            changes.append(_change("gate", field.name.removesuffix("_s"), str(old), str(new)))
+            key, *texts = _gate_texts(field.name, old, new)
+            changes.append(_change("gate", key, *texts))
     return changes
+
+
+def _gate_texts(name: str, old: object, new: object) -> tuple[str, str, str]:
+    """Return a setting of the gate with its old and its new value."""
+    if name == "speculative":
+        texts = {True: "must be accepted", False: "not checked"}
+        return "draft tokens", texts[bool(old)], texts[bool(new)]
+    return name.removesuffix("_s"), str(old), str(new)
 
 
 def rank_changes(expected: Rank | None, record: CurrentGeneration | None) -> list[FieldChange]:

@@ -183,21 +183,6 @@ def test_a_limit_that_matches_no_host_is_an_error_of_every_command_that_has_one(
     assert (done.returncode, "no host matches" in done.stderr) == (Code.ERROR, True)
 
 
-DECLINE = """
-from pyinfra_cli import cli
-from sparkfleet.fleet.run import command_line
-cli._do_confirm = lambda _: False
-command_line.end_when_declined()
-cli._do_confirm("Detected changes")
-"""
-
-
-def test_a_prompt_that_is_declined_has_a_code_of_its_own() -> None:
-    """In a process of its own: pyinfra's command line replaces the threads of the one that imports it."""
-    done = subprocess.run([sys.executable, "-c", DECLINE], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (Code.DECLINED, "cancelled: no host was changed\n")
-
-
 @pytest.fixture
 def silent() -> Iterator[socket.socket]:
     """A host that accepts connections and never says anything; ``listening`` is set by the first one."""

@@ -207,7 +207,7 @@ def test_another_commit_is_another_model_and_its_files_are_fetched() -> None:
     model = next(c for c in entry.fields() if c.name == "model")
     assert (model.old, model.new, model.note) == ("nvidia/Nano", "nvidia/Nano", "aaaaaaa → bbbbbbb")
     (weights,) = (c for one in entry.of_step(Step.WEIGHTS) for c in one.fields())
-    assert weights.note.startswith("18.0 GiB to download beforehand, ")
+    assert weights.note.startswith("18.0 GiB to download, ")
 
 
 def test_another_gate_is_kept_without_touching_the_engine() -> None:

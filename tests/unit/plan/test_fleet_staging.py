@@ -159,12 +159,9 @@ def test_each_model_has_a_source_of_its_own() -> None:
 def test_the_plan_says_how_much_comes_from_where() -> None:
     found = {("a", KEY): Source("b", near=True)}
     (entry,) = apply_sources(plan("a", 6), found).change_sets
-    assert (
-        entry.fields()[0].note
-        == "12.0 GiB from b over the fabric beforehand, 400.0 GiB free, 388.0 GiB after"
-    )
+    assert entry.fields()[0].note == "12.0 GiB from b over the fabric, 400.0 GiB free, 388.0 GiB after"
     (entry,) = apply_sources(plan("a", 6), {("a", KEY): Source()}).change_sets
-    assert entry.fields()[0].note == "12.0 GiB to download beforehand, 400.0 GiB free, 388.0 GiB after"
+    assert entry.fields()[0].note == "12.0 GiB to download, 400.0 GiB free, 388.0 GiB after"
 
 
 def test_the_plan_says_how_long_it_takes_where_the_spark_knows_its_rate() -> None:
@@ -175,9 +172,9 @@ def test_the_plan_says_how_long_it_takes_where_the_spark_knows_its_rate() -> Non
     fetch = replace(fetch, artifact=replace(fetch.artifact, rate=20 << 20, copy_rate=1 << 30))
     known = replace(one, change_sets=(replace(entry, operations=(fetch,)),))
     (entry,) = apply_sources(known, {("a", KEY): Source()}).change_sets
-    assert "12.0 GiB to download beforehand (about 10 min), 400.0 GiB free" in entry.fields()[0].note
+    assert "12.0 GiB to download (about 10 min), 400.0 GiB free" in entry.fields()[0].note
     (entry,) = apply_sources(known, {("a", KEY): Source("b")}).change_sets
-    assert "12.0 GiB from b beforehand (about 12 s), 400.0 GiB free" in entry.fields()[0].note
+    assert "12.0 GiB from b (about 12 s), 400.0 GiB free" in entry.fields()[0].note
 
 
 def test_a_single_file_says_only_where_it_comes_from() -> None:

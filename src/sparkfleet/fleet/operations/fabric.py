@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from pyinfra.api.command import FunctionCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
@@ -26,7 +25,7 @@ FOLLOW_S = 2
 """Seconds between two checks of the other members."""
 
 
-@operation()
+@executor.own_operation
 def configure() -> Generator[FunctionCommand, None, None]:
     """Configure the fabric links; revert everything if a peer does not answer."""
     yield from executor.commands(state, host, Step.FABRIC, _link)

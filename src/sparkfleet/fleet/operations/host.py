@@ -9,7 +9,6 @@ from functools import singledispatch
 
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.host import Host as PyinfraHost
-from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.contract.diagnostic import Diagnostic
@@ -23,7 +22,7 @@ START = ("set -eu", "umask 022")
 """First lines of the script."""
 
 
-@operation()
+@executor.own_operation
 def prepare() -> Generator[FunctionCommand, None, None]:
     """Install Docker where declared; write programs, valve and recovery unit; create the directories."""
     yield from executor.commands(state, host, Step.DOCKER, docker_install.install)

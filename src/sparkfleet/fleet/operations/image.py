@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from pyinfra.api.command import FunctionCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.fleet.run import executor
@@ -13,7 +12,7 @@ from sparkfleet.fleet.staging import downloads
 from sparkfleet.plan.model import Step
 
 
-@operation()
+@executor.own_operation
 def fetch() -> Generator[FunctionCommand, None, None]:
     """Pull, build or copy missing images."""
     yield from executor.commands(state, host, Step.IMAGE, downloads.fetch_all)

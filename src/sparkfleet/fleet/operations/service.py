@@ -12,11 +12,10 @@ from dataclasses import replace
 from functools import singledispatch
 
 from pyinfra.api.command import FunctionCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet import engines, runtimes
-from sparkfleet.contract.diagnostic import Diagnostic
+from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.contract.generation import Generation, RolloutRequest
 from sparkfleet.contract.rollout import (
     FAILED,
@@ -36,6 +35,8 @@ from sparkfleet.contract.rollout import (
 )
 from sparkfleet.engines.base import ArgChecker
 from sparkfleet.fleet.connection import remote
+from sparkfleet.fleet.connection.printable import printable
+from sparkfleet.fleet.connection.unreachable import address_of
 from sparkfleet.fleet.operations import cluster
 from sparkfleet.fleet.run import executor, run_context, spark_plan, turns
 from sparkfleet.plan.model import Operation, Step
@@ -52,7 +53,7 @@ STOP_MORE_S = 150
 """Seconds that the stop of a unit may take beyond the engine's own time, and SIGKILL after it."""
 
 
-@operation()
+@executor.own_operation
 def roll_out() -> Generator[FunctionCommand, None, None]:
     """Roll out every service of the plan, or leave its previous generation serving."""
     yield from executor.commands(state, host, Step.SERVICE, _execute_all)
@@ -99,7 +100,7 @@ def _(operation: UpdateService, act: executor.RunContext) -> None:
     output = remote.program(act.host, "repair", name, data=RepairRequest(operation.generation), timeout=120)
     if not output.ok:
         raise executor.FailedError(not_updated(f"{act.host.name}: {name}", output))
-    act.run.done[f"{act.host.name} {name}"] = "updated in place"
+    act.run.done[act.host.name, name] = "updated in place"
 
 
 @_execute.register
@@ -113,7 +114,7 @@ def _(operation: StopService, act: executor.RunContext) -> None:
             hint = f"on {act.host.name}: systemctl status sparkfleet-{name}"
             failed = "the service could not be stopped"
             raise executor.FailedError(remote.refusal(answer, f"{act.host.name}: {name}", failed, hint))
-    act.run.done[f"{act.host.name} {name}"] = "stopped; sparkfleet start starts it again"
+    act.run.done[act.host.name, name] = "stopped; sparkfleet start starts it again"
 
 
 @_execute.register
@@ -130,8 +131,9 @@ def _(operation: RolloutOperation, act: executor.RunContext) -> None:
         raise executor.FailedError(not_started(act, f"{act.host.name}: {name}", output))
     result = act.watch(request.id, name, RolloutResult)
     if result.outcome not in SUCCEEDED:
-        raise executor.FailedError(rollout_diagnostic(act.host.name, name, result))
-    act.run.done[f"{act.host.name} {name}"] = success_text(result)
+        wrong = rollout_diagnostic(act.host.name, name, result)
+        raise executor.FailedError(replace(wrong, message=wrong.message + _log_end(act, result)))
+    act.run.done[act.host.name, name] = success_text(result)
 
 
 def rollout_request(operation: RolloutOperation, host_file: str = "") -> RolloutRequest:
@@ -236,6 +238,35 @@ def success_text(result: RolloutResult) -> str:
     text += first_start(result)
     answer = result.gate_result.answer if result.gate_result else ""
     return text + (f", answer: {answer.strip()[:60]!r}" if answer else "")
+
+
+LOG_LINES = 12
+"""Lines of the engine's log that are shown where its failure is not explained."""
+UNEXPLAINED = frozenset(
+    {"unknown", "engine-ended", "engine-ended-silently", "crashed", "aborted", "rollout-failed"}
+)
+"""Codes of failures whose cause no pattern names."""
+
+
+def _log_end(act: executor.RunContext, result: RolloutResult) -> str:
+    """Return the end of the engine's log for a failure without a known cause; "" for others."""
+    if not result.evidence or (result.diagnostic and result.diagnostic.code not in UNEXPLAINED):
+        return ""
+    path = f"{result.evidence}/engine.log"
+    try:
+        read = remote.run_once(act.host, ("tail", "-n", str(LOG_LINES), path))
+    except (remote.ConnectionLostError, SparkfleetError):
+        return ""
+    ssh = address_of(act.host.name, act.host.data.dict()).ssh()
+    return log_end_text(read.out if read.ok else "", f"{ssh} sudo cat {path}")
+
+
+def log_end_text(lines: str, command: str) -> str:
+    """Return the last lines of a log, and the command that shows all of it; "" without lines."""
+    if not lines.strip():
+        return ""
+    shown = "".join(f"\n      | {line}" for line in printable(lines).rstrip().splitlines())
+    return f"\n    end of the engine's log (the whole log: {command}):{shown}"
 
 
 _REMEDIES = {

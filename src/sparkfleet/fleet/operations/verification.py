@@ -6,7 +6,6 @@ from collections.abc import Generator
 from uuid import uuid4
 
 from pyinfra.api.command import FunctionCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from sparkfleet.contract.stage import STAGED, ModelFiles, StageRequest, StageResult, VerifyRequest
@@ -19,7 +18,7 @@ from sparkfleet.plan.model import Operation, Step
 from sparkfleet.plan.operations import VerifyWeights
 
 
-@operation()
+@executor.own_operation
 def verify() -> Generator[FunctionCommand, None, None]:
     """Hash files that were not hashed in their present state; fail if one differs from the lock file."""
     yield from executor.commands(state, host, Step.VERIFY, _verify)
@@ -37,7 +36,7 @@ def _verify(act: executor.RunContext, operations: tuple[Operation, ...]) -> None
         diagnostics += [diagnostic] if diagnostic else []
     if diagnostics:
         raise executor.FailedError(*diagnostics)
-    act.run.done[f"{act.host.name} models"] = "all files verified by their hashes"
+    act.run.done[act.host.name, "models"] = "all files verified by their hashes"
 
 
 def _hash(act: executor.RunContext, models: str, repositories: list[Weights]) -> StageResult:

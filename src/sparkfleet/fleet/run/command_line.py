@@ -17,7 +17,7 @@ from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
 from sparkfleet.errors import name_inventory, paragraph
 from sparkfleet.exit_codes import Code
 from sparkfleet.fleet.connection import known_hosts, pyinfra_patches
-from sparkfleet.fleet.run import fleet_run
+from sparkfleet.fleet.run import fleet_run, pyinfra_output
 from sparkfleet.inventory import LOCAL, host_names, inventory_missing, unknown_hosts
 
 _WITHOUT_PROMPT = {"-y", "--yes", "--dry", "--json", "debug-inventory"}
@@ -82,24 +82,6 @@ def _assigned(inventory: Path) -> set[str]:
     return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
-def end_when_declined() -> None:
-    """Have pyinfra end with a code of its own when the prompt before changes is not answered with Enter.
-
-    pyinfra 3.10 exits with 0 then.
-    """
-    from pyinfra_cli import cli  # noqa: PLC0415  (pyinfra's command line is running)
-
-    ask = cli._do_confirm  # noqa: SLF001
-
-    def confirm(message: str) -> bool:
-        if not ask(message):
-            sys.stderr.write("cancelled: no host was changed\n")
-            raise SystemExit(Code.DECLINED)
-        return True
-
-    cli._do_confirm = confirm  # noqa: SLF001
-
-
 def configure() -> None:
     """Check the arguments (exit 1 if wrong), patch pyinfra, and record connection errors for the report."""
     name_inventory(next((one for one in sys.argv[1:] if one.endswith(".py")), ""))
@@ -110,7 +92,7 @@ def configure() -> None:
     terminal.tolerate_output_errors()
     interrupts.end_on_interrupt()
     interrupts.wake_event_loop()
-    end_when_declined()
+    pyinfra_output.install()
     gc_control.pause()
     os.environ.setdefault("PYINFRA_PROGRESS", "off")  # sparkfleet shows its own
     known_hosts.use()

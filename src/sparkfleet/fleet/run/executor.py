@@ -4,13 +4,16 @@ a stale plan, execute, and turn every error into a failed host with its reason.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.host import Host as PyinfraHost
+from pyinfra.api.operation import OperationMeta, operation
 from pyinfra.api.state import State
+from pyinfra.context import ctx_state
 
 from sparkfleet import interrupts
 from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
@@ -58,8 +61,23 @@ class RunContext:
         return remote.follow(self.host, job, kind, self.log, show)
 
 
+Prepare = Callable[[], Generator[FunctionCommand, None, None]]
+
 Execute = Callable[[RunContext, tuple[Operation, ...]], None]
 """Executes the operations of one step on one host; raises FailedError with what failed."""
+
+
+def own_operation(function: Prepare) -> Callable[..., OperationMeta]:
+    """Make a function an operation of pyinfra whose results sparkfleet reports itself."""
+    decorated: Callable[..., OperationMeta] = operation()(function)
+
+    @functools.wraps(function)
+    def call(**arguments: object) -> OperationMeta:
+        meta = decorated(**arguments)
+        fleet_run.run_of(ctx_state.get()).own_operations.add(meta._hash)  # noqa: SLF001
+        return meta
+
+    return call
 
 
 def commands(
@@ -79,6 +97,7 @@ def _execute_safely(
     state: State, host: PyinfraHost, step: Step, execute: Execute, operations: tuple[Operation, ...]
 ) -> bool:
     acting = RunContext(state, host)
+    acting.run.begin(step)
     try:
         with acting.run.board.host(host.name):
             refuse_stale(acting)
@@ -100,10 +119,10 @@ def _execute_safely(
         diagnostics = (host_errors.host_diagnostic(host.name, error),)
     else:
         acting.run.done_steps.add((host.name, step))
+        acting.run.changed.add(host.name)
         return True
     acting.run.failures[host.name] = diagnostics
-    for one in (one for diagnostic in diagnostics for one in diagnostic.each):
-        acting.log(f"FAILED {one.message.splitlines()[0]}")
+    acting.log("failed: see the end of the run")
     return False
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -19,17 +20,17 @@ from pyinfra.api.state import BaseStateCallback, State
 from sparkfleet import data_files, gc_control, interrupts
 from sparkfleet.contract import codec
 from sparkfleet.contract.diagnostic import Diagnostic, SparkfleetError
-from sparkfleet.desired_state import Member
-from sparkfleet.errors import paragraph
+from sparkfleet.desired_state import Member, host_from_json
 from sparkfleet.fleet.connection.unreachable import connect_diagnostic
 from sparkfleet.fleet.run import mirror_gaps, user_deploy
 from sparkfleet.fleet.run.progress import ProgressTable, on_terminal
 from sparkfleet.fleet.run.spark_plan import declared, fresh_plan, plan_after
+from sparkfleet.fleet.run.summary import Outcome
 from sparkfleet.plan import fleet_staging, parity, waiting
 from sparkfleet.plan.cluster.join import join_members
-from sparkfleet.plan.model import EVERY_STEP, HostPlan, HostState, Plan, Step
+from sparkfleet.plan.model import EVERY_STEP, STEP_TITLES, HostPlan, HostState, Plan, Step
 from sparkfleet.plan.report import host_lines, plan_text
-from sparkfleet.terminal import echo_report
+from sparkfleet.terminal import colour_setting, echo_diagnostic, echo_report, echo_rows
 
 # paramiko logs a traceback when a server closes the connection; the report has the reason.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -90,7 +91,20 @@ class FleetRun:
     turns: Turns = field(default_factory=Turns)
     blocked: dict[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
     """Why a part of a host's plan is not executed, where the rest is."""
-    done: dict[str, str] = field(default_factory=dict)
+    done: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Host and subject (a service) -> result."""
+    changed: set[str] = field(default_factory=set)
+    """Hosts on which something was executed without an error."""
+    started: float = field(default_factory=time.monotonic)
+    refusals: dict[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
+    """Why hosts were not changed at all, as the plan shows."""
+    own_operations: set[str] = field(default_factory=set)
+    """pyinfra's hashes of the operations of sparkfleet."""
+    user_operations: set[str] = field(default_factory=set)
+    """The same of the fleet's own deploy file."""
+    executes_own: bool = False
+    """Whether the operation that pyinfra executes now is one of sparkfleet."""
+    begun_steps: set[Step] = field(default_factory=set)
     shown: bool = False
     disconnected: set[str] = field(default_factory=set)
     board: ProgressTable = field(default_factory=lambda: ProgressTable(on_terminal()))
@@ -111,15 +125,36 @@ class FleetRun:
     closing: bool = True
     """Whether failures are printed at the end: not for a plan, whose report has them."""
 
+    def begin(self, step: Step) -> None:
+        """Print the number of a step, when the first host begins it; nothing in a run of one step."""
+        plans = [plan for plan in self.plans.values() if not plan.unknown]
+        planned = [one for one in Step if any(plan.operations(one) for plan in plans)]
+        if step in self.begun_steps or step not in planned:
+            return
+        self.begun_steps.add(step)
+        if len(planned) > 1:
+            number = planned.index(step) + 1
+            self.board.title(f"step {number} of {len(planned)}: {STEP_TITLES[step]}")
+
+    def reports(self, state: State) -> bool:
+        """Return whether the plan has every operation of the run: none is of another deploy."""
+        return self.shown and set(state.get_op_order()) <= self.own_operations | self.user_operations
+
     def no_connection(self, name: str) -> Diagnostic:
         """Return why a host was not reached."""
         unnamed = Diagnostic(name, "it could not be reached", hint="see above", code="ssh-unreachable")
         return self.unreachable.get(name, unnamed)
 
 
+def known_run(state: State) -> FleetRun | None:
+    """Return the run that belongs to a pyinfra state, if there is one yet."""
+    run: FleetRun | None = getattr(state, _ATTRIBUTE, None)
+    return run
+
+
 def run_of(state: State) -> FleetRun:
     """Return the run that belongs to a pyinfra state, made on first use."""
-    run = getattr(state, _ATTRIBUTE, None)
+    run = known_run(state)
     if run is None:
         run = FleetRun()
         setattr(state, _ATTRIBUTE, run)
@@ -138,7 +173,9 @@ def show_plan(state: State, host: PyinfraHost) -> None:
     plan = fresh_plan(host, run.steps)
     if plan.rollout_in_progress and "--dry" not in sys.argv:
         plan = plan_after(host, plan.rollout_in_progress, run.steps)
+    before = len(host.op_hash_order)
     run.plans[host.name] = user_deploy.add_user_deploy(plan, state, host, declared(host).file, run.steps)
+    run.user_operations.update(host.op_hash_order[before:])
     expected = {active.name for active in state.inventory.get_active_hosts()}
     if run.shown or not expected <= run.plans.keys():
         return
@@ -152,8 +189,8 @@ def show_plan(state: State, host: PyinfraHost) -> None:
     run.blocked = {name: found for name, found in reasons.items() if run.plans[name].proceeds}
     # They stay in the run, and pyinfra ends with 1 for them.
     state.failed_hosts.update(host for host in state.inventory if host.name in run.blocked)
-    stopped = {name: found for name, found in reasons.items() if name not in run.blocked}
-    fail_hosts(state, stopped | {name: (stale_diagnostic(name),) for name in changed})
+    run.refusals = {name: found for name, found in reasons.items() if name not in run.blocked}
+    fail_hosts(state, run.refusals | {name: (stale_diagnostic(name),) for name in changed})
 
 
 def _changed_since_approval(plan: Plan) -> set[str]:
@@ -163,7 +200,7 @@ def _changed_since_approval(plan: Plan) -> set[str]:
     try:
         approved = codec.parse(dict[str, str], os.environ[APPROVED], APPROVED)
     except codec.ContractError as error:
-        click.echo(paragraph(error.diagnostic), err=True)
+        echo_diagnostic(error.diagnostic)
         approved = {}
     changing = [host for host in plan.hosts if host.proceeds]
     return {host.host for host in changing if approved.get(host.host) != host.fingerprint}
@@ -262,9 +299,13 @@ class _Results(BaseStateCallback):
         run_of(state).unreachable[host.name] = connect_diagnostic(host.name, host.data.dict(), error)
 
     @staticmethod
-    def operation_start(state: State, op_hash: str) -> None:  # noqa: ARG004  (pyinfra's signature)
+    def operation_start(state: State, op_hash: str) -> None:
         """Resume garbage collection: from here on, downloads and engines take the time."""
         gc_control.resume()
+        run = run_of(state)
+        run.executes_own = op_hash in run.own_operations
+        if not run.executes_own:
+            run.begin(Step.USER_DEPLOY)
 
     @staticmethod
     def operation_host_start(state: State, host: PyinfraHost, op_hash: str) -> None:
@@ -301,7 +342,7 @@ class _Results(BaseStateCallback):
         run = run_of(state)
         run.disconnected.add(host.name)
         if run.closing and {active.name for active in state.activated_hosts} <= run.disconnected:
-            _print_results(run)
+            print_summary(state)
 
 
 def _user_operation(state: State, host: PyinfraHost, op_hash: str) -> str:
@@ -310,20 +351,37 @@ def _user_operation(state: State, host: PyinfraHost, op_hash: str) -> str:
     return names if names.startswith(user_deploy.NAME) and op_hash in state.ops[host] else ""
 
 
-def _print_results(run: FleetRun) -> None:
-    for name, result in sorted(run.done.items()):
-        click.echo(f"{name}   {result}", err=True)
+def print_summary(state: State) -> None:
+    """Print once what became of each host; after a dry run nothing, since the plan has everything."""
+    run = run_of(state)
+    run.closing = False
+    if run.shown and "--dry" in sys.argv:
+        return
+    hosts = [host for host in state.inventory if state.is_host_in_limit(host)]
     failures = {name: (diagnostic,) for name, diagnostic in run.unreachable.items()} | run.failures
     for name, diagnostics in run.blocked.items():
         failures[name] = tuple(dict.fromkeys((*failures.get(name, ()), *diagnostics)))
-    for name, diagnostics in sorted(failures.items()):
-        click.echo(f"{name}   FAILED", err=True)
+    by_pyinfra = {name for name, plan in run.plans.items() if plan.operations(Step.USER_DEPLOY)}
+    services = {}
+    if run.shown and Step.SERVICE in run.steps:  # not by ``declared``, whose keys need pyinfra's current host
+        services = {host.name: host_from_json(host.data.get("sparkfleet")) for host in hosts}
+    outcome = Outcome(
+        tuple(host.name for host in hosts),
+        time.monotonic() - run.started,
+        services,
+        run.done,
+        frozenset(run.changed | by_pyinfra) - failures.keys(),
+        failures,
+    )
+    echo_rows(outcome.rows)
+    for name, diagnostics in sorted(outcome.failures.items()):
+        if not run.changed and on_terminal() and run.refusals.get(name) == diagnostics:
+            continue  # the plan with these reasons is still on the screen
+        click.echo(click.style(f"{name}   FAILED", bold=True), err=True, color=colour_setting())
         for diagnostic in diagnostics:
-            click.echo(paragraph(diagnostic), err=True)
-    run.done.clear()
-    run.failures.clear()
-    run.blocked.clear()
-    run.unreachable.clear()
+            echo_diagnostic(diagnostic)
+    if run.shown:
+        click.echo(outcome.counts, err=True)
 
 
 def watch_connections(state: State) -> None:

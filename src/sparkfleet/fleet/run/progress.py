@@ -23,7 +23,9 @@ QUIET_S = 15.0
 
 
 RATE_OVER_S = 20.0
-"""Seconds over which a rate is measured."""
+"""Seconds over which a rate is measured, at least; half of the transfer's time, if that is longer."""
+MEASURED_S = 3.0
+"""Seconds of measurements without which no remaining time is shown."""
 BAR_WIDTH = 24
 """Characters of a bar."""
 
@@ -45,13 +47,16 @@ class Transfer:
     """The progress of one transfer."""
 
     total: int
+    began: float | None = None
     seen: deque[tuple[float, int]] = field(default_factory=deque)
     """Time and bytes, of the last RATE_OVER_S seconds."""
 
     def note(self, now: float, have: int) -> None:
         """Add a measurement."""
+        self.began = now if self.began is None else self.began
         self.seen.append((now, have))
-        while len(self.seen) > 2 and now - self.seen[1][0] >= RATE_OVER_S:  # noqa: PLR2004
+        over = max(RATE_OVER_S, (now - self.began) / 2)
+        while len(self.seen) > 2 and now - self.seen[1][0] >= over:  # noqa: PLR2004
             self.seen.popleft()
 
     @property
@@ -67,6 +72,13 @@ class Transfer:
         (begin, first), (end, last) = self.seen[0], self.seen[-1]
         return max(0.0, (last - first) / (end - begin)) if end > begin else 0.0
 
+    @property
+    def remaining(self) -> float | None:
+        """Return the seconds until its end; None: not known yet."""
+        if not self.rate or self.seen[-1][0] - self.seen[0][0] < MEASURED_S:
+            return None
+        return max(0, self.total - self.have) / self.rate
+
 
 def rate_and_remaining(flows: Sequence[Transfer]) -> str:
     """Return the total rate and the remaining time: ``48 MiB/s, 6 min left``."""
@@ -75,8 +87,9 @@ def rate_and_remaining(flows: Sequence[Transfer]) -> str:
     if not rate or left <= 0:
         return ""
     # Each transfer has its own link: the slowest one ends last.
-    slowest = max((flow.total - flow.have) / flow.rate for flow in flows if flow.rate)
-    return f"{size(round(rate))}/s, {duration(slowest)} left"
+    slowest = max((flow.remaining for flow in flows if flow.remaining is not None), default=None)
+    known = f", {duration(slowest)} left" if slowest is not None else ""
+    return f"{size(round(rate))}/s{known}"
 
 
 def clock(seconds: float) -> str:
@@ -133,9 +146,10 @@ class ProgressTable:
             row = self._background.setdefault(name, Row(now))
         fresh = phase != row.phase
         row.phase, row.text = phase, text
-        if fresh or row.flow is None or row.flow.total != total:
+        if fresh or row.flow is None or not total:
             row.flow = Transfer(total) if total else None
         if row.flow is not None:
+            row.flow.total = total  # of a pull it grows with each layer that becomes known
             row.flow.note(now, have)
         if self._live is None and (fresh or now - row.printed >= QUIET_S):
             row.printed = now
@@ -154,6 +168,10 @@ class ProgressTable:
         if len(flows) > 1 and speed and now - self._fleet_printed >= QUIET_S:
             self._fleet_printed = now
             self._echo(f"fleet   {fleet_text(flows)}  {speed}")
+
+    def title(self, text: str) -> None:
+        """Print a permanent line about all hosts."""
+        self._echo(text)
 
     def log(self, name: str, text: str) -> None:
         """Print a permanent line, on a terminal too."""

@@ -102,8 +102,8 @@ def test_a_rate_forgets_what_is_long_ago(time: Clock) -> None:
     flow = Transfer(1000)
     for at, have in ((0, 0), (1, 500), (30, 500), (40, 500), (50, 600)):
         flow.note(at, have)
-    assert flow.rate == 5
-    assert rate_and_remaining([flow]) == "5 B/s, 80 s left"
+    assert flow.rate == pytest.approx(100 / 49)
+    assert rate_and_remaining([flow]) == "2 B/s, 3 min left"
 
 
 def test_an_unknown_pace_is_not_reported() -> None:
@@ -132,12 +132,12 @@ def test_hosts_that_wait_for_bytes_are_summed_up_for_the_fleet(
 def test_on_a_terminal_bytes_have_a_bar(board: ProgressTable, time: Clock) -> None:
     with board.host("spark-01"):
         board.progress("spark-01", "fetch copy", "x", MIB, 4 * MIB)
-        time.at += 1
+        time.at += 4
         board.progress("spark-01", "fetch copy", "x", 2 * MIB, 4 * MIB)
         console = Console(width=120, file=io.StringIO())
         console.print(board.table())
         text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "1 MiB/s, 2 s left" in text
+    assert "256 KiB/s, 8 s left" in text
     assert "━━━━" in text
 
 
@@ -148,3 +148,31 @@ def test_the_next_phase_counts_from_zero(board: ProgressTable, time: Clock, line
         board.progress("spark-01", "fetch load", "vllm")
         assert board.table().row_count == 1
     assert lines[-1] == "spark-01   0:01  fetch load: vllm"
+
+
+def test_no_time_is_estimated_from_the_first_moments_of_a_transfer() -> None:
+    flow = Transfer(1000)
+    flow.note(0, 0)
+    flow.note(1, 1)
+    assert rate_and_remaining([flow]) == "1 B/s"
+    flow.note(4, 500)
+    assert rate_and_remaining([flow]) == "125 B/s, 4 s left"
+
+
+def test_a_pause_near_the_end_of_a_long_transfer_hardly_changes_the_remaining_time() -> None:
+    flow = Transfer(1000)
+    for second in range(0, 595, 5):
+        flow.note(second, round(second / 600 * 1000))
+    assert flow.remaining == pytest.approx(10, abs=1)
+    flow.note(620, 985)
+    assert flow.remaining == pytest.approx(10, abs=3)
+
+
+def test_a_pull_of_which_more_layers_become_known_keeps_its_rate(
+    board: ProgressTable, time: Clock, lines: list[str]
+) -> None:
+    with board.host("spark-01"):
+        for second, total in enumerate((10, 20, 40, 40, 40, 40)):
+            board.progress("spark-01", "fetch pull", "", second * MIB, total * MIB)
+            time.at += 5
+    assert lines[-1].endswith("205 KiB/s, 3 min left")
