@@ -20,8 +20,8 @@ from sparkfleet.contract.generation import Generation, Rank, RolloutRequest
 from sparkfleet.contract.rollout import PROMOTED, RolloutResult
 from sparkfleet.engines.host import ClusterStart
 from sparkfleet.onhost.cluster import proof
-from sparkfleet.onhost.machine import files
-from sparkfleet.onhost.machine.system import Stop, System
+from sparkfleet.onhost.machine import files, mounts
+from sparkfleet.onhost.machine.system import Stop, System, runtime_of
 from sparkfleet.onhost.state import store
 from sparkfleet.runtimes.base import Instance
 
@@ -44,6 +44,8 @@ class Peers:
     start: ClusterStart
     log: Callable[[str], None]
     cluster_key: str = field(default="", repr=False)
+    mounted: tuple[str, ...] = ()
+    """Directories that the engine can write to."""
     """Key that the ranks share; "" for a cluster whose supervisors do not sign responses yet."""
     epoch: str = ""
     state: str = WAITING
@@ -93,8 +95,7 @@ class Peers:
             self.open()
             reason = self._awaited()
             if not reason:
-                for path in self.rank.clear:
-                    files.remove(Path(path))
+                mounts.clear_caches(self.mounted, self.rank.clear)
                 return True
             self._log_change(reason)
             status(reason)
@@ -209,7 +210,9 @@ def peers_of(system: System, service: str, log: Callable[[str], None]) -> Peers 
         return None
     start = cluster_start(known, known.rank)
     recorded_run(system, service)  # one of a newer version is not overwritten at the start
-    return Peers(system, service, known.rank, start, log, store.cluster_key(system.paths.state, service))
+    mounted = tuple(mount.source for mount in runtime_of(system, known).workload(known).mounts)
+    key = store.cluster_key(system.paths.state, service)
+    return Peers(system, service, known.rank, start, log, key, mounted)
 
 
 def record_run(system: System, service: str, container: Instance, epoch: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from sparkfleet import engines
@@ -14,7 +13,6 @@ from sparkfleet.onhost.gate import diagnosis, log_lines, transport
 from sparkfleet.onhost.gate.failure import Failure, StartFailedError
 from sparkfleet.onhost.gate.gate import EngineEndedError, Gate
 from sparkfleet.onhost.machine import (
-    files,
     gpu,
     kernel_log,
     memory,
@@ -108,8 +106,9 @@ def run(
 
     A failure that the engine calls transient is retried once, where nobody else uses the GPU.
     """
-    for path in generation.rank.clear if generation.rank else ():
-        files.remove(Path(path))
+    if generation.rank:
+        sources = [mount.source for mount in runtime_of(system, generation).workload(generation).mounts]
+        mounts.clear_caches(sources, generation.rank.clear)
     rdma.wait_for_gids(
         system, generation, lambda text: journal.log("note", text, phase="rdma"), other_ranks.check
     )

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sparkfleet.contract import beneath
 from sparkfleet.contract.generation import CACHE_IN_CONTAINER
 from sparkfleet.onhost.machine.system import System
 from sparkfleet.runtimes.base import Workload
@@ -38,6 +39,13 @@ def obstacle(system: System, workload: Workload) -> str:
             link = f", a link to {real}," if real != source else ""
             return f"{source}{link} does not exist"
     return ""
+
+
+def clear_caches(sources: Sequence[str], paths: Sequence[str]) -> None:
+    """Remove caches of an engine, which can write to its mounts: ``sources`` are their directories."""
+    for path in map(Path, paths):
+        roots = [Path(source) for source in sources if path.is_relative_to(source)]
+        beneath.remove_cache(path, max(roots, key=lambda one: len(one.parts), default=path.parent))
 
 
 def wait(

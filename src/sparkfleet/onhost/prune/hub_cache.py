@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from pathlib import Path
 
-from sparkfleet.onhost.machine import files
+from sparkfleet.contract import beneath
 
 
 def contents(root: Path, revision: str) -> list[Path]:
@@ -25,15 +24,16 @@ def remove_revision(root: Path, revision: str) -> None:
     """Remove a snapshot, the refs that mean it and the blobs that no other snapshot needs."""
     blobs = _blobs(root, revision)
     other_revisions = {one.name for one in (root / "snapshots").glob("*")} - {revision}
-    files.remove(root / "snapshots" / revision)
+    models = root.parents[1]
+    beneath.remove(root / "snapshots" / revision, models)
     for ref in (root / "refs").rglob("*"):
         if ref.is_file() and ref.read_text(encoding="utf-8", errors="replace").strip() == revision:
-            ref.unlink()
+            beneath.remove(ref, models)
     if not other_revisions:
         for blob in (root / "blobs").glob("*"):
             _remove_blob(root, blob.name)
-        shutil.rmtree(root, ignore_errors=True)
-        shutil.rmtree(root.parent / ".locks" / root.name, ignore_errors=True)
+        beneath.remove(root, models)
+        beneath.remove(root.parent / ".locks" / root.name, models)
         return
     needed = {name for other in other_revisions for name in _blobs(root, other)}
     for name in blobs - needed:
@@ -49,7 +49,7 @@ def _remove_blob(root: Path, name: str) -> None:
     blob = root / "blobs" / name
     hub = root.parent
     store = Path(os.path.normpath(blob.parent / os.readlink(blob))) if blob.is_symlink() else None
-    blob.unlink(missing_ok=True)
+    beneath.remove(blob, hub.parent)
     if store is not None and store.parent.parent == hub / "blobs":
         sweep_shared(store, hub)
 
@@ -59,12 +59,13 @@ def sweep_shared(store: Path, hub: Path) -> None:
     manifest = store.with_name(f"{store.name}.refs")
     if not manifest.is_file() or store.is_symlink():
         return
-    with store.with_name(f"{store.name}.lock").open("a") as lock:
+    lock_path = store.with_name(f"{store.name}.lock")
+    with os.fdopen(beneath.open_to_append(lock_path, hub.parent), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the lock that huggingface_hub takes
         lines = manifest.read_text(encoding="utf-8", errors="replace").splitlines()
         if not any(_leads_to(hub / line, store) for line in lines if line):
-            store.unlink(missing_ok=True)
-            manifest.unlink(missing_ok=True)
+            beneath.remove(store, hub.parent)
+            beneath.remove(manifest, hub.parent)
 
 
 def _leads_to(link: Path, store: Path) -> bool:

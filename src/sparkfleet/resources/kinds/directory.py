@@ -55,6 +55,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from sparkfleet.contract import beneath
 from sparkfleet.contract.diagnostic import Diagnostic
 from sparkfleet.contract.resources import Applied
 from sparkfleet.resources import host_files
@@ -186,7 +187,7 @@ class Directory(ResourceKind):
             host_files.remove_parents(before)
             return
         if "others" in names:
-            _restore_contents(_owners_file(host, entry.key))
+            _restore_contents(_owners_file(host, entry.key), path)
         seen = host.file(entry.key)
         owner = before["owner"] if "owner" in names else seen["owner"]
         group = before["group"] if {"owner", "group"} & set(names) else seen["group"]
@@ -219,15 +220,15 @@ def _chown_contents(owners: Path, path: Path, arg: str, owner: tuple[int, int]) 
         stream.flush()
         os.fsync(stream.fileno())
     for entry in found:
-        os.chown(entry, *owner, follow_symlinks=False)
+        beneath.chown(Path(entry), path, *owner)
 
 
-def _restore_contents(owners: Path) -> None:
+def _restore_contents(owners: Path, root: Path) -> None:
     """Give the contents to their former owners, where they still belong to whom we gave them."""
     for line in reversed(owners.read_text(encoding="utf-8").splitlines() if owners.exists() else []):
         path, uid, gid, new_owner = json.loads(line)
         if os.path.lexists(path) and os.lstat(path).st_uid == new_owner:
-            os.chown(path, uid, gid, follow_symlinks=False)
+            beneath.chown(Path(path), root, uid, gid)
 
 
 KIND = Directory()

@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from sparkfleet.contract import beneath
 from sparkfleet.contract.stage import ModelFile
+from sparkfleet.onhost.artifacts.errors import StageError
 from sparkfleet.onhost.artifacts.fetch import hash_record
 
 
@@ -36,14 +38,25 @@ def clear(
     root: Path, revision: str, wrong: Iterable[ModelFile], record: hash_record.Record | None = None
 ) -> None:
     """Remove broken files, link and content: a download treats any existing blob as complete."""
+    models = root.parents[1]
     for file in wrong:
         path = root / "snapshots" / revision / file.path
         changed = hash_record.recorded_match(record or {}, hash_record.FileToVerify(path, file.blob)) is False
         contents = _contents(root, path)
-        path.unlink(missing_ok=True)
+        removed = [path]
         if contents and (changed or contents[-1].stat().st_size != file.size):
-            for content in contents:
-                content.unlink()
+            removed += contents
+        for one in removed:
+            _remove(one, models)
+
+
+def _remove(path: Path, models: Path) -> None:
+    """Remove a file. Raise StageError where a link would lead to it: engines can write to this cache."""
+    try:
+        beneath.remove(path, models)
+    except beneath.LinkError as error:
+        found = "is a link or a file, not a directory of the hub's cache: nothing behind it is removed"
+        raise StageError(str(error.path), found, f"rm {error.path}, then run again") from None
 
 
 def _contents(root: Path, link: Path) -> list[Path]:
