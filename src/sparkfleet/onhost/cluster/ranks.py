@@ -44,9 +44,9 @@ class Peers:
     start: ClusterStart
     log: Callable[[str], None]
     cluster_key: str = field(default="", repr=False)
+    """Key that the ranks share; "" for a cluster whose supervisors do not sign responses yet."""
     mounted: tuple[str, ...] = ()
     """Directories that the engine can write to."""
-    """Key that the ranks share; "" for a cluster whose supervisors do not sign responses yet."""
     epoch: str = ""
     state: str = WAITING
     serves: bool = False
