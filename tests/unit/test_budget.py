@@ -183,7 +183,7 @@ NOT_LOADED = {
     "the command line": ("sparkfleet", {*SSH, *NETWORK, "pydantic", "yaml", "rich", "asyncio"}, 150),
     "help": ("sparkfleet --help", {*SSH, *NETWORK, "pydantic", "yaml", "rich", "asyncio"}, 150),
     "check": ("sparkfleet check inventories/lab.py", {*SSH, *NETWORK, "rich", "asyncio"}, 450),
-    "plan": ("sparkfleet plan inventories/lab.py", {*NETWORK, *ON_A_SPARK, "rich", "invoke.runners"}, 860),
+    "plan": ("sparkfleet plan inventories/lab.py", {*NETWORK, *ON_A_SPARK, "rich", "invoke.runners"}, 880),
 }
 
 
