@@ -49,19 +49,19 @@ def fabric_bench(
 
 def _ready(host: PyinfraHost) -> bench.End:
     spec = spark_plan.declared(host)
-    seen = observe(host, probe_request(spec))
-    plan = host_plan(spec, seen).within(STEPS)
+    observed = observe(host, probe_request(spec))
+    plan = host_plan(spec, observed).within(STEPS)
     if plan.unknown:
         raise SparkfleetError(plan.unknown)
-    if isinstance(seen, Diagnostic) or plan.state is not HostState.UNCHANGED:
+    if isinstance(observed, Diagnostic) or plan.state is not HostState.UNCHANGED:
         remedy = "pyinfra INVENTORY deploys/fabric.py; then run again"
         raise SparkfleetError(
             Diagnostic(host.name, "its links are not as declared", hint=remedy, code="operation-failed")
         )
-    assert spec.member is not None and seen.fabric is not None  # noqa: S101, PT018  (it is of a cluster)
+    assert spec.member is not None and observed.fabric is not None  # noqa: S101, PT018  (it is of a cluster)
     output = remote.run(host, (*remote.PROGRAM, "bench-tools"))
     tools = remote.document(BenchTools, host, output.out).tools
-    return bench.End(spec.name, spec.member, seen.fabric, tools)
+    return bench.End(spec.name, spec.member, observed.fabric, tools)
 
 
 def _run(host: PyinfraHost, command: str, request: BenchRequest) -> str:

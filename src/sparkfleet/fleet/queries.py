@@ -102,7 +102,7 @@ def of_each(
 
 
 def _gpu_in_container(host: PyinfraHost, spec: Host, seen: ObservedPreflight) -> Check:
-    images = seen.observed.images if isinstance(seen.observed, Observed) else {}
+    images = seen.state.images if isinstance(seen.state, Observed) else {}
     present = [
         runtimes.get(service.runtime).gpu_command(image.id)
         for service in spec.services

@@ -32,8 +32,8 @@ def plan_of(host: PyinfraHost, request: Request) -> HostPlan:
     """Return the plan of one host; after any error it is unknown."""
     try:
         spec = spark_plan.declared(host)
-        seen = spark_plan.probed(host, probe_request(spec))
-        whole = host_plan(spec, seen)
-        return command_plan(spec, seen, whole, request) if isinstance(seen, Observed) else whole
+        observed = spark_plan.probed(host, probe_request(spec))
+        whole = host_plan(spec, observed)
+        return command_plan(spec, observed, whole, request) if isinstance(observed, Observed) else whole
     except Exception as error:  # noqa: BLE001  (a failure of one host must not stop another)
         return HostPlan(host.name, unknown=host_errors.host_diagnostic(host.name, error))

@@ -75,7 +75,7 @@ def programs_change_set(observed: Observed) -> ChangeSet | None:
 
 def _files(observed: Observed) -> Iterator[Operation]:
     for file in managed_files():
-        operation = replace(file, seen=observed.paths.get(file.path, ABSENT))
+        operation = replace(file, observed=observed.paths.get(file.path, ABSENT))
         if operation.fields():
             yield operation
 

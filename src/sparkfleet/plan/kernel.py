@@ -24,26 +24,26 @@ BEFORE_HANDOVER = (6, 17)
 """The kernel of DGX OS before 7.0, which needs no ``kho=off``."""
 
 
-def obstacles(host: Host, service: Service, seen: ObservedMachine) -> Diagnostic | None:
+def obstacles(host: Host, service: Service, observed: ObservedMachine) -> Diagnostic | None:
     """Return why a service cannot start with this kernel and driver."""
-    return combine(*(one for one in _of_service(host, service, seen) if one.severity is Severity.ERROR))
+    return combine(*(one for one in _of_service(host, service, observed) if one.severity is Severity.ERROR))
 
 
-def warnings(host: Host, service: Service, seen: ObservedMachine) -> list[Note]:
+def warnings(host: Host, service: Service, observed: ObservedMachine) -> list[Note]:
     """Return what slows a service down, or may end it."""
-    found = (one for one in _of_service(host, service, seen) if one.severity is Severity.WARNING)
+    found = (one for one in _of_service(host, service, observed) if one.severity is Severity.WARNING)
     return [replace(warning(Step.SERVICE, "warning", one), of_this_host=True) for one in found]
 
 
-def _of_service(host: Host, service: Service, seen: ObservedMachine) -> Iterator[Diagnostic]:
+def _of_service(host: Host, service: Service, observed: ObservedMachine) -> Iterator[Diagnostic]:
     if service.container.gpus != "all":
         return
-    older = older_driver(host.name, service, seen)
+    older = older_driver(host.name, service, observed)
     if older:
         yield older
     in_cluster = host.member is not None and host.member.service == service.name
-    yield from (one for one in (driver_flavour(host.name, seen), reserved_memory(host, seen)) if one)
-    slow = needless_option(host.name, seen) if in_cluster else None
+    yield from (one for one in (driver_flavour(host.name, observed), reserved_memory(host, observed)) if one)
+    slow = needless_option(host.name, observed) if in_cluster else None
     if slow:
         yield slow
 
@@ -69,18 +69,18 @@ def reserved_memory(host: Host, machine: ObservedMachine) -> Diagnostic | None:
     )
 
 
-def handover(seen: ObservedMachine) -> str:
+def handover(observed: ObservedMachine) -> str:
     """Return the value of the boot parameter ``kho``; "" without it, or if the parameters are unknown."""
-    return next((one[4:] for one in reversed(seen.parameters) if one.startswith("kho=")), "")
+    return next((one[4:] for one in reversed(observed.parameters) if one.startswith("kho=")), "")
 
 
-def needless_option(host: str, seen: ObservedMachine) -> Diagnostic | None:
+def needless_option(host: str, observed: ObservedMachine) -> Diagnostic | None:
     """Return that ``kho=off`` is set for a kernel that does not need it (reported by one fleet)."""
-    if handover(seen) != "off" or version(seen.kernel)[:2] != BEFORE_HANDOVER:
+    if handover(observed) != "off" or version(observed.kernel)[:2] != BEFORE_HANDOVER:
         return None
     return Diagnostic(
         f"{host}: kernel",
-        f"kernel {seen.kernel} is booted with kho=off: 12.7 Gb/s between Sparks were reported for it",
+        f"kernel {observed.kernel} is booted with kho=off: 12.7 Gb/s between Sparks were reported for it",
         "kho=off with kernel 7.0 alone",
         f"on {host}: sudo apt-get remove nvidia-spark-grub-kho (or edit /etc/default/grub.d, then "
         "sudo update-grub), then sudo reboot",
@@ -89,16 +89,16 @@ def needless_option(host: str, seen: ObservedMachine) -> Diagnostic | None:
     )
 
 
-def driver_flavour(host: str, seen: ObservedMachine) -> Diagnostic | None:
+def driver_flavour(host: str, observed: ObservedMachine) -> Diagnostic | None:
     """Return that the driver's modules are the proprietary ones, which do not support a GB10."""
-    if seen.flavour != PROPRIETARY:
+    if observed.flavour != PROPRIETARY:
         return None
-    branch = seen.driver.partition(".")[0] or "580"
-    fails = version(seen.driver)[:2] >= OPEN_ONLY
+    branch = observed.driver.partition(".")[0] or "580"
+    fails = version(observed.driver)[:2] >= OPEN_ONLY
     effect = "they do not start the GPU" if fails else "newer ones do not start the GPU"
     return Diagnostic(
         f"{host}: GPU driver",
-        f"driver {seen.driver} has the proprietary kernel modules: {effect} of a Spark",
+        f"driver {observed.driver} has the proprietary kernel modules: {effect} of a Spark",
         '"Open Kernel Module" in /proc/driver/nvidia/version',
         f"on {host}: sudo apt-get install nvidia-driver-{branch}-open, then sudo reboot",
         severity=Severity.ERROR if fails else Severity.WARNING,
@@ -106,14 +106,14 @@ def driver_flavour(host: str, seen: ObservedMachine) -> Diagnostic | None:
     )
 
 
-def older_driver(host: str, service: Service, seen: ObservedMachine) -> Diagnostic | None:
+def older_driver(host: str, service: Service, observed: ObservedMachine) -> Diagnostic | None:
     """Return that the driver is older than the one that an image was built for, before it is pulled."""
     base = engines.get(service.engine).image_base(service.image) if service.image else None
-    if base is None or not is_older(seen.driver, base.driver):
+    if base is None or not is_older(observed.driver, base.driver):
         return None
     return Diagnostic(
         f"{host}: GPU driver",
-        f"driver {seen.driver} is older than {base.driver}, for which {service.engine_source} "
+        f"driver {observed.driver} is older than {base.driver}, for which {service.engine_source} "
         f"(CUDA {base.cuda}) was built: it needs the forward compatibility that NVIDIA's entrypoint sets up",
         f"a driver from {base.driver} on",
         "leave the image's entrypoint as it is; if the start fails, use an older tag",

@@ -70,19 +70,19 @@ class WriteFile(Operation):
     unit: Annotated[str, "systemd unit that the file defines, enabled afterwards; empty for other files"]
     sha256: str
     content: bytes = field(repr=False)
-    seen: ObservedPath = ABSENT
+    observed: ObservedPath = ABSENT
 
     def fields(self) -> tuple[FieldChange, ...]:
         """Return the file as a whole where it is new, else content and permissions."""
-        if self.seen.kind == "absent":
+        if self.observed.kind == "absent":
             return (FieldChange(Action.ADD, self.role, self.path),)
-        if self.seen.kind != "file":
-            return (FieldChange(Action.CHANGE, self.role, self.path, f"a {self.seen.kind}", "our file"),)
+        if self.observed.kind != "file":
+            return (FieldChange(Action.CHANGE, self.role, self.path, f"a {self.observed.kind}", "our file"),)
         changes = []
-        if self.seen.sha256 != self.sha256:
-            old, new = self.seen.sha256[:12], self.sha256[:12]
+        if self.observed.sha256 != self.sha256:
+            old, new = self.observed.sha256[:12], self.sha256[:12]
             changes.append(FieldChange(Action.CHANGE, self.role, self.path, old, new, "content"))
-        old, new = f"{self.seen.mode} {self.seen.user}", f"{self.mode} root"
+        old, new = f"{self.observed.mode} {self.observed.user}", f"{self.mode} root"
         if old != new:
             changes.append(FieldChange(Action.CHANGE, self.role, self.path, old, new))
         return tuple(changes)
@@ -127,16 +127,18 @@ class EnsureDirectory(Operation):
     mode: Annotated[str, "permissions, in octal"]
     user: Annotated[str, "owner"]
     group: Annotated[str, "group"]
-    seen: ObservedPath = ABSENT
+    observed: ObservedPath = ABSENT
 
     def fields(self) -> tuple[FieldChange, ...]:
         """Return the directory as a whole where it is new, else owner and permissions."""
-        seen, owner = self.seen, f"{self.user}:{self.group}"
-        if seen.kind == "absent":
+        observed, owner = self.observed, f"{self.user}:{self.group}"
+        if observed.kind == "absent":
             return (FieldChange(Action.ADD, "directory", self.declared, new=f"{self.mode} {owner}"),)
-        if seen.kind != "directory":
-            return (FieldChange(Action.CHANGE, "directory", self.declared, f"a {seen.kind}", "a directory"),)
-        rows = (("owner", f"{seen.user}:{seen.group}", owner), ("mode", seen.mode, self.mode))
+        if observed.kind != "directory":
+            return (
+                FieldChange(Action.CHANGE, "directory", self.declared, f"a {observed.kind}", "a directory"),
+            )
+        rows = (("owner", f"{observed.user}:{observed.group}", owner), ("mode", observed.mode, self.mode))
         return tuple(
             FieldChange(Action.CHANGE, name, self.declared, old, new) for name, old, new in rows if old != new
         )

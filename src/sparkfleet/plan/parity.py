@@ -100,20 +100,20 @@ def _part(text: str) -> tuple[str, ...]:
 
 
 PROPERTIES = (
-    Property(KERNEL_ROW, KERNEL, lambda seen: _part(seen.kernel)),
-    Property(BOOT_ROW, CMDLINE, lambda seen: seen.parameters),
-    Property(DRIVER_ROW, DRIVER, lambda seen: _part(seen.driver)),
-    Property(FLAVOUR_ROW, DRIVER, lambda seen: _part(seen.flavour)),
-    Property(FIRMWARE_ROW, RDMA, lambda seen: seen.firmware),
+    Property(KERNEL_ROW, KERNEL, lambda observed: _part(observed.kernel)),
+    Property(BOOT_ROW, CMDLINE, lambda observed: observed.parameters),
+    Property(DRIVER_ROW, DRIVER, lambda observed: _part(observed.driver)),
+    Property(FLAVOUR_ROW, DRIVER, lambda observed: _part(observed.flavour)),
+    Property(FIRMWARE_ROW, RDMA, lambda observed: observed.firmware),
 )
 
 
-def machine_values(seen: Mapping[str, ObservedMachine]) -> dict[str, Values]:
+def machine_values(observed: Mapping[str, ObservedMachine]) -> dict[str, Values]:
     """Return the values of every property that every plan knows."""
     return {
         one.name: {
             host: Unknown(reason) if (reason := machine.reason(one.path)) else one.value(machine)
-            for host, machine in seen.items()
+            for host, machine in observed.items()
         }
         for one in PROPERTIES
     }
@@ -176,19 +176,19 @@ class SharedIdentity:
     diagnostic: Diagnostic
 
 
-def shared_identities(seen: Mapping[str, ObservedMachine]) -> tuple[SharedIdentity, ...]:
+def shared_identities(observed: Mapping[str, ObservedMachine]) -> tuple[SharedIdentity, ...]:
     """Return machine-ids and SSH host keys that several hosts have.
 
     Some Sparks left the factory with the identity of others (CVE-2026-24218).
     """
-    ids = _shared({host: (one.machine_id,) for host, one in seen.items()})
-    keys = _shared({host: tuple(key for _, key in one.host_keys) for host, one in seen.items()})
+    ids = _shared({host: (one.machine_id,) for host, one in observed.items()})
+    keys = _shared({host: tuple(key for _, key in one.host_keys) for host, one in observed.items()})
     return (
-        *(SharedIdentity("machine-id", hosts, _machine_id(hosts, seen)) for hosts in ids),
+        *(SharedIdentity("machine-id", hosts, _machine_id(hosts, observed)) for hosts in ids),
         *(
             SharedIdentity("SSH host key", hosts, _host_key(hosts))
             for hosts in keys
-            if not _is_one_spark(hosts, seen)
+            if not _is_one_spark(hosts, observed)
         ),
     )
 
@@ -203,9 +203,9 @@ def _shared(values: Mapping[str, tuple[str, ...]]) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(tuple(hosts) for hosts in found.values() if len(hosts) > 1))
 
 
-def _is_one_spark(hosts: Sequence[str], seen: Mapping[str, ObservedMachine]) -> bool:
+def _is_one_spark(hosts: Sequence[str], observed: Mapping[str, ObservedMachine]) -> bool:
     """Return whether these are names of one Spark: its boot and its own name are the same, too."""
-    ids = {(seen[host].machine_id, seen[host].boot_id, seen[host].name) for host in hosts}
+    ids = {(observed[host].machine_id, observed[host].boot_id, observed[host].name) for host in hosts}
     return len(ids) == 1 and all(next(iter(ids)))
 
 
@@ -239,10 +239,12 @@ def _host_key(hosts: Sequence[str]) -> Diagnostic:
     )
 
 
-def _comparable(seen: Mapping[str, ObservedMachine]) -> tuple[dict[str, ObservedMachine], list[Diagnostic]]:
+def _comparable(
+    observed: Mapping[str, ObservedMachine],
+) -> tuple[dict[str, ObservedMachine], list[Diagnostic]]:
     """Return the hosts that can be compared; a warning for each of the others, which must not stop these."""
     found, odd = {}, []
-    for host, machine in seen.items():
+    for host, machine in observed.items():
         try:
             with_another = {host: machine, "": ObservedMachine()}
             list(member_differences("", machine_values(with_another)))
@@ -259,12 +261,14 @@ def _comparable(seen: Mapping[str, ObservedMachine]) -> tuple[dict[str, Observed
 
 def warnings(plans: Sequence[HostPlan], members: Mapping[str, Member]) -> tuple[Diagnostic, ...]:
     """Return what differs in a cluster and should not, and what identifies several hosts."""
-    seen, found = _comparable({one.host: one.machine for one in plans if one.machine})
+    observed, found = _comparable({one.host: one.machine for one in plans if one.machine})
     clusters = {member.cluster: member.hosts for member in members.values()}
     found += [
         one
         for cluster, hosts in clusters.items()
-        for one in member_differences(cluster, machine_values({h: seen[h] for h in hosts if h in seen}))
+        for one in member_differences(
+            cluster, machine_values({h: observed[h] for h in hosts if h in observed})
+        )
     ]
-    found += [replace(one.diagnostic, severity=Severity.WARNING) for one in shared_identities(seen)]
+    found += [replace(one.diagnostic, severity=Severity.WARNING) for one in shared_identities(observed)]
     return tuple(found)

@@ -192,7 +192,7 @@ class ObservedPreflight:
     reach: Mapping[str, Reached] | Unread
     footprints: Footprints | Unread
     profiles: Profiles | Unread
-    observed: Observed | Diagnostic
+    state: Observed | Diagnostic
     """What a plan would read."""
 
 
@@ -238,7 +238,7 @@ def _observed_preflight(host: str, response: ProbeResponse) -> ObservedPreflight
         reach=_part(parts, "reach", dict[str, Reached]),
         footprints=_part(parts, "footprints", Footprints),
         profiles=_part(parts, "profiles", Profiles),
-        observed=interpret(host, response),
+        state=interpret(host, response),
     )
 
 

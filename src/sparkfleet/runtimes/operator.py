@@ -104,12 +104,12 @@ class OperatorRuntime(Protocol):
         self,
         workload: DeclaredWorkload,
         image: ObservedImage | None,
-        seen: ObservedInstance | None,
+        observed: ObservedInstance | None,
         seen_image: ObservedImage | None,
     ) -> Sequence[SettingChange]:
         """Return the settings that need another instance, in the order of the plan.
 
-        Image, arguments and environment are compared elsewhere. Without an instance (``seen`` None): those
+        Image, arguments and environment are compared elsewhere. Without an instance (``observed`` None): those
         that people want to see of a new one. ``image`` and, of the instance, ``seen_image`` add what they set
         by themselves; None = not known.
         """

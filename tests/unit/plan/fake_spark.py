@@ -145,7 +145,7 @@ def container_seen(generation: Generation, image: ObservedImage) -> ObservedInst
     label = ("--label", f"{LABEL_GENERATION}={generation.id}")
     inspected = inspect(generation.service, (*label, *generation.definition), image)
     identity, started = (generation.id * 6)[:64], "2026-11-21T08:00:00Z"
-    return ContainerPart(identity, generation.service, image.id, "running", started, **inspected).seen()
+    return ContainerPart(identity, generation.service, image.id, "running", started, **inspected).observed()
 
 
 def with_details(
@@ -154,7 +154,7 @@ def with_details(
     """Return a container with other inspect data."""
     old_config, old_host = seen.details["Config"], seen.details["HostConfig"]
     own = (seen.id, seen.name, seen.artifact, seen.state, seen.started_at)
-    return ContainerPart(*own, {**old_config, **(config or {})}, {**old_host, **(host or {})}).seen()
+    return ContainerPart(*own, {**old_config, **(config or {})}, {**old_host, **(host or {})}).observed()
 
 
 def fresh(host: Host) -> Observed:

@@ -48,34 +48,34 @@ class Transfer:
 
     total: int
     began: float | None = None
-    seen: deque[tuple[float, int]] = field(default_factory=deque)
+    samples: deque[tuple[float, int]] = field(default_factory=deque)
     """Time and bytes, of the last RATE_OVER_S seconds."""
 
     def note(self, now: float, have: int) -> None:
         """Add a measurement."""
         self.began = now if self.began is None else self.began
-        self.seen.append((now, have))
+        self.samples.append((now, have))
         over = max(RATE_OVER_S, (now - self.began) / 2)
-        while len(self.seen) > 2 and now - self.seen[1][0] >= over:  # noqa: PLR2004
-            self.seen.popleft()
+        while len(self.samples) > 2 and now - self.samples[1][0] >= over:  # noqa: PLR2004
+            self.samples.popleft()
 
     @property
     def have(self) -> int:
         """Return the bytes transferred so far."""
-        return self.seen[-1][1] if self.seen else 0
+        return self.samples[-1][1] if self.samples else 0
 
     @property
     def rate(self) -> float:
         """Return bytes a second; 0: not known yet."""
-        if not self.seen:
+        if not self.samples:
             return 0.0
-        (begin, first), (end, last) = self.seen[0], self.seen[-1]
+        (begin, first), (end, last) = self.samples[0], self.samples[-1]
         return max(0.0, (last - first) / (end - begin)) if end > begin else 0.0
 
     @property
     def remaining(self) -> float | None:
         """Return the seconds until its end; None: not known yet."""
-        if not self.rate or self.seen[-1][0] - self.seen[0][0] < MEASURED_S:
+        if not self.rate or self.samples[-1][0] - self.samples[0][0] < MEASURED_S:
             return None
         return max(0, self.total - self.have) / self.rate
 

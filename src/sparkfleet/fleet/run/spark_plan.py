@@ -74,26 +74,26 @@ def fresh_plan(host: PyinfraHost, steps: tuple[Step, ...] = EVERY_STEP) -> HostP
 def _probed_plan(host: PyinfraHost, steps: tuple[Step, ...]) -> HostPlan:
     spec = declared(host)
     request = probe_request(spec)
-    seen = probed(host, request)
-    if isinstance(seen, Observed) and (kinds := resource_changes.undeclared_kinds(request, seen)):
+    observed = probed(host, request)
+    if isinstance(observed, Observed) and (kinds := resource_changes.undeclared_kinds(request, observed)):
         # Resources of these kinds are recorded on the Spark, but no longer declared.
         request = replace(request, resources=request.resources or (), recorded_kinds=kinds)
-        seen = probed(host, request)
-    if isinstance(seen, Observed) and request.resources:
-        seen = secrets.compare(spec, seen)
-    whole = host_plan(spec, seen)
-    if Step.VERIFY in steps and isinstance(seen, Observed):
-        return verify_plan(spec, seen, whole, again=bool(host.data.get(AGAIN)))
+        observed = probed(host, request)
+    if isinstance(observed, Observed) and request.resources:
+        observed = secrets.compare(spec, observed)
+    whole = host_plan(spec, observed)
+    if Step.VERIFY in steps and isinstance(observed, Observed):
+        return verify_plan(spec, observed, whole, again=bool(host.data.get(AGAIN)))
     return whole.within(steps)
 
 
 def probed(host: PyinfraHost, request: ProbeRequest) -> Observed | Diagnostic:
     """Probe; if the connection breaks, reconnect and probe once more."""
-    seen = observe(host, request)
-    if isinstance(seen, Diagnostic) and remote.connection_was_lost(host):
+    observed = observe(host, request)
+    if isinstance(observed, Diagnostic) and remote.connection_was_lost(host):
         remote.reconnect(host, REPROBE_FOR_S)
-        seen = observe(host, request)
-    return seen
+        observed = observe(host, request)
+    return observed
 
 
 def plan_after(host: PyinfraHost, rollout: str, steps: tuple[Step, ...]) -> HostPlan:

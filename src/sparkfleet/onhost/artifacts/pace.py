@@ -50,8 +50,8 @@ class Pace:
         if got < 0 or (seconds >= self._window_s and got >= LEAST_RATE * self._window_s):
             self.restart(have)
         elif seconds >= self._window_s:
-            seen = f"{got} bytes of {self._subject} in {seconds:.0f} s, {got / seconds / 1024:.1f} KiB/s"
-            raise TooSlowError(f"{self._sender} sent {seen}; {TOO_SLOW}")
+            rate = f"{got} bytes of {self._subject} in {seconds:.0f} s, {got / seconds / 1024:.1f} KiB/s"
+            raise TooSlowError(f"{self._sender} sent {rate}; {TOO_SLOW}")
 
 
 def run(pace: Pace, transfer: Callable[[Callable[[int], None]], T]) -> T:

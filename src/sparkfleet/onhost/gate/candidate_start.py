@@ -271,32 +271,32 @@ def _ended(
     ``began``: start of this attempt by the clock of the kernel's log, and by that of the engine's.
     """
     started, since = began
-    seen: dict[str, Any] = {"trace": watchdog.csv(), "transcript": tuple(gate.transcript)}
+    details: dict[str, Any] = {"trace": watchdog.csv(), "transcript": tuple(gate.transcript)}
     service, runtime = gate.generation.service, runtime_of(system, gate.generation)
     low = watchdog.diagnostic(service)
     container = runtime.inspect(container_id)
     if container is None:
         gone = f"its {runtime.noun} was removed by another process"
-        return Failure(low or Diagnostic(service, gone, code="container-disappeared"), **seen)
+        return Failure(low or Diagnostic(service, gone, code="container-disappeared"), **details)
     log = redact.redact(runtime.log(container_id, LOG_LINES, since), redact.secrets_of(container))
     reader = diagnosis.reader(gate.generation.engine)
     last = " | ".join(reader.last_meaningful_lines(log, 3))
     code = container.exit_code
     if low:
-        return Failure(low, last, code, **seen)
+        return Failure(low, last, code, **details)
     ended = f"the engine ended with exit code {code}"
     if container.out_of_memory:
         killed = f"{ended}, killed by the kernel for lack of memory"
         limit = Diagnostic(service, killed, hint=memory.REMEDY_KERNEL, code="killed-by-memory-limit")
-        return Failure(limit, last, code, **seen)
+        return Failure(limit, last, code, **details)
     sources = diagnosis.Sources(log, code, kernel_log.since(system, started), argv=container.command or None)
     if fragmented := _fragmented(reader, sources, watchdog, service):
-        return Failure(fragmented, last, code, **seen)
+        return Failure(fragmented, last, code, **details)
     found = reader.diagnose_all(sources)
     if found is None:
         unknown = Diagnostic(service, ended, hint="read its log in the evidence", code="engine-ended")
-        return Failure(unknown, last, code, **seen)
-    return replace(found.of(service, ended), line=found.line or last, exit_code=code, **seen)
+        return Failure(unknown, last, code, **details)
+    return replace(found.of(service, ended), line=found.line or last, exit_code=code, **details)
 
 
 def _fragmented(

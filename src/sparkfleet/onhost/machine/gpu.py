@@ -11,7 +11,7 @@ _PROCESSES = ("nvidia-smi", "--query-compute-apps=pid,process_name", "--format=c
 
 def processes(system: System) -> tuple[str, ...] | None:
     """Return pid and name of each process that computes on the GPU; None: the driver does not report them."""
-    seen = system.run(_PROCESSES, GPU_S)
-    if seen.code:
+    result = system.run(_PROCESSES, GPU_S)
+    if result.code:
         return None
-    return tuple(line.strip() for line in seen.out.splitlines() if line.strip())
+    return tuple(line.strip() for line in result.out.splitlines() if line.strip())

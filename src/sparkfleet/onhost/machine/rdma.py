@@ -60,12 +60,12 @@ def _regions(system: System, containers: Collection[str]) -> tuple[int, str]:
     The kernel names the process of a region while it lives, and the kernel's own users in brackets. A process
     that is ending still has its pid, and its container.
     """
-    seen = system.run(_LIST, _LIST_S)
-    if seen.code:
-        no_tool = seen.code == _NO_SUCH_COMMAND
-        return 0, "there is no command rdma" if no_tool else seen.text or f"rdma ended with {seen.code}"
+    result = system.run(_LIST, _LIST_S)
+    if result.code:
+        no_tool = result.code == _NO_SUCH_COMMAND
+        return 0, "there is no command rdma" if no_tool else result.text or f"rdma ended with {result.code}"
     count = 0
-    for line in seen.out.splitlines():
+    for line in result.out.splitlines():
         pid = _PID.search(line)
         if pid and int(pid[1]):
             cgroup = system.cgroup_of(int(pid[1]))

@@ -19,7 +19,7 @@ class End:
 
     name: str
     member: Member
-    seen: ObservedFabric
+    observed: ObservedFabric
     tools: Collection[str]
 
 
@@ -31,7 +31,7 @@ def pairs(ends: Sequence[End]) -> list[tuple[End, End]]:
 
 def requests(sender: End, receiver: End, seconds: int) -> tuple[BenchRequest, BenchRequest]:
     """Return the requests to sender and receiver."""
-    ours, theirs = (rails(end.member, end.seen) for end in (sender, receiver))
+    ours, theirs = (rails(end.member, end.observed) for end in (sender, receiver))
     both = [(one, other) for one in ours for other in theirs if one.number == other.number]
     tool = _tool(sender, receiver)
 
@@ -50,6 +50,6 @@ def requests(sender: End, receiver: End, seconds: int) -> tuple[BenchRequest, Be
 
 def _tool(sender: End, receiver: End) -> str:
     shared = set(sender.tools) & set(receiver.tools)
-    if RDMA in shared and all(has_rdma(end.member, end.seen) for end in (sender, receiver)):
+    if RDMA in shared and all(has_rdma(end.member, end.observed) for end in (sender, receiver)):
         return RDMA
     return IPERF if IPERF in shared else STREAM

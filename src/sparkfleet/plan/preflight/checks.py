@@ -26,16 +26,16 @@ def request(host: Host) -> ProbeRequest:
 
 
 def preflight(
-    host: Host, seen: ObservedPreflight | Diagnostic, skew_s: float = 0.0, unsure_s: float = 0.0
+    host: Host, observed: ObservedPreflight | Diagnostic, skew_s: float = 0.0, unsure_s: float = 0.0
 ) -> HostPreflight:
     """Return every check of a Spark. Its clock is ``skew_s`` (± ``unsure_s``) ahead of the operator's."""
-    if isinstance(seen, Diagnostic):
-        return HostPreflight(host.name, tuple(of("probe", one) for one in seen.each))
+    if isinstance(observed, Diagnostic):
+        return HostPreflight(host.name, tuple(of("probe", one) for one in observed.each))
     found = (
-        *machine.rows(host, seen, skew_s, unsure_s),
-        *containers.rows(host, seen),
-        *network.rows(host, seen),
-        *network.profile_rows(host, seen),
-        *footprints.rows(seen),
+        *machine.rows(host, observed, skew_s, unsure_s),
+        *containers.rows(host, observed),
+        *network.rows(host, observed),
+        *network.profile_rows(host, observed),
+        *footprints.rows(observed),
     )
     return HostPreflight(host.name, tuple(located(host.name, check) for check in found))

@@ -82,9 +82,9 @@ def _disks(host: Host, seen: ObservedPreflight) -> Iterator[Check]:
             yield incomplete(name, disk.error)
         else:
             yield Check(name, f"{size(disk.free)} of {size(disk.total)} free ({disk.path})")
-    if isinstance(seen.observed, Observed):
+    if isinstance(seen.state, Observed):
         for service in host.services:
-            yield _room(host, seen.observed, service.name)
+            yield _room(host, seen.state, service.name)
 
 
 def _room(host: Host, observed: Observed, name: str) -> Check:

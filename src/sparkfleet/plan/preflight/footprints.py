@@ -14,13 +14,13 @@ from sparkfleet.probe.preflight import Footprints, ObservedPreflight, Resident, 
 OURS = "sparkfleet"
 
 
-def rows(seen: ObservedPreflight) -> Iterator[Check]:
+def rows(observed: ObservedPreflight) -> Iterator[Check]:
     """Yield a row for each trace, or one row that there are none."""
-    found = [*_containers(seen.residents)]
-    if isinstance(seen.footprints, Unread):
-        found.append(incomplete("other tools", seen.footprints.error))
+    found = [*_containers(observed.residents)]
+    if isinstance(observed.footprints, Unread):
+        found.append(incomplete("other tools", observed.footprints.error))
     else:
-        found += _files(seen.footprints)
+        found += _files(observed.footprints)
     yield from found or [Check("other tools", "no traces")]
 
 

@@ -33,45 +33,49 @@ github.com/parallelArchitect/spark-gpu-throttle-check). A hung kernel takes as l
 (eugr/spark-vllm-docker#260)."""
 
 
-def rows(host: Host, seen: ObservedPreflight, skew_s: float, unsure_s: float) -> Iterator[Check]:
+def rows(host: Host, observed: ObservedPreflight, skew_s: float, unsure_s: float) -> Iterator[Check]:
     """Yield the rows; ``skew_s`` is the Spark's clock against the operator's, known to ``unsure_s``."""
-    yield _sudo(host, seen)
-    yield from _system(seen.system)
-    yield _sources(seen.nvidia)
-    yield from _kernel(host, seen.machine)
-    yield from _gpu(seen.gpu)
-    yield _flavour(host, seen.machine)
-    yield from _drivers(host, seen)
-    yield _load(seen.load)
-    yield from _memory(seen)
-    yield _blocks(seen.blocks)
-    yield _clock(seen.clock, skew_s, unsure_s)
+    yield _sudo(host, observed)
+    yield from _system(observed.system)
+    yield _sources(observed.nvidia)
+    yield from _kernel(host, observed.machine)
+    yield from _gpu(observed.gpu)
+    yield _flavour(host, observed.machine)
+    yield from _drivers(host, observed)
+    yield _load(observed.load)
+    yield from _memory(observed)
+    yield _blocks(observed.blocks)
+    yield _clock(observed.clock, skew_s, unsure_s)
 
 
-def _sudo(host: Host, seen: ObservedPreflight) -> Check:
-    if seen.sudo is None:
+def _sudo(host: Host, observed: ObservedPreflight) -> Check:
+    if observed.sudo is None:
         return Check("sudo", "the login user may use sudo")
-    return of("sudo", sudo_diagnostic(host.name, seen.sudo.error))
+    return of("sudo", sudo_diagnostic(host.name, observed.sudo.error))
 
 
-def _system(seen: System | Unread) -> Iterator[Check]:
-    if isinstance(seen, Unread):
-        yield incomplete("system", seen.error)
+def _system(observed: System | Unread) -> Iterator[Check]:
+    if isinstance(observed, Unread):
+        yield incomplete("system", observed.error)
         return
-    if seen.arch == ARCH:
-        yield Check("architecture", seen.arch)
+    if observed.arch == ARCH:
+        yield Check("architecture", observed.arch)
     else:
         expected = f"{ARCH}: images of Sparks are arm64"
-        yield failed("architecture", seen.arch, expected, code="architecture-unsupported")
-    yield _release(seen)
+        yield failed("architecture", observed.arch, expected, code="architecture-unsupported")
+    yield _release(observed)
 
 
-def _release(seen: System) -> Check:
+def _release(observed: System) -> Check:
     """Return the check of DGX OS: of the last OTA update, not of the factory image."""
-    image, update = (seen.dgx.get(name, "") for name in ("DGX_SWBUILD_VERSION", "DGX_OTA_VERSION"))
+    image, update = (observed.dgx.get(name, "") for name in ("DGX_SWBUILD_VERSION", "DGX_OTA_VERSION"))
     release = update or image
     major = next(iter(cuda.version(release)), 0)
-    found = f"DGX OS {release} ({seen.os}" if release else f"{seen.os}, and no version in /etc/dgx-release"
+    found = (
+        f"DGX OS {release} ({observed.os}"
+        if release
+        else f"{observed.os}, and no version in /etc/dgx-release"
+    )
     if release:
         found += f"; factory image {image})" if update and image and update != image else ")"
     if major >= DGX_OS:
@@ -80,13 +84,13 @@ def _release(seen: System) -> Check:
     return warned("system", found, f"DGX OS {DGX_OS} or later", hint, code="os-outdated")
 
 
-def _sources(seen: Nvidia | Unread) -> Check:
+def _sources(observed: Nvidia | Unread) -> Check:
     name = "package sources"
-    if isinstance(seen, Unread):
-        return incomplete(name, seen.error, "sudo apt-get update")
-    if not seen.broken_sources:
-        return Check(name, ", ".join(seen.sources) or "none of NVIDIA's")
-    files = " ".join(seen.broken_sources)
+    if isinstance(observed, Unread):
+        return incomplete(name, observed.error, "sudo apt-get update")
+    if not observed.broken_sources:
+        return Check(name, ", ".join(observed.sources) or "none of NVIDIA's")
+    files = " ".join(observed.broken_sources)
     return warned(
         name,
         f"{files}: the path /baseos/8/ has been reported to answer 404, which ends every apt-get update",
@@ -118,15 +122,15 @@ def _kernel(host: Host, machine: ObservedMachine) -> Iterator[Check]:
         yield Check(name, f"CmaFree {machine.cma_free_kib} kB of CmaTotal {machine.cma_total_kib} kB")
 
 
-def _flavour(host: Host, seen: ObservedMachine) -> Check:
+def _flavour(host: Host, observed: ObservedMachine) -> Check:
     name, hint = "GPU driver", f"cat {DRIVER}"
-    wrong, unread = kernel.driver_flavour(host.name, seen), seen.reason(DRIVER)
+    wrong, unread = kernel.driver_flavour(host.name, observed), observed.reason(DRIVER)
     if wrong:
         return of(name, wrong)
-    if seen.flavour != OPEN:
+    if observed.flavour != OPEN:
         found = "no NVIDIA driver is loaded, or it does not show its version"
         return incomplete(name, unread or found, hint)
-    return Check(name, f"{seen.driver}, open kernel modules")
+    return Check(name, f"{observed.driver}, open kernel modules")
 
 
 def _load(load: Load | Unread) -> Check:
@@ -180,38 +184,38 @@ def _blocks(blocks: Blocks | Unread) -> Check:
     )
 
 
-def _gpu(seen: Gpu | Unread) -> Iterator[Check]:
-    if isinstance(seen, Unread):
+def _gpu(observed: Gpu | Unread) -> Iterator[Check]:
+    if isinstance(observed, Unread):
         hint = "nvidia-smi; sudo dmesg | grep -i nvrm; after an update of the driver: sudo reboot"
-        yield failed("GPU", seen.error, "a GPU that the driver reports", hint, code="gpu-unresponsive")
+        yield failed("GPU", observed.error, "a GPU that the driver reports", hint, code="gpu-unresponsive")
         return
-    found = f"{seen.name}, compute capability {seen.compute}, driver {seen.driver}"
-    if seen.compute == GB10:
+    found = f"{observed.name}, compute capability {observed.compute}, driver {observed.driver}"
+    if observed.compute == GB10:
         yield Check("GPU", found)
     else:
         yield warned("GPU", found, f"a GB10 (compute capability {GB10})", code="gpu-unexpected")
 
 
-def _drivers(host: Host, seen: ObservedPreflight) -> Iterator[Check]:
-    if isinstance(seen.gpu, Unread):
+def _drivers(host: Host, observed: ObservedPreflight) -> Iterator[Check]:
+    if isinstance(observed.gpu, Unread):
         return  # the row of the GPU reports it
     used = ((one.image, one.engine) for one in host.services if one.image)
     for image, engine in dict.fromkeys(used):
-        env = _variables(image, seen.observed)
+        env = _variables(image, observed.state)
         base = engines.get(engine).image_base(image)
         known = cuda.of_image(env, image.tag) or image.cuda or (base.cuda if base else "")
         needed = env.get("CUDA_DRIVER_VERSION", "") or (base.driver if base else "")
         name = f"driver for {image.display}"
-        yield cuda.fit(name, seen.gpu.driver, seen.gpu.cuda, known, env, needed=needed)
+        yield cuda.fit(name, observed.gpu.driver, observed.gpu.cuda, known, env, needed=needed)
 
 
 def _variables(image: ImageRef, observed: object) -> dict[str, str]:
-    seen = observed.images.get(image.pull_ref) if isinstance(observed, Observed) else None
-    return dict(pair.partition("=")[::2] for pair in seen.env) if seen else {}
+    observed = observed.images.get(image.pull_ref) if isinstance(observed, Observed) else None
+    return dict(pair.partition("=")[::2] for pair in observed.env) if observed else {}
 
 
-def _memory(seen: ObservedPreflight) -> Iterator[Check]:
-    memory = seen.memory
+def _memory(observed: ObservedPreflight) -> Iterator[Check]:
+    memory = observed.memory
     if isinstance(memory, Unread):
         yield incomplete("memory", memory.error)
         return
@@ -226,11 +230,11 @@ def _memory(seen: ObservedPreflight) -> Iterator[Check]:
         yield warned("swap", found, "almost no swap in use", hint, code="swap-in-use")
 
 
-def _clock(seen: Clock | Unread, skew_s: float, unsure_s: float) -> Check:
-    if isinstance(seen, Unread):
-        return incomplete("clock", seen.error)
+def _clock(observed: Clock | Unread, skew_s: float, unsure_s: float) -> Check:
+    if isinstance(observed, Unread):
+        return incomplete("clock", observed.error)
     found = f"{skew_s:+.1f} s against this machine's (± {unsure_s:.1f} s)"
-    found += ", synchronised" if seen.synchronised else ""
+    found += ", synchronised" if observed.synchronised else ""
     away = max(0.0, abs(skew_s) - unsure_s)
     if away < SKEW_WARN_S:
         return Check("clock", found)

@@ -37,25 +37,25 @@ def urls(host: Host) -> Mapping[str, str]:
     return {**registries, f"{(host.hf_endpoint or HUB).rstrip('/')}/": "hub"}
 
 
-def rows(host: Host, seen: ObservedPreflight) -> Iterator[Check]:
+def rows(host: Host, observed: ObservedPreflight) -> Iterator[Check]:
     """Yield a row for the links of a cluster's member, and one for each URL."""
-    yield from _links(host, seen)
+    yield from _links(host, observed)
     if host.prepare.offline:
         yield Check("network", "declared offline: registries and hub are not contacted")
         return
     for url, what in urls(host).items():
-        if isinstance(seen.reach, Unread):
-            yield incomplete(what, seen.reach.error)
+        if isinstance(observed.reach, Unread):
+            yield incomplete(what, observed.reach.error)
         else:
-            yield _row(what, url, seen.reach.get(url, Reached(False, "time", "not tested")))
+            yield _row(what, url, observed.reach.get(url, Reached(False, "time", "not tested")))
 
 
-def profile_rows(host: Host, seen: ObservedPreflight) -> Iterator[Check]:
+def profile_rows(host: Host, observed: ObservedPreflight) -> Iterator[Check]:
     """Yield a row for each profile of NetworkManager that asks for an address on a QSFP cage in vain."""
-    if isinstance(seen.profiles, Unread):
-        yield incomplete("NetworkManager", seen.profiles.error)
+    if isinstance(observed.profiles, Unread):
+        yield incomplete("NetworkManager", observed.profiles.error)
         return
-    for one in seen.profiles.waiting:
+    for one in observed.profiles.waiting:
         found = f"{one.name!r} asks for an address by DHCP on {one.link}, and gets none"
         expected = "no DHCP on a QSFP cage: nobody answers there, and NetworkManager tries again every 45 s"
         yield warned(
@@ -77,11 +77,11 @@ def _profile_remedy(host: Host, profile: WaitingProfile) -> str:
     )
 
 
-def _links(host: Host, seen: ObservedPreflight) -> Iterator[Check]:
+def _links(host: Host, observed: ObservedPreflight) -> Iterator[Check]:
     name = "fabric links"
     if host.member is None:
         return
-    fabric = None if isinstance(seen.observed, Diagnostic) else seen.observed.fabric
+    fabric = None if isinstance(observed.state, Diagnostic) else observed.state.fabric
     if fabric is None:
         yield incomplete(name, "they could not be read")
         return

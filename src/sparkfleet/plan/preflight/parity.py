@@ -25,13 +25,15 @@ class FleetPreflight:
 
 
 def fleet_preflight(
-    checked: Sequence[HostPreflight], hosts: Mapping[str, Host], seen: Mapping[str, ObservedPreflight]
+    checked: Sequence[HostPreflight], hosts: Mapping[str, Host], observed: Mapping[str, ObservedPreflight]
 ) -> FleetPreflight:
-    """Return the checks with those that need several hosts. ``hosts``, ``seen``: of hosts that were read."""
-    seen = {one.host: seen[one.host] for one in checked if one.host in seen}  # in the inventory's order
-    values = _values(hosts, seen)
-    rows = tuple(parity.row(name, own) for name, own in values.items()) if len(seen) > 1 else ()
-    own_checks = [(one, check) for one, check in (*_identities(seen), *_clusters(hosts, values))]
+    """Return the checks with those that need several hosts. ``hosts``, ``observed``: of hosts that were read."""
+    observed = {
+        one.host: observed[one.host] for one in checked if one.host in observed
+    }  # in the inventory's order
+    values = _values(hosts, observed)
+    rows = tuple(parity.row(name, own) for name, own in values.items()) if len(observed) > 1 else ()
+    own_checks = [(one, check) for one, check in (*_identities(observed), *_clusters(hosts, values))]
     return FleetPreflight(
         tuple(
             replace(one, checks=(*one.checks, *(check for name, check in own_checks if name == one.host)))
@@ -41,69 +43,69 @@ def fleet_preflight(
     )
 
 
-def _values(hosts: Mapping[str, Host], seen: Mapping[str, ObservedPreflight]) -> dict[str, Values]:
+def _values(hosts: Mapping[str, Host], observed: Mapping[str, ObservedPreflight]) -> dict[str, Values]:
     """Return the values of every property by host."""
-    machines = parity.machine_values({name: one.machine for name, one in seen.items()})
+    machines = parity.machine_values({name: one.machine for name, one in observed.items()})
     images: dict[str, dict[str, Value]] = {}
-    for name, one in seen.items():
+    for name, one in observed.items():
         for image in (service.image for service in hosts[name].services if service.image):
             images.setdefault(f"image {image.display}", {})[name] = _image(image.pull_ref, one)
     return {
-        "DGX OS": {name: _release(one.system) for name, one in seen.items()},
+        "DGX OS": {name: _release(one.system) for name, one in observed.items()},
         **machines,
-        "CUDA of the driver": {name: _cuda(one.gpu) for name, one in seen.items()},
-        "memory": {name: _memory(one) for name, one in seen.items()},
-        "Docker": {name: _engine(one.engine, "version") for name, one in seen.items()},
-        "storage driver": {name: _engine(one.engine, "driver") for name, one in seen.items()},
-        parity.CLOCKS_ROW: {name: _clocks(one.footprints) for name, one in seen.items()},
+        "CUDA of the driver": {name: _cuda(one.gpu) for name, one in observed.items()},
+        "memory": {name: _memory(one) for name, one in observed.items()},
+        "Docker": {name: _engine(one.engine, "version") for name, one in observed.items()},
+        "storage driver": {name: _engine(one.engine, "driver") for name, one in observed.items()},
+        parity.CLOCKS_ROW: {name: _clocks(one.footprints) for name, one in observed.items()},
         **images,
     }
 
 
-def _release(seen: System | Unread) -> Value:
-    if isinstance(seen, Unread):
-        return Unknown(seen.error)
-    release = seen.dgx.get("DGX_OTA_VERSION") or seen.dgx.get("DGX_SWBUILD_VERSION", "")
+def _release(observed: System | Unread) -> Value:
+    if isinstance(observed, Unread):
+        return Unknown(observed.error)
+    release = observed.dgx.get("DGX_OTA_VERSION") or observed.dgx.get("DGX_SWBUILD_VERSION", "")
     return (release,) if release else ()
 
 
-def _cuda(seen: Gpu | Unread) -> Value:
-    if isinstance(seen, Unread):
-        return Unknown(seen.error)
-    return (seen.cuda,) if seen.cuda else Unknown("nvidia-smi does not print it")
+def _cuda(observed: Gpu | Unread) -> Value:
+    if isinstance(observed, Unread):
+        return Unknown(observed.error)
+    return (observed.cuda,) if observed.cuda else Unknown("nvidia-smi does not print it")
 
 
-def _clocks(seen: Footprints | Unread) -> Value:
-    if isinstance(seen, Unread):
-        return Unknown(seen.error)
-    return tuple(sorted({re.split("[= ]", option)[1] for own in seen.clocks.values() for option in own}))
+def _clocks(observed: Footprints | Unread) -> Value:
+    if isinstance(observed, Unread):
+        return Unknown(observed.error)
+    return tuple(sorted({re.split("[= ]", option)[1] for own in observed.clocks.values() for option in own}))
 
 
-def _memory(seen: ObservedPreflight) -> Value:
-    if isinstance(seen.memory, Unread):
-        return Unknown(seen.memory.error)
-    return (f"{seen.memory.total_mib / MIB_IN_GIB:.0f} GiB",)
+def _memory(observed: ObservedPreflight) -> Value:
+    if isinstance(observed.memory, Unread):
+        return Unknown(observed.memory.error)
+    return (f"{observed.memory.total_mib / MIB_IN_GIB:.0f} GiB",)
 
 
-def _engine(seen: Engine | Unread | None, field: str) -> Value:
-    if seen is None:
+def _engine(observed: Engine | Unread | None, field: str) -> Value:
+    if observed is None:
         return ()
-    return Unknown(seen.error) if isinstance(seen, Unread) else (str(getattr(seen, field)),)
+    return Unknown(observed.error) if isinstance(observed, Unread) else (str(getattr(observed, field)),)
 
 
-def _image(reference: str, seen: ObservedPreflight) -> Value:
+def _image(reference: str, observed: ObservedPreflight) -> Value:
     """Return the digests of an image; for a derived one, which has none, its id."""
-    if not isinstance(seen.observed, Observed):
-        return Unknown(seen.observed.message)
-    image = seen.observed.images.get(reference)
+    if not isinstance(observed.state, Observed):
+        return Unknown(observed.state.message)
+    image = observed.state.images.get(reference)
     if image is None:
         return ()
     digests = sorted({one.partition("@")[2] for one in image.digests})
     return tuple(one.removeprefix("sha256:")[:12] for one in digests or [image.id])
 
 
-def _identities(seen: Mapping[str, ObservedPreflight]) -> Iterator[tuple[str, Check]]:
-    for one in parity.shared_identities({name: own.machine for name, own in seen.items()}):
+def _identities(observed: Mapping[str, ObservedPreflight]) -> Iterator[tuple[str, Check]]:
+    for one in parity.shared_identities({name: own.machine for name, own in observed.items()}):
         for host in one.hosts:
             yield host, of(one.name, one.diagnostic)
 

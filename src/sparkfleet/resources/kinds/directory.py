@@ -14,13 +14,13 @@ def observe(host: ObservedHost, path: str, arg: str) -> dict[str, str]:
 
     They are counted up to the limit in ``arg``: more is "many".
     """
-    seen = host.file(path)
-    if seen["is"] == "directory":
+    observed = host.file(path)
+    if observed["is"] == "directory":
         owner, _, limit = arg.partition(" ")
         count = sum(1 for _ in entries_of_others(host.path(path), owner, int(limit or 0)))
-        seen["others"] = "many" if count > int(limit or 0) else str(count)
-        seen["empty"] = "no" if os.listdir(host.path(path)) else "yes"
-    return seen
+        observed["others"] = "many" if count > int(limit or 0) else str(count)
+        observed["empty"] = "no" if os.listdir(host.path(path)) else "yes"
+    return observed
 
 
 def entries_of_others(path: str, owner: str, limit: int) -> Iterator[str]:
@@ -188,10 +188,10 @@ class Directory(ResourceKind):
             return
         if "others" in names:
             _restore_contents(_owners_file(host, entry.key), path)
-        seen = host.file(entry.key)
-        owner = before["owner"] if "owner" in names else seen["owner"]
-        group = before["group"] if {"owner", "group"} & set(names) else seen["group"]
-        mode = before["mode"] if "mode" in names else seen["mode"]
+        observed = host.file(entry.key)
+        owner = before["owner"] if "owner" in names else observed["owner"]
+        group = before["group"] if {"owner", "group"} & set(names) else observed["group"]
+        mode = before["mode"] if "mode" in names else observed["mode"]
         _set(path, host_files.ids(owner, group), mode)
 
 

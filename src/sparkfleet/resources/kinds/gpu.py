@@ -15,9 +15,9 @@ def observe(host: ObservedHost, _: str, __: str = "") -> dict[str, str]:
     import re  # noqa: PLC0415  (5 ms, for Sparks whose GPU is set alone)
 
     found = dict(re.findall(r"^ExecStart=.*nvidia-smi (-\w+) (\S+)$", text, re.MULTILINE))
-    seen = {name: found.get(option, "") for name, option in OPTIONS.items()}
+    observed = {name: found.get(option, "") for name, option in OPTIONS.items()}
     state = host.unit(UNIT)
-    return {**seen, "unit": "%s %s" % (state["at boot"], state["now"])}
+    return {**observed, "unit": "%s %s" % (state["at boot"], state["now"])}
 
 
 # --- Only what is above this line is sent with the probe. ---

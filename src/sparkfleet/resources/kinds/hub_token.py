@@ -5,11 +5,11 @@ from __future__ import annotations
 
 def observe(host: ObservedHost, path: str, _: str = "") -> dict[str, str]:
     """Return the file, its content by a salted hash."""
-    seen = host.file(path)
-    if seen.pop("sha256", ""):
+    observed = host.file(path)
+    if observed.pop("sha256", ""):
         with open(host.path(path), "rb") as opened:
-            seen.update(host.secret(opened.read().strip()))
-    return seen
+            observed.update(host.secret(opened.read().strip()))
+    return observed
 
 
 # --- Only what is above this line is sent with the probe. ---

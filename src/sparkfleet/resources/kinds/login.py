@@ -21,10 +21,10 @@ def observe(host: ObservedHost, registry: str, helper: str) -> dict[str, str]:
         output = host.output("docker-credential-" + stored_by, "get", stdin=server)
         found = host.parse_json(output) if output.startswith("{") else {}
         secret = (found["Username"] + ":" + found["Secret"]).encode() if found.get("Secret") else b""
-    seen = {"is": "login", "helper": stored_by, **host.secret(secret)} if secret else {"is": "absent"}
+    observed = {"is": "login", "helper": stored_by, **host.secret(secret)} if secret else {"is": "absent"}
     if secret and stored_by != helper:
-        seen["secret"] = "kept by " + (stored_by or "the file")
-    return seen
+        observed["secret"] = "kept by " + (stored_by or "the file")
+    return observed
 
 
 # --- Only what is above this line is sent with the probe. ---

@@ -10,10 +10,10 @@ def rule_path(user: str) -> str:
 
 def observe(host: ObservedHost, user: str, _: str = "") -> dict[str, str]:
     """Return the file with a user's rule."""
-    seen = host.file(rule_path(user))
-    lines = (host.read(rule_path(user)) or "").splitlines() if seen["is"] == "file" else []
-    seen["rule"] = "; ".join(line.strip() for line in lines if line.strip() and not line.startswith("#"))
-    return seen
+    observed = host.file(rule_path(user))
+    lines = (host.read(rule_path(user)) or "").splitlines() if observed["is"] == "file" else []
+    observed["rule"] = "; ".join(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+    return observed
 
 
 # --- Only what is above this line is sent with the probe. ---

@@ -12,11 +12,11 @@ DIRECTORIES = ("/usr/lib/sysctl.d", "/run/sysctl.d", "/etc/sysctl.d")
 def observe(host: ObservedHost, name: str, _: str = "") -> dict[str, str]:
     """Return a setting now, in our file, and in the last file after ours that sets it."""
     text = host.read("/proc/sys/" + name.replace(".", "/"))
-    seen = {"now": " ".join((text or "").split()), "at boot": settings_in(host, FILE).get(name, "")}
+    observed = {"now": " ".join((text or "").split()), "at boot": settings_in(host, FILE).get(name, "")}
     later = [path for path in later_files(host) if name in settings_in(host, path)]
     if later:
-        seen.update(later=later[-1], set=settings_in(host, later[-1])[name])
-    return seen if text is not None else {"is": "no such setting", **seen}
+        observed.update(later=later[-1], set=settings_in(host, later[-1])[name])
+    return observed if text is not None else {"is": "no such setting", **observed}
 
 
 def settings_in(host: ObservedHost, path: str) -> dict[str, str]:

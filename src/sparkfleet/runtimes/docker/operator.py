@@ -67,16 +67,16 @@ class Docker:
         self,
         workload: DeclaredWorkload,
         image: ObservedImage | None,
-        seen: ObservedInstance | None,
+        observed: ObservedInstance | None,
         seen_image: ObservedImage | None,
     ) -> Sequence[SettingChange]:
         """Return the rows of the settings table that differ; of a new container its mounts."""
-        return compare.changes(workload, image, seen, seen_image)
+        return compare.changes(workload, image, observed, seen_image)
 
     def read_response(self, part: object) -> ObservedRuntime:
         """Return containers and images."""
         found = codec.read(DockerPart, part, self.name)
-        instances = tuple(one.seen() for one in found.containers)
+        instances = tuple(one.observed() for one in found.containers)
         return ObservedRuntime(instances, found.images, registry_layers=found.data == api.CONTAINERD_DATA)
 
     def unavailable(self, host: str, state: str, error: str) -> Diagnostic:

@@ -127,7 +127,7 @@ class ContainerPart:
         codec.read(_Config, self.config, "Config")
         codec.read(_HostConfig, self.host, "HostConfig")
 
-    def seen(self) -> ObservedInstance:
+    def observed(self) -> ObservedInstance:
         """Return the container, with the service that its label names."""
         config = codec.read(_Config, self.config, "Config")
         labels = config.Labels or {}

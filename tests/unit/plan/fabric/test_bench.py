@@ -44,7 +44,7 @@ def test_the_two_ends_see_the_same_links_from_their_sides() -> None:
 
 def test_links_that_only_one_of_them_has_are_left_out() -> None:
     near, far = ends()
-    two = replace(far, seen=replace(far.seen, links=(*cage(0), *cage(1))))
+    two = replace(far, observed=replace(far.observed, links=(*cage(0), *cage(1))))
     assert len(requests(near, two, 5)[0].lanes) == 2
 
 
@@ -54,6 +54,6 @@ def test_links_that_only_one_of_them_has_are_left_out() -> None:
 )
 def test_the_best_program_that_both_have_and_can_use(tools: tuple[str, ...], verbs: bool, tool: str) -> None:
     near, far = ends()
-    less = replace(far, tools=tools, seen=replace(far.seen, verbs=verbs))
+    less = replace(far, tools=tools, observed=replace(far.observed, verbs=verbs))
     assert requests(near, less, 5)[0].tool == tool
     assert requests(less, near, 5)[1].tool == tool

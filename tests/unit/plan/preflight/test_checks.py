@@ -471,7 +471,7 @@ def test_without_docker_all_other_rows_are_still_reported() -> None:
     missing = {"state": "missing", "error": "Docker is not installed"}
     found = seen(docker=missing, preflight__engine=missing, sudo={"state": "refused", "error": "no"})
     assert isinstance(found, ObservedPreflight)
-    assert isinstance(found.observed, Diagnostic)
+    assert isinstance(found.state, Diagnostic)
     states = {check.name: check.state for check in preflight(SPARK, found).checks}
     assert states["Docker"] is states["sudo"] is State.FAIL
     assert states["GPU"] is states["hub"] is State.OK

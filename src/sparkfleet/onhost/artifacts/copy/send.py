@@ -124,8 +124,8 @@ class Sender:
             file = open(expected.path, "rb", buffering=0)  # noqa: SIM115  (the caller closes it)
         except OSError:
             return None
-        seen = os.fstat(file.fileno())
-        if stat.S_ISREG(seen.st_mode) and seen.st_size == expected.size:
+        info = os.fstat(file.fileno())
+        if stat.S_ISREG(info.st_mode) and info.st_size == expected.size:
             return file
         file.close()
         return None
