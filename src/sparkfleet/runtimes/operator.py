@@ -109,9 +109,9 @@ class OperatorRuntime(Protocol):
     ) -> Sequence[SettingChange]:
         """Return the settings that need another instance, in the order of the plan.
 
-        Image, arguments and environment are compared elsewhere. Without an instance (``observed`` None): those
-        that people want to see of a new one. ``image`` and, of the instance, ``seen_image`` add what they set
-        by themselves; None = not known.
+        Image, arguments and environment are compared elsewhere. Without an instance (``observed`` None):
+        those that people want to see of a new one. ``image`` and, of the instance, ``seen_image`` add what
+        they set by themselves; None = not known.
         """
 
     def read_response(self, part: object) -> ObservedRuntime:

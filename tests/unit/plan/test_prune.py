@@ -167,11 +167,15 @@ def test_everything_that_is_ours_and_not_needed_is_in_the_list(seen: Observation
     models, digests = needed_models(seen), needed_digests(seen)
     for host, stored in disks(seen):
         gone = {item.key for one in plan.hosts if one.host == host.name for item in one.items}
+        stays = [g for one in stored.services.values() for g in one.generations if g.path not in gone]
+        for_rollbacks = {(g.model, g.revision) for g in stays}
+        images_of_these = {g.image.partition("@")[2] for g in stays}
         ours = {
             one.path
             for repository in stored.repositories
             for one in repository.revisions
-            if (repository.repo, one.revision) not in models and one.path in stored.staged_revisions
+            if (repository.repo, one.revision) not in models | for_rollbacks
+            and one.path in stored.staged_revisions
         }
         used = {container.image_id for container in stored.containers}
         ours |= {
@@ -179,7 +183,7 @@ def test_everything_that_is_ours_and_not_needed_is_in_the_list(seen: Observation
             for image in stored.images
             if set(image.refs) <= stored.staged_images.keys()
             and image.id not in used
-            and not {ref.partition("@")[2] for ref in image.refs} & digests
+            and not {ref.partition("@")[2] for ref in image.refs} & (digests | images_of_these)
         }
         ours |= {one.path for one in stored.evidence}
         assert ours <= gone

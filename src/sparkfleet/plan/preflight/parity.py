@@ -27,7 +27,7 @@ class FleetPreflight:
 def fleet_preflight(
     checked: Sequence[HostPreflight], hosts: Mapping[str, Host], observed: Mapping[str, ObservedPreflight]
 ) -> FleetPreflight:
-    """Return the checks with those that need several hosts. ``hosts``, ``observed``: of hosts that were read."""
+    """Return the checks with those that need several hosts. The mappings: of the hosts that were read."""
     observed = {
         one.host: observed[one.host] for one in checked if one.host in observed
     }  # in the inventory's order
