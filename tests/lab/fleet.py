@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,10 @@ globals().update(_settings.connection)
 """
 
 
+ENGINE_LOG = re.compile(r"^ +\| .*$", re.MULTILINE)
+"""Lines of an engine's log in the report of a failure."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Exit code and output of a command."""
@@ -46,7 +51,7 @@ class Outcome:
     def expect(self, code: int) -> Outcome:
         """Return self if the exit code is this one; fail with the output otherwise."""
         assert self.code == code, f"exit code {self.code}, expected {code}:\n{self.text}"
-        assert "Traceback" not in self.text, self.text
+        assert "Traceback" not in ENGINE_LOG.sub("", self.text), self.text
         return self
 
 

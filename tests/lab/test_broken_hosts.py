@@ -148,7 +148,7 @@ def test_a_spark_that_breaks_between_plan_and_run_does_not_stop_the_other(pair: 
         reason = []
         for line in process.stdout:
             reason.append(line)
-            if "Beginning operation run" in line:
+            if "to change, 0 unchanged" in line:
                 bad.break_("sudo-refused")
     text = "".join(reason)
     bad.repair()

@@ -38,7 +38,7 @@ done
 test "$(docker ps -aq | wc -l)" = 1
 """
 
-BEFORE = ("Connecting to hosts", "Loading: deploys", "Beginning operation run")
+BEFORE = ("Connecting to hosts", "Loading: deploys", "Ready: deploys")
 DURING = (
     "checking the flags with the image's own parser",
     "nano begin",
