@@ -118,7 +118,7 @@ def test_a_reader_that_leaves_does_not_end_a_change(serving: ServingFleet) -> No
     assert len(done.stdout.splitlines()) == 3
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
-    assert "spark-01 nano   serves, gate passed" in done.stderr
+    assert "nano   http://spark-01:8000/v1   serves, gate passed" in done.stderr
     assert "65536" in serving.machines[0].sh("docker inspect -f '{{.Args}}' nano")
     assert HostPrograms(serving.machines[0]).serves()
     serving.fleet.plan().expect(0)
