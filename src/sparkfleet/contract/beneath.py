@@ -37,15 +37,15 @@ def parent_of(path: Path, root: Path) -> Iterator[int]:
     names = path.relative_to(root).parts
     if not names or ".." in names:
         raise ValueError(f"{path} is not below {root}")
-    descriptor, here = os.open(root, _DIRECTORY), root
+    descriptor, directory = os.open(root, _DIRECTORY), root
     try:
         for name in names[:-1]:
-            here /= name
+            directory /= name
             try:
                 inner = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
             except OSError as error:
                 if error.errno in {errno.ELOOP, errno.ENOTDIR}:
-                    raise LinkError(here) from None
+                    raise LinkError(directory) from None
                 raise
             os.close(descriptor)
             descriptor = inner

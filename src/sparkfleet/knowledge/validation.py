@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def _problem(file: str, read: Callable[[], object]) -> Iterator[tuple[str, str]]
     try:
         read()
     except SparkfleetError as error:
-        yield file, "; ".join(f"{one.location}: {one.message}" for one in error.diagnostics)
+        yield file, "; ".join(replace(one, hint="").line for one in error.diagnostics)
     except Exception as error:  # noqa: BLE001  (whatever a reader raises, the file cannot be used)
         yield file, f"{type(error).__name__}: {error}"
 

@@ -96,6 +96,7 @@ MOMENTS: Mapping[str, tuple[Moment, ...]] = {
     "rollback.py": (READ,),
     "history": (READ,),
     "rollback": (READ,),
+    **dict.fromkeys(("stop", "stop.py", "start", "start.py", "restart", "restart.py"), (PROBE,)),
     "fabric": (Moment("probe", hosts=2, fleet="pair"),),
     "apply": RUN,
     "serve.py": (*RUN, EARLIER, *LINKS),
@@ -114,15 +115,16 @@ CASES = [(name, moment) for name, moments in MOMENTS.items() for moment in momen
 
 def test_every_command_and_deploy_that_connects_has_moments() -> None:
     deploys = {f"{name}.py" for name in exit_codes.DEPLOYS}
-    # init logs in, and logs prints lines: both change no host and use a channel of their own.
-    assert MOMENTS.keys() == deploys | CONNECTING.keys() - {"init", "logs"}
+    # init logs in, logs and ask print lines: they change no host and use a channel of their own.
+    assert MOMENTS.keys() == deploys | CONNECTING.keys() - {"init", "logs", "ask"}
 
 
 def argv(files: FleetFiles, name: str) -> list[str]:
     if name.endswith(".py"):
         deploy = fleet_directory.deploy(name.removesuffix(".py"))
         return [str(BIN / "pyinfra"), str(files.inventory), str(deploy), "-y"]
-    more = {"apply": ["-y"], "fabric": ["pair"], "rollback": ["spark-01", "-y"]}.get(name, [])
+    confirmed = {key: ["-y"] for key in ("apply", "stop", "start", "restart")}
+    more = {**confirmed, "fabric": ["pair"], "rollback": ["spark-01", "-y"]}.get(name, [])
     return [str(BIN / "sparkfleet"), name, *(["bench"] * (name == "fabric")), str(files.inventory), *more]
 
 

@@ -83,7 +83,7 @@ def test_an_unexpected_error_fails_the_operations_of_one_host_alone(monkeypatch:
         raise ValueError("out of ideas")
 
     board = SimpleNamespace(host=lambda _: nullcontext())
-    run = SimpleNamespace(board=board, failures={})
+    run = SimpleNamespace(board=board, failures={}, begin=lambda _: None)
     monkeypatch.setattr(executor, "RunContext", lambda *_: SimpleNamespace(run=run, log=lambda _: None))
     monkeypatch.setattr(executor, "refuse_stale", fail)
     nothing = cast("Any", None)

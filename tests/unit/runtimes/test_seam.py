@@ -65,7 +65,7 @@ ALLOWED: dict[str, tuple[str, set[str]]] = {
         {"_docker", "docker", "docker_install"},
     ),
     "plan/docker_install.py": (INSTALLER, {"docker", "docker-restart-blocked"}),
-    "plan/model.py": (INSTALLER, {"DOCKER", "_AFTER_DOCKER", "docker", "docker-not-prepared"}),
+    "plan/model.py": (INSTALLER, {"DOCKER", "Docker", "_AFTER_DOCKER", "docker", "docker-not-prepared"}),
     "plan/operations.py": (INSTALLER, {"DOCKER", "docker"}),
     "plan/preflight/containers.py": (
         INSTALLER,

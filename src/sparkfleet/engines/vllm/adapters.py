@@ -21,8 +21,13 @@ def of_hub(value: Any) -> Iterator[ExtraModel]:
 
 
 def pinned(value: Any, directories: Mapping[str, str]) -> Any:
-    """Return the flag with the directories of repositories (in the container) instead of their names."""
-    return [_pinned(entry, directories) for entry in _entries(value)]
+    """Return the flag with the directories of repositories (in the container) instead of their names.
+
+    Other entries stay as they are written: the arguments of running engines must not change.
+    """
+    if isinstance(value, list):
+        return [_pinned(entry, directories) for entry in value]
+    return _pinned(value, directories)
 
 
 def is_of_hub(path: str) -> bool:
@@ -50,11 +55,12 @@ def _read(entry: Any) -> Any:
     return read if isinstance(read, dict) else entry
 
 
-def _pinned(entry: Any, directories: Mapping[str, str]) -> Any:
+def _pinned(written: Any, directories: Mapping[str, str]) -> Any:
+    entry = _read(written)
     found = _OF_HUB.fullmatch(path_of(entry))
     directory = directories.get(found["repo"]) if found else None
     if directory is None:
-        return entry
+        return written
     return (
         {**entry, "path": directory} if isinstance(entry, dict) else f"{entry.partition('=')[0]}={directory}"
     )

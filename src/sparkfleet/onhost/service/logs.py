@@ -239,9 +239,9 @@ def _rollout(system: System, query: LogQuery, write: Callable[[LogLine | None], 
     printer = Printer(system, write, ())
     printer.line(f"rollout {directory.name}")
     fallback = store.rollout_fallback(system.paths.run, directory.name)
-    events = [one for one in journal.read_events(directory, 0, fallback) if one.at >= query.since][
-        -query.tail :
-    ]
+    events = journal.read_events(directory, 0, fallback)
+    following = events[-1].n + 1 if events else 0
+    events = [one for one in events if one.at >= query.since][-query.tail :]
     while True:
         for event in events:
             if event.text:
@@ -253,7 +253,8 @@ def _rollout(system: System, query: LogQuery, write: Callable[[LogLine | None], 
             return
         printer.alive()
         system.sleep(POLL_S)
-        events = journal.read_events(directory, events[-1].n + 1 if events else 0, fallback)
+        events = journal.read_events(directory, following, fallback)
+        following = events[-1].n + 1 if events else following
 
 
 def _concerns(directory: Path, service: str) -> bool:

@@ -165,9 +165,12 @@ def chown(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
     def looked(path: Any) -> Any:
         return Info(path) if str(path).endswith(".by-root") else lstat(path)
 
-    def record_chown(path: Any, uid: int, gid: int, *, follow_symlinks: bool = True) -> None:
+    def record_chown(
+        path: Any, uid: int, gid: int, *, dir_fd: int | None = None, follow_symlinks: bool = True
+    ) -> None:
         assert not follow_symlinks
-        owned[str(path)] = uid
+        within = Path() if dir_fd is None else Path(f"/proc/self/fd/{dir_fd}").readlink()
+        owned[str(within / path)] = uid
 
     monkeypatch.setattr(os, "lstat", looked)
     monkeypatch.setattr(os, "chown", record_chown)

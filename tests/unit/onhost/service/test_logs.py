@@ -109,6 +109,21 @@ def test_the_last_rollout_of_a_service_is_shown_to_its_result(world: World) -> N
     assert shown(world, LogQuery(ROLLOUT))[0] == "rollout other-00000001"
 
 
+def test_an_event_of_a_followed_rollout_is_shown_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.serve(NANO)
+    world.ask(RolloutRequest("nano-00000001", generation(image="img:2"), ("nano",)))
+    once = shown(world, LogQuery(ROLLOUT, "nano"))
+    monkeypatch.setattr(logs.journal, "read_result", lambda *_: None)
+    monkeypatch.setattr(logs, "RESULT", "no kind of event")
+    for query in (LogQuery(ROLLOUT, "nano", follow=True), LogQuery(ROLLOUT, "nano", follow=True, tail=2)):
+
+        def enough(lines: list[LogLine | None]) -> bool:
+            return lines.count(None) == 4
+
+        lines = [line.text for line in until(world, query, enough) if line]
+        assert lines == (once if query.tail > 2 else [once[0], *once[-2:]])
+
+
 def entry(number: int, message: object) -> str:
     return json.dumps(
         {"__REALTIME_TIMESTAMP": f"{number}000000", "__CURSOR": f"c{number}", "MESSAGE": message, "_PID": "1"}
