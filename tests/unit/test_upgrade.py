@@ -90,7 +90,7 @@ def test_an_edited_file_stays_until_its_owner_decides(home: Path, release: Chang
         assert (home / SERVE).read_text() == "mine = True\n"
     assert "sparkfleet==0.2.0" in (home / ".github/workflows/fleet.yml").read_text()
 
-    run(home, "-y", "--keep", SERVE)
+    run(home, "--keep", SERVE)  # nothing is left to confirm, so no terminal is needed
     assert (home / SERVE).read_text() == "mine = True\n"
     assert run(home, "--dry") == ""
 

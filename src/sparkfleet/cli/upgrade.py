@@ -122,6 +122,8 @@ def _show(change: Change) -> None:
 
 def _ask(directory: Path, accepted: Sequence[Change], undecided: Sequence[Change]) -> list[Change]:
     """Ask whether to go on, and for each edited file whether to replace it; return those to replace."""
+    if not accepted and not undecided:
+        return []
     if not sys.stdin.isatty():
         raise SparkfleetError(
             Diagnostic(
@@ -150,7 +152,13 @@ def _report(directory: Path, version: str, accepted: Sequence[Change], left: Seq
             code="template-edited",
         )
         click.echo(paragraph(diagnostic), err=True)
-    done = f"{output.count(len(accepted), 'file')} changed" if accepted else "nothing to change"
+    done = (
+        f"{output.count(len(accepted), 'file')} changed"
+        if accepted
+        else "nothing else to change"
+        if left
+        else "nothing to change"
+    )
     click.echo(f"{directory}: sparkfleet {version}, {done}")
     if left:
         sys.exit(Code.ERROR)

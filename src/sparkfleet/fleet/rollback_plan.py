@@ -46,6 +46,6 @@ def _host_plan(host: PyinfraHost, selection: Selection) -> HostPlan:
     targets = rollback.selected(spec.name, stored.services, selection)
     generations = [one for one in targets.values() if isinstance(one, PromotedGeneration)]
     observed = spark_plan.probed(host, rollback.request(spec, generations))
-    plan = rollback.rollback_plan(spec, stored.services, targets, observed)
+    plan = rollback.rollback_plan(spec, stored.services, targets, observed, named=bool(selection.service))
     unreadable = (replace(one, severity=Severity.WARNING) for one in stored.unreadable)
     return replace(plan, warnings=(*plan.warnings, *unreadable))

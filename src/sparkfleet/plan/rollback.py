@@ -15,7 +15,7 @@ from sparkfleet.contract.probe import ProbeRequest
 from sparkfleet.desired_state import Host
 from sparkfleet.plan import blockers, host_changes, service_changes, state_files
 from sparkfleet.plan.compute import probe_request, rollout_in_progress
-from sparkfleet.plan.model import Action, ChangeSet, FieldChange, HostPlan
+from sparkfleet.plan.model import Action, ChangeSet, FieldChange, HostPlan, ServiceStop
 from sparkfleet.plan.operations import CreateService, ReplaceService
 from sparkfleet.probe.observation import Observed, WithoutRuntime
 
@@ -120,8 +120,13 @@ def rollback_plan(
     stored: Mapping[str, KeptService],
     targets: Mapping[str, PromotedGeneration | Diagnostic],
     observed: Observed | Diagnostic,
+    *,
+    named: bool = False,
 ) -> HostPlan:
-    """Return the plan of one Spark: the programs where they differ, and a change set for each rollback."""
+    """Return the plan of one Spark: the programs where they differ, and a change set for each rollback.
+
+    ``named``: a service was requested by name. Else one that was stopped on purpose stays stopped.
+    """
     if isinstance(observed, WithoutRuntime):
         return HostPlan(host.name, unknown=observed.plain)
     if isinstance(observed, Diagnostic):
@@ -130,10 +135,22 @@ def rollback_plan(
         return HostPlan(
             host.name, unknown=rollout_in_progress(host, observed), rollout_in_progress=observed.rollout
         )
-    found = (_change_set(host, stored, name, one, observed) for name, one in targets.items())
+    stops = tuple(_stop(name, observed) for name in targets if observed.is_stopped(name) and not named)
+    stopped = {one.service for one in stops}
+    found = (
+        _change_set(host, stored, name, one, observed) for name, one in targets.items() if name not in stopped
+    )
     sets = [state_files.blocked(one, observed) for one in found if one]
     programs = host_changes.programs_change_set(observed) if any(not one.blocked for one in sets) else None
-    return HostPlan(host.name, (*((programs,) if programs else ()), *sets), machine=observed.machine)
+    return HostPlan(
+        host.name, (*((programs,) if programs else ()), *sets), machine=observed.machine, stops=stops
+    )
+
+
+def _stop(name: str, observed: Observed) -> ServiceStop:
+    record, current = observed.stops[name], observed.generations.get(name)
+    cluster = current.rank.cluster if current and current.rank else ""
+    return ServiceStop(name, record.operator, record.at, record.reason, cluster)
 
 
 def _change_set(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sparkfleet.contract.diagnostic import Diagnostic, combine
@@ -47,6 +47,19 @@ class Request:
     command: Command
     target: Target = Target()
     reason: str = ""
+
+
+def unknown_host(target: Target, hosts: Sequence[str]) -> Diagnostic | None:
+    """Return an error for a target on a host that is not in the inventory: no plan would have it."""
+    if str(target) in {"", *hosts} or target.host in hosts:
+        return None
+    return Diagnostic(
+        f"--data {TARGET}={target}",
+        f"the inventory has no host {target.host!r}",
+        f"HOST or HOST/SERVICE, with a host of: {', '.join(hosts)}",
+        "correct it, then run again",
+        code="service-not-found",
+    )
 
 
 def command_plan(host: Host, observed: Observed, whole: HostPlan, request: Request) -> HostPlan:

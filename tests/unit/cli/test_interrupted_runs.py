@@ -193,10 +193,7 @@ def test_ctrl_c_ends_with_its_code_and_names_the_hosts_where_something_continues
     assert err.splitlines()[-1] == f"interrupted: {named if moment.named else 'no host was being changed'}"
 
 
-PROMPTS = {"apply": "Apply ", "serve.py": "Press enter to execute"}
-
-
-@pytest.mark.parametrize("name", PROMPTS)
+@pytest.mark.parametrize("name", ["apply", "serve.py"])
 def test_ctrl_c_at_the_prompt(fleet: Callable[..., FleetFiles], tmp_path: Path, name: str) -> None:
     files = fleet({"spark-01.yaml": ONE["spark-01"], "inventories/lab.py": INVENTORY})
     (files.root / "config.py").write_text((ROOT / "config.py").read_text())
@@ -214,7 +211,7 @@ def test_ctrl_c_at_the_prompt(fleet: Callable[..., FleetFiles], tmp_path: Path, 
     ) as process:
         assert process.stdout is not None
         out = b""
-        while PROMPTS[name].encode() not in out and (part := os.read(process.stdout.fileno(), 4096)):
+        while b"[y/N]" not in out and (part := os.read(process.stdout.fileno(), 4096)):
             out += part
         process.send_signal(signal.SIGINT)
         out += process.stdout.read()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sparkfleet import engines
+from sparkfleet.engines.vllm import adapters
 from sparkfleet.lock.resolve import lock_targets
 from tests.unit.config.fleet_files import SMALL, FleetFiles
 
@@ -56,3 +57,19 @@ def test_an_adapter_that_is_not_locked_is_named(fleet: Callable[..., FleetFiles]
     (files.directory / "spark-01.yaml").write_text(declared("[sql=org/sql-lora]")["spark-01.yaml"])
     diagnostic = files.diagnostic(need_lock=True)
     assert (diagnostic.code, "org/sql-lora" in diagnostic.message) == ("lock-entry-missing", True)
+
+
+@pytest.mark.parametrize(
+    "value", ['{"name":"a","path":"/x"}', "a=/x", ["a=/x", {"name": "b", "path": "/y"}], "{"]
+)
+def test_adapters_without_a_repository_stay_as_they_are_written(value: object) -> None:
+    assert adapters.pinned(value, {"o/r": "/models/r"}) == value
+
+
+def test_of_several_adapters_only_those_of_the_hub_get_a_directory() -> None:
+    value = ["a=o/r", '{"name": "b", "path": "o/r"}', '{"name":"c","path":"/x"}']
+    assert adapters.pinned(value, {"o/r": "/models/r"}) == [
+        "a=/models/r",
+        {"name": "b", "path": "/models/r"},
+        '{"name":"c","path":"/x"}',
+    ]

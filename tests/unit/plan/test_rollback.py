@@ -16,6 +16,7 @@ from sparkfleet.plan.rollback import KeptService, Selection
 from sparkfleet.probe.observation import Observed, ObservedPath
 from tests.unit.plan import fake_spark
 from tests.unit.plan.nano import CONVERGED, HOST, NANO, rollout, rows, with_service
+from tests.unit.plan.test_stops import stopped
 
 CURRENT = CONVERGED.generations["nano"]
 
@@ -36,7 +37,7 @@ def plan(
 ) -> HostPlan:
     stored_services = {stored.name: stored}
     targets = rollback.selected(HOST.name, stored_services, Selection(service, to))
-    return rollback.rollback_plan(HOST, stored_services, targets, observed)
+    return rollback.rollback_plan(HOST, stored_services, targets, observed, named=bool(service))
 
 
 def diagnostic(found: HostPlan) -> Diagnostic:
@@ -125,6 +126,16 @@ def test_older_programs_are_replaced_first_and_nothing_else_of_the_host_is_touch
     programs, service = changed.change_sets
     assert {type(one) for one in programs.operations} == {WriteFile}
     assert service.subject == "nano"
+
+
+def test_a_service_that_was_stopped_on_purpose_stays_stopped_unless_it_is_named() -> None:
+    observed = stopped(CONVERGED)
+    found = plan(observed)
+    assert found.change_sets == ()
+    assert [one.service for one in found.stops] == ["nano"]
+    named = plan(observed, service="nano")
+    assert [one.subject for one in named.change_sets if not one.blocked] == ["nano"]
+    assert named.stops == ()
 
 
 def test_a_rollout_in_progress_makes_the_host_unknown() -> None:

@@ -23,7 +23,7 @@ from sparkfleet.plan.model import (
 )
 from sparkfleet.plan.operations import RestartService, StartService, StopService, WriteFile
 from sparkfleet.plan.report import plan_text
-from sparkfleet.plan.service_commands import Request, Target, command_plan
+from sparkfleet.plan.service_commands import Request, Target, command_plan, unknown_host
 from sparkfleet.probe.observation import Listener, Observed, ObservedUnit
 from tests.unit.plan import fake_spark
 from tests.unit.plan.cluster import cluster_fixtures
@@ -127,6 +127,19 @@ def test_a_target_that_is_not_there_is_named_with_what_is_there() -> None:
     diagnostic = only(plan(Command.STOP, CONVERGED, "spark-01/nanno")).blocked
     assert diagnostic is not None
     assert (diagnostic.code, diagnostic.expected) == ("service-not-found", "one of: nano")
+
+
+@pytest.mark.provokes("service-not-found")
+@pytest.mark.parametrize("target", ["spark-O1/nano", "spark-O1", "/nano"])
+def test_a_target_on_no_host_of_the_inventory_is_an_error_of_the_run(target: str) -> None:
+    diagnostic = unknown_host(Target.of(target), ["spark-01", "spark-02"])
+    assert diagnostic is not None
+    assert diagnostic.expected.endswith("spark-01, spark-02")
+
+
+@pytest.mark.parametrize("target", ["", "spark-01", "spark-01/nano"])
+def test_a_target_on_a_host_of_the_inventory_is_none(target: str) -> None:
+    assert unknown_host(Target.of(target), ["spark-01", "spark-02"]) is None
 
 
 def test_a_host_that_is_unknown_stays_unknown() -> None:

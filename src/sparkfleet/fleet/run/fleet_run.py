@@ -372,6 +372,7 @@ def print_summary(state: State) -> None:
         run.done,
         frozenset(run.changed | by_pyinfra) - failures.keys(),
         failures,
+        frozenset((name, one.service) for name, plan in run.plans.items() for one in plan.stops),
     )
     echo_rows(outcome.rows)
     for name, diagnostics in sorted(outcome.failures.items()):

@@ -28,6 +28,8 @@ class Outcome:
     changed: frozenset[str] = frozenset()
     """Hosts that did not fail, on which something was executed."""
     failures: Mapping[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
+    stopped: frozenset[tuple[str, str]] = frozenset()
+    """Host and service that were stopped on purpose, and stay so."""
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -38,6 +40,9 @@ class Outcome:
         results = {subject: text for (name, subject), text in self.done.items() if name == host}
         declared = self.declared.get(host)
         for service in declared.services if declared else ():
+            if (host, service.name) in self.stopped and service.name not in results:
+                yield host, service.name, "", "stopped, unchanged"
+                continue
             unchanged = "unchanged" if host not in self.failures and len(self.hosts) <= MANY else ""
             text = results.pop(service.name, unchanged)
             if text and declared:
@@ -48,7 +53,7 @@ class Outcome:
     def counts(self) -> str:
         """Return the last line: the number of hosts by what became of them, and the time."""
         failed = len(self.failures)
-        changed = len(self.changed)
-        parts = [f"{changed} changed", f"{len(self.hosts) - changed - failed} unchanged"]
+        unchanged = len({*self.hosts} - self.changed - self.failures.keys())
+        parts = [f"{len(self.changed)} changed", f"{unchanged} unchanged"]
         parts += [f"{failed} failed"] if failed else []
         return f"{', '.join(parts)}, in {duration(self.seconds)}"

@@ -40,6 +40,16 @@ def test_the_last_line_counts_every_host_once() -> None:
     assert changed.counts == "1 changed, 1 unchanged, 1 failed, in 6 min"
 
 
+def test_a_failure_outside_of_the_run_makes_no_count_negative() -> None:
+    found = outcome(hosts=("spark-01",), failures={"spark-01": FAILED, "spark-02": FAILED})
+    assert found.counts == "0 changed, 0 unchanged, 2 failed, in 6 min"
+
+
+def test_a_service_that_was_stopped_on_purpose_has_no_address() -> None:
+    found = outcome(declared={"spark-01": ADDRESSED}, stopped=frozenset({("spark-01", "nano")}))
+    assert found.rows == (("spark-01", "nano", "", "stopped, unchanged"),)
+
+
 def test_a_large_fleet_lists_the_services_that_changed() -> None:
     hosts = tuple(f"spark-{number:02}" for number in range(20))
     found = Outcome(hosts, 1.0, dict.fromkeys(hosts, ADDRESSED), {("spark-07", "nano"): "serves"})

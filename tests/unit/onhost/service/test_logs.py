@@ -13,6 +13,7 @@ from sparkfleet.contract.logs import ENGINE, ROLLOUT, SUPERVISOR, LogLine
 from sparkfleet.onhost.machine.system import CommandResult
 from sparkfleet.onhost.service import logs
 from sparkfleet.onhost.service.logs import LogQuery
+from sparkfleet.onhost.state import journal
 from tests.unit.onhost.world import Box, World, generation
 
 NANO = generation()
@@ -113,7 +114,7 @@ def test_an_event_of_a_followed_rollout_is_shown_once(world: World, monkeypatch:
     world.serve(NANO)
     world.ask(RolloutRequest("nano-00000001", generation(image="img:2"), ("nano",)))
     once = shown(world, LogQuery(ROLLOUT, "nano"))
-    monkeypatch.setattr(logs.journal, "read_result", lambda *_: None)
+    monkeypatch.setattr(journal, "read_result", lambda *_: None)
     monkeypatch.setattr(logs, "RESULT", "no kind of event")
     for query in (LogQuery(ROLLOUT, "nano", follow=True), LogQuery(ROLLOUT, "nano", follow=True, tail=2)):
 
