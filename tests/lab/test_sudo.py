@@ -16,7 +16,7 @@ from tests.lab.machine import Machine, difference
 from tests.lab.scanner import Scanner
 from tests.lab.serving_fleet import nano, reset_machines
 
-PREFLIGHT = ("sparkfleet", "status", "inventories/lab.py", "--preflight", "--run")
+PREFLIGHT = ("sparkfleet", "status", "inventories/lab.py", "--preflight", "--run", "--all")
 SUDO_TIMESTAMPS = "ls -la --full-time /run/sudo/ts 2>/dev/null || true"
 """Sudo's record of recent authentications."""
 FAILURES = "journalctl --no-pager -t sudo | grep -c 'authentication failure' || true"
@@ -87,7 +87,7 @@ def test_with_the_password_a_dry_run_leaves_no_trace_and_a_run_converges(
         password_fleet.clean(fleet.run("-vvv", "--debug").expect(0))
         password_fleet.clean(fleet.plan("--json").expect(0))
         result = password_fleet.clean(
-            fleet.command("sparkfleet", "status", "inventories/lab.py", "--preflight", "--run")
+            fleet.command("sparkfleet", "status", "inventories/lab.py", "--preflight", "--run", "--all")
         )
     assert difference(before["files"], after["files"]) == []
     assert (after["docker"], after["units"]) == (before["docker"], before["units"])

@@ -99,4 +99,4 @@ def test_an_inventory_by_a_link(unreachable: FleetFiles) -> None:
     assert shell(unreachable, ("sparkfleet", "check", "links/mine.py"))[0] == Code.OK
     code, err = shell(unreachable, ("pyinfra", "links/mine.py", *RUN[2:]))
     assert code == Code.ERROR
-    assert "Unable to connect to port 1 on 127.0.0.1" in err
+    assert "ssh -p 1 nobody@127.0.0.1 true" in err

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sparkfleet.contract.diagnostic import SparkfleetError
+from sparkfleet.errors import error_text
 from sparkfleet.inventory import load_fleet
 
 MALFORMED = Path(__file__).with_name("malformed")
@@ -28,7 +29,7 @@ def test_all_mistakes_of_all_host_files_are_reported_at_once(
     shutil.copytree(MALFORMED, tmp_path / "inventories" / "bad")
     with pytest.raises(SparkfleetError) as error:
         load_fleet(Path("inventories/bad.py"))
-    output = f"{error.value}\n"
+    output = f"{error_text(error.value)}\n"
     if os.environ.get("UPDATE_GOLDEN"):
         EXPECTED.write_text(output)
     assert output == EXPECTED.read_text()
