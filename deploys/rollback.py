@@ -1,8 +1,8 @@
 """Go back to a generation that a Spark keeps, through its readiness gate; the fleet's files are not used.
 
 pyinfra inventories/FLEET.py deploys/rollback.py --dry                                        # the plan
-pyinfra inventories/FLEET.py deploys/rollback.py --limit HOST --data service=NAME             # one service
-pyinfra inventories/FLEET.py deploys/rollback.py --limit HOST --data service=NAME --data to=GENERATION
+pyinfra inventories/FLEET.py deploys/rollback.py --data service_target=HOST/NAME              # one service
+pyinfra inventories/FLEET.py deploys/rollback.py --data service_target=HOST/NAME --data rollback_to=GENERATION
 """
 
 from sparkfleet.fleet.operations import host, rollback, service

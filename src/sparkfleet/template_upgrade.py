@@ -72,6 +72,9 @@ def read_record(directory: Path, version: str) -> Record | None:
         raise _invalid(path, error.diagnostic.message, error.diagnostic.expected) from None
     except InvalidVersion as error:
         raise _invalid(path, str(error), "a version, such as 0.1.0") from None
+    for name in record.templates:
+        if name.startswith("/") or ".." in name.split("/"):
+            raise _invalid(path, f"templates: {name}", "paths within the directory")
     if is_newer:
         raise SparkfleetError(
             Diagnostic(
@@ -93,13 +96,17 @@ def _invalid(path: Path, message: str, expected: str) -> SparkfleetError:
 def changes(directory: Path, record: Record | None, templates: Mapping[str, str]) -> Iterator[Change]:
     """Yield the files that an upgrade would change, sorted by path.
 
-    A file that its owner removed stays away. What a symbolic link leads to is not this directory's.
+    A file that its owner removed stays away. What a symbolic link leads to is not this directory's. Raise
+    SparkfleetError where a directory has the name of a file, or the other way round.
     """
     recorded = record.templates if record else {}
     for path in sorted({*templates, *recorded}):
         file, new, base = directory / path, templates.get(path), recorded.get(path)
         if any(one.is_symlink() for one in (file, *file.parents[: path.count("/")])):
             continue
+        obstacle = next((one for one in file.parents[: path.count("/")] if one.is_file()), None)
+        if obstacle or file.is_dir():
+            raise _in_the_way(obstacle or file)
         if not file.exists():
             if base is None and new is not None:
                 yield Change(path, Kind.ADD, "", new)
@@ -112,6 +119,12 @@ def changes(directory: Path, record: Record | None, templates: Mapping[str, str]
                 yield Change(path, Kind.REMOVE, old, "")
         elif old != new and (is_template or digest(new) != base):
             yield Change(path, Kind.UPDATE if is_template else Kind.EDITED, old, new)
+
+
+def _in_the_way(path: Path) -> SparkfleetError:
+    found, expected = ("a directory", "a file") if path.is_dir() else ("a file", "a directory")
+    hint = f"move it away: mv {path} {path}.old; then run again"
+    return SparkfleetError(Diagnostic(str(path), found, expected, hint, code="file-exists"))
 
 
 def _is_unrecorded(old: str, new: str | None) -> bool:

@@ -235,3 +235,29 @@ def test_a_record_that_cannot_be_read_is_named(home: Path, text: str) -> None:
     (home / RECORD).write_text(text)
     with pytest.raises(SparkfleetError, match=RECORD):
         run(home, "-y")
+
+
+@pytest.mark.provokes("template-record-invalid")
+@pytest.mark.parametrize("path", ["/etc/passwd", "schemas/../../host.py", ".."])
+def test_a_record_with_a_path_outside_of_the_directory_removes_nothing(home: Path, path: str) -> None:
+    outside = home.parent / "host.py"
+    outside.write_text("mine = True\n")
+    record = json.loads((home / RECORD).read_text())
+    record["templates"][path] = "0" * 64
+    (home / RECORD).write_text(json.dumps(record))
+    with pytest.raises(SparkfleetError, match="paths within the directory"):
+        run(home, "-y")
+    assert outside.read_text() == "mine = True\n"
+
+
+@pytest.mark.provokes("file-exists")
+def test_a_directory_with_the_name_of_a_template_and_a_file_in_place_of_one_are_named(home: Path) -> None:
+    (home / "config.py").unlink()
+    (home / "config.py").mkdir()
+    with pytest.raises(SparkfleetError, match=r"config\.py: a directory, expected a file"):
+        run(home, "-y")
+    (home / "config.py").rmdir()
+    (home / "deploys").rename(home / "deploys.old")
+    (home / "deploys").write_text("")
+    with pytest.raises(SparkfleetError, match="deploys: a file, expected a directory"):
+        run(home, "-y")

@@ -35,10 +35,13 @@ def rollback(inventory: Path, target: Target | None, to: str, dry: bool, yes: bo
 
     pyinfra_patches.before_connections()
     from sparkfleet.fleet import rollback_plan  # noqa: PLC0415
+    from sparkfleet.plan import service_commands as commands  # noqa: PLC0415
     from sparkfleet.plan.report import plan_text  # noqa: PLC0415
-    from sparkfleet.plan.rollback import Selection  # noqa: PLC0415
+    from sparkfleet.plan.rollback import GENERATION, Selection  # noqa: PLC0415
     from sparkfleet.terminal import echo_report  # noqa: PLC0415
 
+    if to and not (target and target.service):
+        raise click.UsageError("--to: a generation is of one service. Name it: HOST/SERVICE.")
     if not (yes or dry):
         apply_command.require_terminal("rollback", inventory, f"sparkfleet rollback --dry {inventory}")
     inventory = apply_command.enter_fleet_directory(inventory)
@@ -49,7 +52,8 @@ def rollback(inventory: Path, target: Target | None, to: str, dry: bool, yes: bo
     if dry:
         sys.exit(plan.exit_code)
     apply_command.confirm(plan, yes=yes)
-    data = {name: value for name, value in (("service", selection.service), ("to", to)) if value}
+    chosen = commands.Target(target.host, target.service) if target else commands.Target()
+    data = {name: value for name, value in ((commands.TARGET, str(chosen)), (GENERATION, to)) if value}
     apply_command.become_pyinfra(inventory, hosts, plan, "rollback", data)
 
 

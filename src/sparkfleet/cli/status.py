@@ -180,6 +180,8 @@ def _row(host: str, service: ServiceStatus, memory: str) -> tuple[str, ...]:
 def _since(started: str) -> str:
     """Return when a service was started: on a terminal how long ago, else the time."""
     time = started.partition(".")[0].removesuffix("Z")
+    if time.startswith("0001-"):  # how Docker writes "never"
+        return ""
     if not time or not terminal.is_terminal():
         return time
     from sparkfleet.units import age  # noqa: PLC0415

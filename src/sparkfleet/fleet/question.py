@@ -1,4 +1,4 @@
-"""One question to a service, asked on its Spark; the answer comes over the connection as it is generated."""
+"""One question to a service, sent from its Spark; the answer comes over the connection as it is generated."""
 
 from __future__ import annotations
 

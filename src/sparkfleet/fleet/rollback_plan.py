@@ -32,10 +32,14 @@ def fleet_plan(inventory: Path, limit: Sequence[str], selection: Selection) -> P
     return fleet_run.whole_plan(state)
 
 
-def host_plan(host: PyinfraHost, selection: Selection) -> HostPlan:
-    """Return the plan of one host; after any error it is unknown."""
+def host_plan(host: PyinfraHost, selection: Selection, only: str = "") -> HostPlan:
+    """Return the plan of one host; after any error it is unknown.
+
+    ``only``: the host that is meant, with the members of its cluster; "": every host.
+    """
     try:
-        return _host_plan(host, selection)
+        meant = rollback.is_meant(spark_plan.declared(host), only)
+        return _host_plan(host, selection) if meant else HostPlan(host.name)
     except Exception as error:  # noqa: BLE001  (a failure of one host must not stop another)
         return HostPlan(host.name, unknown=host_errors.host_diagnostic(host.name, error))
 

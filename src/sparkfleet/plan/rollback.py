@@ -20,6 +20,8 @@ from sparkfleet.plan.operations import CreateService, ReplaceService
 from sparkfleet.probe.observation import Observed, WithoutRuntime
 
 UNAVAILABLE = "rollback-unavailable"
+GENERATION = "rollback_to"
+"""pyinfra data: ``--data rollback_to=GENERATION``."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +88,26 @@ def _named(where: str, stored: KeptService, to: str) -> PromotedGeneration | Dia
     return Diagnostic(where, message, f"one of: {listed}", hint, code=UNAVAILABLE)
 
 
+def is_meant(host: Host, only: str) -> bool:
+    """Return whether a rollback of the host ``only`` is about this one, too: the members of a cluster go back
+    together. "" means every host.
+    """
+    return not only or only in {host.name, *(host.member.hosts if host.member else ())}
+
+
 def selected(
     host: str, stored: Mapping[str, KeptService], selection: Selection
 ) -> dict[str, PromotedGeneration | Diagnostic]:
     """Return the target of each selected service, or why there is none."""
-    chosen = [stored[selection.service]] if selection.service in stored else list(stored.values())
-    if selection.service and selection.service not in stored:
-        chosen = [KeptService(selection.service)]
-    elif not selection.service:
-        chosen = [one for one in chosen if one.current]
+    if selection.to and not selection.service:
+        hint = f"name the service: sparkfleet rollback INVENTORY {host}/SERVICE --to {selection.to}"
+        message = f"generation {selection.to} without a service"
+        diagnostic = Diagnostic(host, message, "a generation is of one service", hint, code=UNAVAILABLE)
+        return {name: diagnostic for name, one in stored.items() if one.current}
+    if selection.service:
+        chosen = [stored.get(selection.service, KeptService(selection.service))]
+    else:
+        chosen = [one for one in stored.values() if one.current]
     found = ((one.name, target(host, one, selection)) for one in chosen)
     return {name: one for name, one in found if one is not None}
 

@@ -116,9 +116,17 @@ def test_what_was_planned_is_executed(run: Callable[..., tuple[int, list[Any]]])
         0,
         [
             (("spark-01",), Selection("nano", "123456")),
-            (("spark-01",), "rollback", {"service": "nano", "to": "123456"}),
+            (("spark-01",), "rollback", {"service_target": "spark-01/nano", "rollback_to": "123456"}),
         ],
     )
+
+
+@pytest.mark.parametrize("target", [(), ("spark-01",)])
+def test_a_generation_without_its_service_is_refused(
+    run: Callable[..., tuple[int, list[Any]]], target: tuple[str, ...]
+) -> None:
+    code, calls = run(*target, "--to", "123456", "-y")
+    assert (code != 0, calls) == (True, [])
 
 
 def test_a_dry_run_has_the_exit_code_of_a_plan(run: Callable[..., tuple[int, list[Any]]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -103,6 +104,11 @@ def test_the_preflight_has_a_line_for_each_check_that_is_not_ok_and_fails_when_o
     ]
     assert result.stderr == "1 Spark: 1 check ok, 1 fail (--all lists them)\n"
     assert ask("--preflight", found=[HostPreflight("spark-01", rows[:1])]).exit_code == 0
+
+
+def test_a_container_that_never_started_has_no_time(ask: Any) -> None:
+    never = replace(NANO, since="0001-01-01T00:00:00Z")
+    assert "0001" not in ask(found=[SparkStatus("spark-01", (never,), 60.0, 119.7)]).output
 
 
 def test_a_preflight_lists_what_is_the_same_on_request(ask: Any) -> None:

@@ -69,7 +69,7 @@ def test_a_generation_is_named_by_its_id_or_by_its_rollout(to: str) -> None:
 
 
 def test_the_fields_are_those_that_differ_from_the_current_generation() -> None:
-    (one,) = plan(to=OTHER.id).change_sets
+    (one,) = plan(service="nano", to=OTHER.id).change_sets
     assert [row[0] for row in rows(one)] == ["generation", "port"]
 
 
@@ -92,6 +92,13 @@ def test_a_generation_that_is_not_kept_is_refused(
     found = diagnostic(plan(stored=stored, service=service, to=to))
     assert found.message.startswith(message)
     assert found.code == "rollback-unavailable"
+
+
+@pytest.mark.provokes("rollback-unavailable")
+def test_a_generation_without_its_service_is_refused_with_the_command() -> None:
+    refused = diagnostic(plan(to=SHORT.id))
+    assert refused.code == "rollback-unavailable"
+    assert "spark-01/SERVICE --to" in refused.hint
 
 
 def test_without_a_name_a_service_without_an_earlier_generation_stays() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sparkfleet.contract.generation import PromotedGeneration, convert
+from sparkfleet.desired_state import Host
 from sparkfleet.plan import rollback
 from sparkfleet.plan.cluster.join import join_members
 from sparkfleet.plan.model import HostPlan, HostState
@@ -74,3 +75,9 @@ def test_a_generation_of_another_cluster_is_refused() -> None:
     (change,) = plan(0, target=alone).change_sets
     assert change.blocked is not None
     assert "was served by this Spark alone" in change.blocked.message
+
+
+def test_a_rollback_of_one_member_is_about_all_of_them_and_no_other_host() -> None:
+    first, second = host(0), host(1)
+    assert all(rollback.is_meant(one, only) for one in (first, second) for only in ("", first.name))
+    assert not rollback.is_meant(Host("spark-09"), first.name)
